@@ -1,0 +1,1 @@
+"""A stand-in for what GKE adds to Kubernetes: its custom resources, its load balancer and certificate controllers, Autopilot."""

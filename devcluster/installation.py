@@ -1,0 +1,113 @@
+"""whisper-operator on a development cluster: installed as `deploy/` does it, run from this checkout as a process.
+
+It acts under the ServiceAccount and with the permissions that deploy/ installs, so that a missing permission shows here.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from devcluster import processes
+from devcluster.cluster import Cluster
+from devcluster.errors import DevclusterError
+from devcluster.paths import HERE
+from devcluster.ports import free_ports
+
+NAMESPACE = "whisper-operator"
+USER = f"system:serviceaccount:{NAMESPACE}:whisper-operator"
+"""The name under which the operator's requests stand in the audit log."""
+WRITES = ("create", "update", "patch", "delete", "deletecollection")
+
+IMAGES = {"repository": "registry.example.com/whisper-server", "version": "0.1.0"}
+
+
+def install(cluster: Cluster) -> None:
+    """Apply deploy/base, all of it but the Deployment: there are no containers here, `Operator` stands for it."""
+    rendered = cluster.kubectl("kustomize", str(HERE.parent / "deploy" / "base"))
+    documents = [each for each in yaml.safe_load_all(rendered) if each["kind"] != "Deployment"]
+    cluster.kubectl("apply", "--server-side", "-f", "-", input=yaml.safe_dump_all(documents))
+    cluster.kubectl(
+        "wait", "--for=condition=Established", "--timeout=30s", "crd/whisperendpoints.whisper-operator.io"
+    )
+
+
+class Operator:
+    """The operator as a process that ends with its cluster at the latest. It can be ended and started again."""
+
+    def __init__(self, cluster: Cluster, settings: dict[str, Any] | None = None) -> None:
+        folder = cluster.folder / "operator"
+        folder.mkdir(exist_ok=True)
+        self.cluster = cluster
+        self.log_path = folder / "log"
+        (self._health_port,) = free_ports(1)
+        self._config = folder / "config.yaml"
+        self._config.write_text(
+            yaml.safe_dump({"server": IMAGES, **(settings or {}), "healthPort": self._health_port})
+        )
+        self._kubeconfig = cluster.kubeconfig_for(USER)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
+
+    def start(self) -> Self:
+        with self.log_path.open("ab") as log:
+            self._log_start = log.tell()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "whisper_operator", "run", "--config", str(self._config)],
+                env=processes.environment(self.cluster.folder) | {"KUBECONFIG": str(self._kubeconfig)},
+                cwd=self.log_path.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        return self
+
+    def stop(self, sign: signal.Signals = signal.SIGTERM) -> int:
+        """End it; its exit status."""
+        if self._process is None:
+            raise DevclusterError("the operator was not started")
+        self._process.send_signal(sign)
+        status = self._process.wait(timeout=30)
+        self._process = None
+        return status
+
+    def wait_until_working(self, timeout: float = 30.0) -> Self:
+        """Until it says, since its last start, that everything is listed and its workers run."""
+        deadline = time.monotonic() + timeout
+        while b"Reconciling" not in self.log_path.read_bytes()[self._log_start :]:
+            if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
+                raise DevclusterError(
+                    f"the operator does not work; its log:\n{self.log_path.read_text()[-4000:]}"
+                )
+            time.sleep(0.05)
+        return self
+
+    def log(self) -> list[dict[str, Any]]:
+        """Its log lines; one that is no JSON stands as {"level": "RAW", "message": the line}."""
+        return [_line(text) for text in self.log_path.read_text().splitlines()]
+
+    def complaints(self) -> list[dict[str, Any]]:
+        """Log lines of warnings, errors and tracebacks."""
+        return [line for line in self.log() if line["level"] not in ("DEBUG", "INFO")]
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            self.stop()
+
+
+def _line(text: str) -> dict[str, Any]:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        line = None
+    return line if isinstance(line, dict) and "level" in line else {"level": "RAW", "message": text}

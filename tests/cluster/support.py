@@ -1,0 +1,104 @@
+"""What the tests on a cluster are written in."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from devcluster import AuditEvent, Cluster, DevclusterError
+from devcluster.installation import USER, WRITES
+from devcluster.waiting import eventually
+
+T = TypeVar("T")
+
+CEILING = 60.0
+"""Seconds until a test gives up waiting: generous, as machines are slow at times. How fast things are is measured elsewhere."""
+
+CHILDREN = "deployments,services,ingresses,backendconfigs,managedcertificates"
+
+
+def until(look: Callable[[], T | None], what: str, ceiling: float = CEILING) -> T:
+    """The first true thing that `look` returns. Fails, naming `what`, when the ceiling is reached."""
+    return eventually(look, timeout=ceiling, what=what)
+
+
+def endpoint(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "whisper-operator.io/v1alpha1",
+        "kind": "WhisperEndpoint",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec,
+    }
+
+
+def condition(resource: dict[str, Any], name: str) -> dict[str, Any]:
+    """One condition of an endpoint; {} if it does not apply."""
+    found = resource.get("status", {}).get("conditions", [])
+    return next((dict(each) for each in found if each["type"] == name), {})
+
+
+def live(cluster: Cluster, namespace: str, name: str) -> dict[str, Any]:
+    return cluster.get("whisperendpoint", name, "-n", namespace)
+
+
+def wait_for_condition(
+    cluster: Cluster,
+    namespace: str,
+    name: str,
+    kind: str = "Ready",
+    status: str = "True",
+    reason: str | None = None,
+) -> dict[str, Any]:
+    """The endpoint once it has that condition for its current spec."""
+
+    def look() -> dict[str, Any] | None:
+        resource = live(cluster, namespace, name)
+        found = condition(resource, kind)
+        current = found.get("observedGeneration") == resource["metadata"]["generation"]
+        fits = found.get("status") == status and reason in (None, found.get("reason"))
+        return resource if current and fits else None
+
+    try:
+        return until(look, f"{kind}={status} {reason or ''} of {namespace}/{name}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {live(cluster, namespace, name).get('status')}") from None
+
+
+def children(cluster: Cluster, namespace: str) -> dict[str, dict[str, Any]]:
+    """Live children in the namespace, by KIND/NAME, whatever their endpoint."""
+    items = cluster.get(CHILDREN, "-n", namespace, "-l", "app.kubernetes.io/managed-by=whisper-operator")[
+        "items"
+    ]
+    return {f"{item['kind']}/{item['metadata']['name']}": item for item in items}
+
+
+def exists(cluster: Cluster, namespace: str, kind: str, name: str) -> bool:
+    try:
+        cluster.get(kind, name, "-n", namespace)
+    except DevclusterError as error:
+        if "not found" in str(error):
+            return False
+        raise
+    return True
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def writes(cluster: Cluster, since: datetime, namespace: str | None = None) -> list[AuditEvent]:
+    """What the operator wrote, refused or not; in one namespace, where those of other tests are on their way out."""
+    events = cluster.audit(user=USER, verbs=WRITES, since=since)
+    return [event for event in events if namespace in (None, event.namespace)]
+
+
+def wait_until_quiet(cluster: Cluster, seconds: float = 3.0) -> datetime:
+    """Wait until the operator has written nothing for `seconds`; the time when that was seen."""
+
+    def look() -> bool:
+        start = now()
+        time.sleep(seconds)
+        return not writes(cluster, start)
+
+    until(look, f"{seconds} s without a write by the operator", ceiling=180)
+    return now()
