@@ -1,0 +1,53 @@
+"""Command line: `whisper-operator run` is the controller, `whisper-operator render` shows what it would make of a file."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from whisper_operator import __version__, config, logs
+from whisper_operator.render import InputError, render
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; its exit status: 0 done, 1 some endpoint can't be rendered, 2 wrong usage."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = config.load(options.config)
+        if options.command == "render":
+            return 1 if sum([render(path, settings, sys.stdout) for path in options.files]) else 0
+    except (config.ConfigError, InputError) as error:
+        print(f"whisper-operator: {error}", file=sys.stderr)
+        return 2
+    from whisper_operator import controller  # Slow to import, and not needed to render.
+
+    logs.configure()
+    while asyncio.run(controller.run(settings)):
+        pass
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="whisper-operator", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run the controller, in the cluster or against KUBECONFIG")
+    show = commands.add_parser("render", help="print the children of endpoints as YAML, without a cluster")
+    show.add_argument(
+        "-f", "--file", dest="files", action="append", required=True, help="a file, or - for stdin"
+    )
+    default = os.environ.get("WHISPER_OPERATOR_CONFIG")
+    for command in (run, show):
+        command.add_argument(
+            "--config",
+            type=Path,
+            default=Path(default) if default else None,
+            help="settings of the installation (default: $WHISPER_OPERATOR_CONFIG)",
+        )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

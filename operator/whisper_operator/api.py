@@ -1,0 +1,206 @@
+"""The Kubernetes API in the few verbs that the operator needs: the only module that talks HTTP.
+
+Objects go in and come out as dicts. Every failure is one of three: the API server says no (Refused), says that somebody was
+faster (Conflict), or can't be asked right now (Unavailable). The last two pass, so they are a workqueue's Retry.
+"""
+
+import json
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import client, config
+from kubernetes.aio.dynamic import DynamicClient
+from kubernetes.aio.dynamic.exceptions import DynamicApiError
+
+from whisper_operator.kinds import EVENT, FIELD_MANAGER, Kind
+from whisper_operator.workqueue import Retry
+
+REQUEST_SECONDS = 30.0
+REPAIR_MANAGER = f"{FIELD_MANAGER}-repair"
+PAGE = 500
+"""Objects to a page of a list."""
+
+PASSING = {401, 408, 429, 500, 502, 503, 504}
+"""Statuses that a later try may not meet: 401 while a token is renewed, the others under load or in a restart."""
+
+
+class Refused(Exception):
+    """The API server understood the request and will not carry it out."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class NoSuchKind(Refused):
+    """The cluster does not have this kind of object."""
+
+
+class Conflict(Retry):
+    """The object is not, or no longer, the one the request was about."""
+
+
+class Unavailable(Retry):
+    """The API server could not be asked."""
+
+
+class Api:
+    """A connection to one API server."""
+
+    def __init__(self, connection: client.ApiClient) -> None:
+        self._client = DynamicClient(connection)
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
+        """The object, or None if there is none of that name (or no such kind)."""
+        try:
+            return await self._request("get", kind.path(namespace, name))
+        except Refused as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def list_all(self, kind: Kind, selector: str | None) -> tuple[list[dict[str, Any]], int] | None:
+        """Every object in the cluster that the label selector matches, and the list's resourceVersion; None: no such kind."""
+        items: list[dict[str, Any]] = []
+        token: str | None = None
+        while True:
+            try:
+                query = [("continue", token)] if token else []
+                page = await self._request(
+                    "get", kind.path(), label_selector=selector, limit=PAGE, query_params=query
+                )
+            except NoSuchKind:
+                return None
+            except Refused as error:
+                if error.status == 410:  # The list grew too old between two pages: once more from the start.
+                    items, token = [], None
+                    continue
+                raise
+            items += page["items"]
+            token = page["metadata"].get("continue")
+            if not token:
+                return items, int(page["metadata"]["resourceVersion"])
+
+    async def apply(self, kind: Kind, body: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
+        """Server-side apply of all that the operator declares of an object; its new state. Raises Refused, Conflict.
+
+        Without `force`, a field of another manager's with another value is a Conflict instead of taken over.
+        """
+        metadata = body["metadata"]
+        return await self._request(
+            "patch",
+            kind.path(metadata["namespace"], metadata["name"]),
+            body=body,
+            content_type="application/apply-patch+yaml",
+            field_manager=FIELD_MANAGER,
+            force_conflicts="true" if force else "false",
+        )
+
+    async def put_spec_right(self, kind: Kind, body: Mapping[str, Any]) -> None:
+        """Merge patch of the spec of the object with the uid in `body`: its lists become exactly those of `body`.
+
+        To be followed by an apply. What the patch wrote must not stay owned by it, or a later apply could not take it away
+        again; so its entry is taken out of managedFields, as client-go does when it moves fields from Update to Apply.
+        """
+        metadata = body["metadata"]
+        path = kind.path(metadata["namespace"], metadata["name"])
+        options = {"content_type": "application/merge-patch+json", "field_manager": REPAIR_MANAGER}
+        wanted = {"metadata": {"uid": metadata["uid"]}, "spec": body["spec"]}
+        live = (await self._request("patch", path, body=wanted, **options))["metadata"]
+        kept = [entry for entry in live["managedFields"] if entry["manager"] != REPAIR_MANAGER]
+        cleaned = {"resourceVersion": live["resourceVersion"], "managedFields": kept}
+        await self._request("patch", path, body={"metadata": cleaned}, **options)
+
+    async def patch_status(
+        self, kind: Kind, namespace: str, name: str, body: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Merge patch of the status subresource; the object's new state."""
+        return await self._request(
+            "patch",
+            kind.path(namespace, name, "status"),
+            body=body,
+            content_type="application/merge-patch+json",
+            field_manager=FIELD_MANAGER,
+        )
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+        """Delete that very object; fine if it is gone already."""
+        try:
+            await self._request(
+                "delete",
+                kind.path(namespace, name),
+                body={"preconditions": {"uid": uid}, "propagationPolicy": "Background"},
+            )
+        except Refused as error:
+            if error.status != 404:
+                raise
+
+    async def create_event(self, body: Mapping[str, Any]) -> None:
+        """Publish a core/v1 Event."""
+        await self._request("post", EVENT.path(body["metadata"]["namespace"]), body=body)
+
+    async def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        try:
+            response = await self._client.request(
+                method, path, serialize=False, _request_timeout=REQUEST_SECONDS, **options
+            )
+            answer = await response.json()
+        except DynamicApiError as error:
+            raise _failure(f"{method.upper()} {path}", error) from None
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise Unavailable(f"{method.upper()} {path}: {type(error).__name__}: {error}") from error
+        if not isinstance(answer, dict):
+            raise Unavailable(f"{method.upper()} {path}: the answer is no object")
+        return answer
+
+
+def in_cluster() -> bool:
+    """Whether to act as the pod's ServiceAccount; KUBECONFIG, when set, comes first."""
+    return "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
+
+
+@asynccontextmanager
+async def connect() -> AsyncIterator[Api]:
+    """The API server of the pod's ServiceAccount, or else of KUBECONFIG."""
+    if in_cluster():
+        config.load_incluster_config()
+    else:
+        await config.load_kube_config()
+    async with client.ApiClient() as connection:
+        yield Api(connection)
+
+
+def _failure(request: str, error: DynamicApiError) -> Exception:
+    message = _message(error)
+    if error.status == 409:
+        return Conflict(f"{request}: {message}")
+    if error.status == 500 and "failed calling webhook" in message:  # Somebody has to mend it: say so.
+        return Refused(error.status, message)
+    if error.status in PASSING or b"NamespaceTerminating" in _body(
+        error
+    ):  # whose objects are all about to go
+        return Unavailable(f"{request}: {error.status} {message}")
+    if error.status == 404 and not _is_status(error):
+        return NoSuchKind(error.status, message)
+    return Refused(error.status, message)
+
+
+def _is_status(error: DynamicApiError) -> bool:
+    """Whether the body is a Kubernetes Status: a path that nothing serves is answered in plain text."""
+    return b'"kind":"Status"' in _body(error)
+
+
+def _message(error: DynamicApiError) -> str:
+    """The API server's own words."""
+    try:
+        return str(json.loads(_body(error))["message"])
+    except (ValueError, KeyError, TypeError):
+        return _body(error).decode(errors="replace").strip() or str(error.reason)
+
+
+def _body(error: DynamicApiError) -> bytes:
+    return error.body if isinstance(error.body, bytes) else str(error.body or "").encode()

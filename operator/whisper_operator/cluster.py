@@ -1,0 +1,169 @@
+"""The cluster as the main flow sees it: what is known of an endpoint, and carrying out what was planned for it."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from whisper_operator import drift
+from whisper_operator.api import Api, NoSuchKind, Refused
+from whisper_operator.kinds import CHILDREN, ENDPOINT, OURS, Kind
+from whisper_operator.manifests import Manifest
+from whisper_operator.observed import Child, Observed
+from whisper_operator.outcome import Outcome
+from whisper_operator.status import Report
+from whisper_operator.store import Key, Raw, Store
+from whisper_operator.workqueue import Retry
+
+logger = logging.getLogger(__name__)
+
+
+class Cluster:
+    """Reads come from the store; writes go to the API server, and their answers into the store."""
+
+    def __init__(self, api: Api, store: Store) -> None:
+        self._api = api
+        self._store = store
+        self._lacking: set[Kind] = set()
+        self.kind_appeared = asyncio.Event()
+        """Set when a kind that was missing turns out to be there."""
+
+    def cached(self, key: Key) -> Raw | None:
+        """The endpoint as last seen."""
+        return self._store.endpoint(key)
+
+    def observe(self, resource: Raw) -> Observed:
+        """Its live children as last seen."""
+        metadata = resource["metadata"]
+        return self._store.observed((metadata["namespace"], metadata["name"]), metadata["uid"])
+
+    async def list_everything(self) -> set[Key]:
+        """List every kind into the store; the endpoints that something changed for. Raises Retry, Refused."""
+        changed: set[Key] = set()
+        for kind in (ENDPOINT, *CHILDREN):
+            listed = await self._api.list_all(kind, None if kind is ENDPOINT else OURS)
+            self._note(kind, there=listed is not None)
+            if listed is None and kind is ENDPOINT:
+                raise Retry(f"the cluster has no {ENDPOINT.qualified}: apply crds/whisperendpoints.yaml")
+            items, version = listed if listed is not None else ([], sys.maxsize)
+            changed |= self._store.relist(kind, items, version)
+        return changed
+
+    async def carry_out(self, resource: Raw, plan: drift.Plan) -> Outcome:
+        """Make the planned writes. Looks before it creates: an object that is not ours is never touched, and while one is in
+        the way nothing else is written either, lest traffic be led to it. Raises Retry."""
+        waiting = [child.name for child in plan.wait]
+        found = await asyncio.gather(*(self._in_the_way(resource, manifest) for manifest in plan.create))
+        conflicts = tuple(
+            manifest for manifest, what in zip(plan.create, found, strict=True) if what == "foreign"
+        )
+        if conflicts:
+            return Outcome(conflicts=conflicts)
+        if "ours" in found:
+            raise Retry("a child was there that no watch had reported")
+        waiting += [
+            manifest.name for manifest, what in zip(plan.create, found, strict=True) if what == "going"
+        ]
+        missing: list[Kind] = []
+        refusals: list[tuple[str, str]] = []
+        free = [
+            (manifest, None) for manifest, what in zip(plan.create, found, strict=True) if what == "nothing"
+        ]
+        for manifest, child in _in_order([*free, *plan.update]):
+            try:
+                await self._apply(manifest, child)
+            except NoSuchKind:
+                self._note(manifest.kind, there=False)
+                missing.append(manifest.kind)
+            except Refused as error:
+                refusals.append((f"{manifest.kind.name} {manifest.name}", error.message))
+        for child in plan.delete if not missing and not refusals else ():
+            try:
+                await self._api.delete(child.kind, child.namespace, child.name, child.uid)
+            except Refused as error:
+                refusals.append((f"deletion of {child.kind.name} {child.name}", error.message))
+        return Outcome((), tuple(missing), tuple(refusals), tuple(waiting))
+
+    async def report(self, resource: Raw, report: Report, now: datetime) -> None:
+        """Write the status if it changed, and publish an Event for each transition. Raises Retry."""
+        if report.patch:
+            metadata = resource["metadata"]
+            body = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": report.patch}
+            try:
+                answer = await self._api.patch_status(ENDPOINT, metadata["namespace"], metadata["name"], body)
+            except Refused as error:
+                if error.status == 404:
+                    # Deleted, whether or not a watch has said so: there is nobody to report to.
+                    self._store.forget(ENDPOINT, resource)
+                    return
+                raise
+            self._store.absorb(ENDPOINT, answer)
+        for transition in report.transitions:
+            try:
+                await self._api.create_event(_event(resource, transition, now))
+            except (Refused, Retry) as reason:  # Events are a courtesy: the status says the same.
+                logger.info("Could not publish an event: %s", reason)
+
+    async def _in_the_way(self, resource: Raw, manifest: Manifest) -> str:
+        """What has the name of a child that the store lacks: nothing, ours, going (it will vanish) or foreign."""
+        raw = await self._api.get(manifest.kind, manifest.namespace, manifest.name)
+        if raw is None:
+            return "nothing"
+        child = Child.of(manifest.kind, raw)
+        metadata = resource["metadata"]
+        if child.owner is None or child.owner.kind != ENDPOINT.name or child.owner.name != metadata["name"]:
+            return "foreign"
+        if child.deleting or child.owner.uid != metadata["uid"]:
+            return "going"
+        self._store.put((metadata["namespace"], metadata["name"]), child)
+        return "ours"
+
+    def _note(self, kind: Kind, *, there: bool) -> None:
+        if not there:
+            self._lacking.add(kind)
+        elif kind in self._lacking:
+            self._lacking.remove(kind)
+            self.kind_appeared.set()
+
+    async def _apply(self, manifest: Manifest, child: Child | None) -> None:
+        body = drift.applied(manifest, uid=child.uid if child else None)
+        if child is not None and drift.reshaped(manifest, child):
+            await self._api.put_spec_right(manifest.kind, body)
+        answer = await self._api.apply(manifest.kind, body, force=child is not None)
+        self._note(manifest.kind, there=True)
+        live = drift.after_apply(manifest, Child.of(manifest.kind, answer))
+        self._store.put((manifest.namespace, _endpoint_of(manifest)), live)
+
+
+def _in_order(writes: list[tuple[Manifest, Child | None]]) -> list[tuple[Manifest, Child | None]]:
+    return sorted(writes, key=lambda write: CHILDREN.index(write[0].kind))
+
+
+def _endpoint_of(manifest: Manifest) -> str:
+    return str(manifest.body["metadata"]["ownerReferences"][0]["name"])
+
+
+def _event(resource: Raw, transition: Mapping[str, str], now: datetime) -> dict[str, Any]:
+    metadata = resource["metadata"]
+    stamp = now.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return {
+        "metadata": {"namespace": metadata["namespace"], "generateName": f"{metadata['name']}."},
+        "involvedObject": {
+            "apiVersion": ENDPOINT.api_version,
+            "kind": ENDPOINT.name,
+            "namespace": metadata["namespace"],
+            "name": metadata["name"],
+            "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"],
+        },
+        "type": transition["type"],
+        "reason": transition["reason"],
+        "message": transition["message"][:1024],
+        "source": {"component": "whisper-operator"},
+        "reportingComponent": "whisper-operator",
+        "firstTimestamp": stamp,
+        "lastTimestamp": stamp,
+        "count": 1,
+    }

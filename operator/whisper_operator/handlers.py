@@ -1,0 +1,54 @@
+"""kopf's wiring. kopf keeps the watches alive; all it does here is tell the store and put a key on the queue.
+
+Only `on.event` is used: it writes nothing to the objects, where kopf's other handlers add annotations or finalizers. A finalizer
+would keep an endpoint from being deleted while the operator is down.
+"""
+
+import dataclasses
+import os
+from typing import Any
+
+import kopf
+
+from whisper_operator.api import in_cluster
+from whisper_operator.kinds import CHILDREN, ENDPOINT, OURS, Kind
+from whisper_operator.store import Key, Store
+from whisper_operator.workqueue import WorkQueue
+
+
+def register(registry: kopf.OperatorRegistry, store: Store, queue: WorkQueue[Key]) -> None:
+    """Watch every kind; an event about an endpoint or a child of one wakes that endpoint's key."""
+    kopf.on.login(registry=registry)(_login)
+    for kind in (ENDPOINT, *CHILDREN):
+        kopf.on.event(kind.group, kind.version, kind.plural, id=kind.plural, registry=registry)(
+            _listener(kind, store, queue)
+        )
+
+
+def settings() -> kopf.OperatorSettings:
+    """Children are watched by label; nothing is posted or written by kopf itself."""
+    chosen = kopf.OperatorSettings()
+    for kind in CHILDREN:
+        chosen.watching.label_selectors[kind.group, kind.plural] = OURS
+    chosen.posting.enabled = False
+    chosen.watching.chunk_size = 500
+    return chosen
+
+
+def _listener(kind: Kind, store: Store, queue: WorkQueue[Key]) -> Any:
+    async def on_event(event: Any, **_: Any) -> None:
+        take = store.forget if event["type"] == "DELETED" else store.absorb
+        for key in take(kind, event["object"]):
+            queue.add(key)
+
+    return on_event
+
+
+def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    if not in_cluster():
+        return kopf.login_via_client(**kwargs)
+    account = kopf.login_with_service_account(**kwargs)
+    # kopf goes by the name kubernetes.default.svc; the address that every other client uses needs no DNS.
+    host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    return account and dataclasses.replace(account, server=server)

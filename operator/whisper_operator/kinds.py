@@ -1,0 +1,57 @@
+"""The kinds of object that the operator reads or writes, and the names it marks its own with."""
+
+from dataclasses import dataclass
+
+GROUP = "whisper-operator.io"
+FIELD_MANAGER = "whisper-operator"
+
+NAME_LABEL = "app.kubernetes.io/name"
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+ENDPOINT_LABEL = f"{GROUP}/endpoint"
+HASH_ANNOTATION = f"{GROUP}/applied-hash"
+
+APP_NAME = "whisper-server"
+OURS = f"{MANAGED_BY_LABEL}={FIELD_MANAGER}"
+"""Label selector of every child of every endpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One namespaced resource type of the Kubernetes API."""
+
+    group: str
+    version: str
+    plural: str
+    name: str
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def qualified(self) -> str:
+        """As kubectl names it: `managedcertificates.networking.gke.io`."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    def path(
+        self, namespace: str | None = None, name: str | None = None, subresource: str | None = None
+    ) -> str:
+        """URL path of one object, of a namespace's collection, or of the whole cluster's."""
+        parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
+        if namespace is not None:
+            parts += ["namespaces", namespace]
+        parts += [self.plural, *(part for part in (name, subresource) if part is not None)]
+        return "/" + "/".join(parts)
+
+
+ENDPOINT = Kind(GROUP, "v1alpha1", "whisperendpoints", "WhisperEndpoint")
+EVENT = Kind("", "v1", "events", "Event")
+
+DEPLOYMENT = Kind("apps", "v1", "deployments", "Deployment")
+SERVICE = Kind("", "v1", "services", "Service")
+INGRESS = Kind("networking.k8s.io", "v1", "ingresses", "Ingress")
+BACKEND_CONFIG = Kind("cloud.google.com", "v1", "backendconfigs", "BackendConfig")
+MANAGED_CERTIFICATE = Kind("networking.gke.io", "v1", "managedcertificates", "ManagedCertificate")
+
+CHILDREN = (BACKEND_CONFIG, SERVICE, DEPLOYMENT, MANAGED_CERTIFICATE, INGRESS)
+"""In the order they are written: an object that another one names comes before it."""

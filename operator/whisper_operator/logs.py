@@ -1,0 +1,28 @@
+"""Logs as one JSON object a line, with the endpoint's namespace and name where a line is about one."""
+
+import logging
+import sys
+
+from pythonjsonlogger.json import JsonFormatter
+
+
+class _Formatter(JsonFormatter):
+    def process_log_record(self, log_data: dict[str, object]) -> dict[str, object]:
+        key = log_data.pop("endpoint", None)
+        if isinstance(key, tuple):
+            log_data["namespace"], log_data["name"] = key
+        return log_data
+
+
+def configure(level: int = logging.INFO) -> None:
+    """Log to stderr. kopf's chatter about every event stays out."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        _Formatter(
+            "%(message)s %(levelname)s %(name)s",
+            rename_fields={"levelname": "level", "name": "logger"},
+            timestamp="time",
+        )
+    )
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger("kopf").setLevel(logging.WARNING)

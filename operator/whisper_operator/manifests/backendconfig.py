@@ -1,0 +1,30 @@
+"""BackendConfig: how GKE's load balancer treats the Service. Without one, it cuts every request off after 30 s."""
+
+from whisper_operator.endpoint import WhisperEndpoint
+from whisper_operator.kinds import BACKEND_CONFIG
+from whisper_operator.manifests.deployment import OPS_PORT
+from whisper_operator.manifests.manifest import Manifest, manifest
+
+UPLOAD_AND_QUEUE_SECONDS = 60
+"""What a request may take beside its own timeout: the upload, and waiting its turn."""
+
+
+def of(endpoint: WhisperEndpoint) -> list[Manifest]:
+    if endpoint.public is None:
+        return []
+    timeout = endpoint.limits.request_timeout_seconds
+    spec = {
+        "timeoutSec": timeout + UPLOAD_AND_QUEUE_SECONDS,
+        "connectionDraining": {"drainingTimeoutSec": timeout},
+        # The operations port, so that a pod busy with transcriptions is not taken for a dead one.
+        "healthCheck": {
+            "type": "HTTP",
+            "requestPath": "/readyz",
+            "port": OPS_PORT,
+            "checkIntervalSec": 10,
+            "timeoutSec": 5,
+            "healthyThreshold": 1,
+            "unhealthyThreshold": 3,
+        },
+    }
+    return [manifest(BACKEND_CONFIG, endpoint, spec)]

@@ -1,0 +1,156 @@
+"""Deployment: the pods that transcribe."""
+
+from typing import Any
+
+from whisper_operator.endpoint import WhisperEndpoint
+from whisper_operator.kinds import DEPLOYMENT
+from whisper_operator.manifests import environment
+from whisper_operator.manifests.manifest import Manifest, labels, manifest, selector
+
+HTTP_PORT = 8000
+OPS_PORT = 9090
+"""/healthz, /readyz and /metrics: in neither Service nor Ingress."""
+
+USER = 65532
+"""Non-root, without a name in the image."""
+
+PRE_STOP_SECONDS = 30
+"""The load balancer needs that long to stop sending; the pod serves on meanwhile."""
+
+PROGRESS_DEADLINE_SECONDS = 1800
+"""A cold GPU node takes 5 to 15 minutes, the pull of the image some more."""
+
+LOADING_SECONDS = 1800
+"""The longest that loading a model may take before the container is started again."""
+
+
+def of(endpoint: WhisperEndpoint) -> list[Manifest]:
+    spec: dict[str, Any] = {
+        "replicas": endpoint.replicas,
+        "paused": False,  # or `kubectl rollout pause` would hold up every change, and nobody would know why
+        "revisionHistoryLimit": 3,
+        "progressDeadlineSeconds": PROGRESS_DEADLINE_SECONDS,
+        "selector": {"matchLabels": selector(endpoint.name)},
+        "strategy": _strategy(endpoint),
+        "template": {
+            "metadata": _pod_metadata(endpoint),
+            "spec": _pod(endpoint),
+        },
+    }
+    return [manifest(DEPLOYMENT, endpoint, spec)]
+
+
+def _strategy(endpoint: WhisperEndpoint) -> dict[str, Any]:
+    if endpoint.rollout == "Recreate":
+        return {"type": "Recreate"}
+    # Spelled out, so that a switch to Recreate takes them away again.
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+
+
+def _pod_metadata(endpoint: WhisperEndpoint) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"labels": {**endpoint.scheduling.pod_labels, **labels(endpoint)}}
+    if endpoint.scheduling.pod_annotations:
+        metadata["annotations"] = dict(endpoint.scheduling.pod_annotations)
+    return metadata
+
+
+def _pod(endpoint: WhisperEndpoint) -> dict[str, Any]:
+    """A pod that passes Pod Security "restricted"."""
+    scheduling = endpoint.scheduling
+    optional = {
+        "imagePullSecrets": [{"name": name} for name in endpoint.pull_secrets],
+        "nodeSelector": _node_selector(endpoint),
+        "tolerations": _tolerations(endpoint),
+        "topologySpreadConstraints": _spread(endpoint),
+        "priorityClassName": scheduling.priority_class_name,
+        "serviceAccountName": scheduling.service_account_name,
+    }
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": PRE_STOP_SECONDS + endpoint.limits.request_timeout_seconds + 15,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(endpoint)],
+        "volumes": [
+            {"name": "tmp", "emptyDir": {"sizeLimit": endpoint.resources.limits["ephemeral-storage"]}}
+        ],
+        **{name: value for name, value in optional.items() if value},
+    }
+
+
+def _container(endpoint: WhisperEndpoint) -> dict[str, Any]:
+    gpu = {endpoint.gpu.offered.resource: "1"} if endpoint.gpu else {}
+    return {
+        "name": "server",
+        "image": endpoint.image,
+        "env": environment.of(endpoint, http_port=HTTP_PORT, ops_port=OPS_PORT),
+        "ports": [
+            {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
+            {"name": "ops", "containerPort": OPS_PORT, "protocol": "TCP"},
+        ],
+        "resources": {
+            "requests": {**endpoint.resources.requests, **gpu},
+            "limits": {**endpoint.resources.limits, **gpu},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "startupProbe": _probe("/readyz", period=5, failures=LOADING_SECONDS // 5),
+        "readinessProbe": _probe("/readyz", period=5, failures=2),
+        "livenessProbe": _probe("/healthz", period=10, failures=3),
+        "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(PRE_STOP_SECONDS)]}}},
+        "volumeMounts": [{"name": "tmp", "mountPath": environment.SCRATCH}],
+    }
+
+
+def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
+    return {
+        "httpGet": {"path": path, "port": "ops"},
+        "periodSeconds": period,
+        "timeoutSeconds": 5,
+        "failureThreshold": failures,
+    }
+
+
+def _node_selector(endpoint: WhisperEndpoint) -> dict[str, str]:
+    selected = dict(endpoint.scheduling.node_selector)
+    if endpoint.gpu:
+        selected |= endpoint.gpu.offered.node_selector
+        if endpoint.gpu.spot:
+            selected["cloud.google.com/gke-spot"] = "true"
+    return selected
+
+
+def _tolerations(endpoint: WhisperEndpoint) -> list[dict[str, Any]]:
+    wanted = [dict(toleration) for toleration in endpoint.scheduling.tolerations]
+    if endpoint.gpu:
+        wanted += [dict(toleration) for toleration in endpoint.gpu.offered.tolerations]
+        if endpoint.gpu.spot:
+            spot = {
+                "key": "cloud.google.com/gke-spot",
+                "operator": "Equal",
+                "value": "true",
+                "effect": "NoSchedule",
+            }
+            wanted.append(spot)
+    return wanted
+
+
+def _spread(endpoint: WhisperEndpoint) -> list[dict[str, Any]]:
+    return [
+        {
+            "topologyKey": constraint["topologyKey"],
+            "maxSkew": constraint.get("maxSkew", 1),
+            "whenUnsatisfiable": constraint.get("whenUnsatisfiable", "ScheduleAnyway"),
+            "labelSelector": {"matchLabels": selector(endpoint.name)},
+        }
+        for constraint in endpoint.scheduling.topology_spread
+    ]

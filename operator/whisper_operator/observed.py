@@ -1,0 +1,114 @@
+"""What a cluster showed of one endpoint: small frozen records, cut down from API objects to what decisions need."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from whisper_operator.kinds import FIELD_MANAGER, HASH_ANNOTATION, INGRESS, Kind
+
+KEPT_SPEC_FIELDS = ("replicas", "domains")
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A controlling owner reference."""
+
+    kind: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One live object that the operator may have written."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    uid: str
+    version: int
+    """metadata.resourceVersion, which orders the states of one object."""
+    generation: int
+    owner: Owner | None
+    deleting: bool
+    applied_hash: str | None
+    """Hash of what was last applied, as kept in the object's annotation."""
+    own_fields: str
+    """What the operator owns of it by server-side apply, JSON in the form of metadata.managedFields[].fieldsV1: a string,
+    since a thousand parsed ones would be most of the operator's memory."""
+    spec: Mapping[str, Any]
+    status: Mapping[str, Any]
+    refused: frozenset[str] = frozenset()
+    """Paths of declared fields that admission took out of our last apply."""
+
+    @property
+    def certified_host(self) -> str:
+        """The host that a ManagedCertificate is for; its own name if somebody has emptied it."""
+        return str(next(iter(self.spec.get("domains") or ()), self.name))
+
+    @staticmethod
+    def of(kind: Kind, raw: Mapping[str, Any]) -> "Child":
+        """From an object as the API returns it."""
+        metadata = raw["metadata"]
+        spec = raw.get("spec") or {}
+        return Child(
+            kind=kind,
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            uid=metadata["uid"],
+            version=int(metadata["resourceVersion"]),
+            generation=metadata.get("generation", 0),
+            owner=_controller(metadata.get("ownerReferences") or ()),
+            deleting="deletionTimestamp" in metadata,
+            applied_hash=(metadata.get("annotations") or {}).get(HASH_ANNOTATION),
+            own_fields=_own_fields(metadata.get("managedFields") or ()),
+            spec={name: spec[name] for name in KEPT_SPEC_FIELDS if name in spec},
+            status=raw.get("status") or {},
+        )
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The live children of one endpoint, by kind and name."""
+
+    children: Mapping[tuple[Kind, str], Child] = field(default_factory=lambda: MappingProxyType({}))
+
+    @staticmethod
+    def nothing() -> "Observed":
+        """What a cluster without any child of the endpoint shows."""
+        return Observed()
+
+    def of_kind(self, kind: Kind) -> list[Child]:
+        return [child for (its_kind, _), child in self.children.items() if its_kind is kind]
+
+    def only(self, kind: Kind, name: str) -> Child | None:
+        return self.children.get((kind, name))
+
+    @property
+    def address(self) -> str | None:
+        """The load balancer's IP address, once the Ingress has one."""
+        for child in self.of_kind(INGRESS):
+            for entry in (child.status.get("loadBalancer") or {}).get("ingress") or ():
+                if entry.get("ip"):
+                    return str(entry["ip"])
+        return None
+
+
+def _controller(references: Iterable[Mapping[str, Any]]) -> Owner | None:
+    for reference in references:
+        if reference.get("controller"):
+            return Owner(reference["kind"], reference["name"], reference["uid"])
+    return None
+
+
+def _own_fields(entries: Iterable[Mapping[str, Any]]) -> str:
+    for entry in entries:
+        if (
+            entry.get("manager") == FIELD_MANAGER
+            and entry.get("operation") == "Apply"
+            and not entry.get("subresource")
+        ):
+            return json.dumps(entry.get("fieldsV1") or {}, separators=(",", ":"))
+    return "{}"

@@ -1,0 +1,31 @@
+"""The main flow. A key is all it gets, and what woke it makes no difference: it compares what should be with what is."""
+
+from datetime import UTC, datetime
+
+from whisper_operator import drift, manifests, status
+from whisper_operator.cluster import Cluster
+from whisper_operator.config import Settings
+from whisper_operator.endpoint import SpecError, WhisperEndpoint, parse
+from whisper_operator.outcome import Outcome
+from whisper_operator.store import Key
+
+DONE = None
+
+
+async def reconcile(key: Key, cluster: Cluster, settings: Settings) -> float | None:
+    """Bring one endpoint's children and status up to date; seconds until it should be looked at again, or None. Raises Retry."""
+    resource = cluster.cached(key)
+    if resource is None or "deletionTimestamp" in resource["metadata"]:
+        return DONE  # ownerReferences clean up
+    observed = cluster.observe(resource)
+    endpoint: WhisperEndpoint | SpecError
+    try:
+        endpoint = parse(resource, settings)
+        plan = drift.plan(manifests.of(endpoint, observed), observed)
+        outcome = await cluster.carry_out(resource, plan)
+    except SpecError as error:
+        endpoint, outcome = error, Outcome()  # plan nothing, keep what runs, say so
+    now = datetime.now(UTC)
+    report = status.of(resource, endpoint, cluster.observe(resource), outcome, now)
+    await cluster.report(resource, report, now)
+    return outcome.next_look

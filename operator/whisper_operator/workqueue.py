@@ -1,0 +1,103 @@
+"""A queue of keys to reconcile: no key twice at a time, no key by two workers at once, failed keys again later.
+
+The contract is that of client-go's workqueue: a key added while it waits is the same entry; one added while it is being worked
+on is worked on once more afterwards. So a thousand events about one endpoint cost one or two reconciliations, none is lost, and a
+broken endpoint never slows another.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+logger = logging.getLogger(__name__)
+
+K = TypeVar("K", bound=Hashable)
+
+FIRST_DELAY = 0.2
+LONGEST_DELAY = 300.0
+
+
+class Retry(Exception):
+    """Work that could not be done for a known and passing reason: it is tried again soon, and nobody has to be told."""
+
+
+class WorkQueue(Generic[K]):
+    """Call everything from one event loop."""
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.Queue[K] = asyncio.Queue()
+        self._queued: set[K] = set()
+        self._active: set[K] = set()
+        self._again: set[K] = set()
+        self._failures: dict[K, int] = {}
+        self._timers: dict[K, asyncio.TimerHandle] = {}
+
+    def __len__(self) -> int:
+        return len(self._queued)
+
+    def add(self, key: K) -> None:
+        """Have the key worked on as soon as a worker is free."""
+        self._cancel_timer(key)
+        if key in self._active:
+            self._again.add(key)
+        elif key not in self._queued:
+            self._queued.add(key)
+            self._waiting.put_nowait(key)
+
+    def add_after(self, key: K, delay: float) -> None:
+        """Have the key worked on in `delay` seconds, or earlier if it is added earlier."""
+        loop = asyncio.get_running_loop()
+        timer = self._timers.get(key)
+        if timer is not None and timer.when() <= loop.time() + delay:
+            return
+        self._cancel_timer(key)
+        self._timers[key] = loop.call_later(delay, self.add, key)
+
+    async def work(self, workers: int, job: Callable[[K], Awaitable[float | None]]) -> None:
+        """Run `job` on keys until cancelled. What it returns is the number of seconds until the key's next look, or None."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(self._worker(job))
+
+    async def _worker(self, job: Callable[[K], Awaitable[float | None]]) -> None:
+        while True:
+            key = await self._waiting.get()
+            self._queued.discard(key)
+            self._active.add(key)
+            try:
+                await self._run(job, key)
+            finally:
+                self._active.discard(key)
+            if key in self._again:
+                self._again.discard(key)
+                self.add(key)
+
+    async def _run(self, job: Callable[[K], Awaitable[float | None]], key: K) -> None:
+        try:
+            next_look = await job(key)
+        except Retry as reason:
+            delay = self._back_off(key)
+            logger.info("Trying again in %.1f s: %s", delay, reason, extra={"endpoint": key})
+            self.add_after(key, delay)
+        except Exception:
+            delay = self._back_off(key)
+            logger.exception("Reconciling failed; trying again in %.1f s", delay, extra={"endpoint": key})
+            self.add_after(key, delay)
+        else:
+            self._failures.pop(key, None)
+            if next_look is not None:
+                self.add_after(key, next_look)
+
+    def _back_off(self, key: K) -> float:
+        """0.2 s, doubled with each failure in a row up to 5 minutes, and spread so that keys don't come back as a herd."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        longest = min(FIRST_DELAY * 2.0 ** min(failures, 30), LONGEST_DELAY)
+        return longest * random.uniform(0.5, 1.0)
+
+    def _cancel_timer(self, key: K) -> None:
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()

@@ -1,0 +1,373 @@
+"""An endpoint's life: applied, settled, damaged by hand, changed, deleted."""
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from devcluster import Cluster
+from devcluster.installation import Operator
+from tests.cluster.support import children, condition, endpoint, exists, live, until, wait_for_condition
+
+ROOT = Path(__file__).resolve().parents[2]
+HOST = "whisper.example.com"
+CERTIFICATE = "ManagedCertificate/whisper-3ebc8463"
+FIVE = {
+    "BackendConfig/whisper",
+    "Service/whisper",
+    "Deployment/whisper",
+    CERTIFICATE,
+    "Ingress/whisper",
+}
+
+
+@pytest.fixture
+def settled(installed: Cluster, operator: Operator, namespace: str) -> Cluster:
+    """The minimal example, Ready in the test's namespace."""
+    installed.kubectl("apply", "-n", namespace, "-f", str(ROOT / "examples" / "minimal.yaml"))
+    wait_for_condition(installed, namespace, "whisper")
+    return installed
+
+
+@pytest.fixture(autouse=True)
+def nothing_to_complain_about(operator: Operator) -> Iterator[None]:
+    before = len(operator.complaints())
+    yield
+    assert operator.complaints()[before:] == []
+
+
+def test_the_minimal_example_becomes_five_children_and_ready(settled: Cluster, namespace: str) -> None:
+    assert set(children(settled, namespace)) == FIVE
+    resource = live(settled, namespace, "whisper")
+    status = resource["status"]
+    assert {each["type"]: each["status"] for each in status["conditions"]} == {
+        "Available": "True",
+        "AddressAssigned": "True",
+        "CertificateReady": "True",
+        "Ready": "True",
+    }
+    ingress = settled.get("ingress", "whisper", "-n", namespace)
+    address = ingress["status"]["loadBalancer"]["ingress"][0]["ip"]
+    assert status["address"] == address
+    assert status["dns"] == [{"name": HOST, "type": "A", "value": address}]
+    assert status["url"] == f"https://{HOST}"
+    assert status["readyReplicas"] == 1
+    assert "finalizers" not in resource["metadata"]
+    assert set(resource["metadata"].get("annotations", {})) <= {
+        "kubectl.kubernetes.io/last-applied-configuration"
+    }
+
+
+def test_what_people_see_with_kubectl(settled: Cluster, namespace: str) -> None:
+    head, row = settled.kubectl("get", "wep", "-n", namespace, "-o", "wide").splitlines()
+    assert head.split() == [
+        "NAME",
+        "MODEL",
+        "READY",
+        "URL",
+        "REPLICAS",
+        "AGE",
+        "ADDRESS",
+        "CERTIFICATE",
+        "REASON",
+    ]
+    cells = row.split()
+    assert cells[:5] == ["whisper", "large-v3", "True", f"https://{HOST}", "1"]
+    assert cells[-2:] == ["Active", "Ready"]
+    events = settled.kubectl("events", "--for", "whisperendpoint/whisper", "-n", namespace)
+    assert "The current spec is served, with all it asks for." in events
+    assert "Every host has a certificate." in events
+    assert "metadata" not in settled.kubectl("get", "all", "-n", namespace)
+    assert "whisperendpoint.whisper-operator.io/whisper" in settled.kubectl("get", "all", "-n", namespace)
+    explained = settled.kubectl("explain", "whisperendpoint.spec.limits.requestTimeoutSeconds")
+    assert "Longest time for one request" in explained
+
+
+def test_the_complete_example_settles(installed: Cluster, operator: Operator, namespace: str) -> None:
+    """With the objects it refers to."""
+    installed.kubectl("create", "serviceaccount", "whisper", "-n", namespace)
+    priority = {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": "high"},
+        "value": 5,
+    }
+    installed.apply(priority)
+    example = yaml.safe_load((ROOT / "examples" / "complete.yaml").read_text())
+    del example["spec"]["scheduling"]["nodeSelector"]  # the simulated nodes lie elsewhere
+    example["metadata"]["namespace"] = namespace
+    installed.apply(example)
+    wait_for_condition(installed, namespace, "whisper-complete")
+    found = children(installed, namespace)
+    assert len(found) == 6  # two hosts, two certificates
+    pod = found["Deployment/whisper-complete"]["spec"]["template"]["spec"]
+    assert pod["priorityClassName"] == "high"
+    assert pod["imagePullSecrets"] == [{"name": "registry-credentials"}]
+    assert pod["containers"][0]["resources"]["limits"]["cpu"] == "8"
+    assert live(installed, namespace, "whisper-complete")["status"]["readyReplicas"] == 2
+
+
+@pytest.mark.parametrize("child", sorted(FIVE))
+def test_a_deleted_child_comes_back(settled: Cluster, namespace: str, child: str) -> None:
+    before = children(settled, namespace)[child]["metadata"]["uid"]
+    settled.kubectl("delete", child, "-n", namespace, "--wait=false")
+
+    def back() -> bool:
+        found = children(settled, namespace).get(child)
+        return found is not None and found["metadata"]["uid"] != before
+
+    until(back, f"{child} made anew")
+    wait_for_condition(settled, namespace, "whisper")
+
+
+EDITS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "BackendConfig/whisper": ({"spec": {"timeoutSec": 30}}, ["spec", "timeoutSec"]),
+    "Service/whisper": ({"spec": {"selector": {"whisper-operator.io/endpoint": "x"}}}, ["spec", "selector"]),
+    "Deployment/whisper": (
+        {"spec": {"template": {"spec": {"enableServiceLinks": True}}}},
+        ["spec", "template", "spec"],
+    ),
+    CERTIFICATE: ({"spec": {"domains": ["other.example.com"]}}, ["spec", "domains"]),
+    "Ingress/whisper": ({"spec": {"rules": [{"host": "other.example.com"}]}}, ["spec", "rules"]),
+}
+
+
+@pytest.mark.parametrize("child", sorted(FIVE))
+def test_an_edited_child_is_put_right(settled: Cluster, namespace: str, child: str) -> None:
+    patch, path = EDITS[child]
+
+    def value() -> Any:
+        at: Any = children(settled, namespace)[child]
+        for name in path:
+            at = at[name]
+        return at
+
+    before = value()
+    settled.kubectl("patch", child, "-n", namespace, "--type=merge", "-p", json.dumps(patch))
+    until(lambda: value() == before, f"{child} as before")
+
+
+RESHAPED: dict[str, tuple[str, Any, list[str]]] = {
+    "a Service's port": (
+        "Service/whisper",
+        {"ports": [{"name": "http", "port": 8001, "targetPort": "http"}]},
+        ["ports"],
+    ),
+    "a container's name": (
+        "Deployment/whisper",
+        {"template": {"spec": {"containers": [{"name": "renamed", "image": "other"}]}}},
+        ["template", "spec", "containers"],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", RESHAPED)
+def test_a_renamed_entry_of_a_list_is_put_right_and_stays_the_operators(
+    settled: Cluster, namespace: str, what: str
+) -> None:
+    """Server-side apply alone would add its own entry beside the renamed one."""
+    child, edit, path = RESHAPED[what]
+
+    def value() -> Any:
+        at: Any = children(settled, namespace)[child]["spec"]
+        for name in path:
+            at = at[name]
+        return [{key: entry[key] for key in ("name", "port", "image") if key in entry} for entry in at]
+
+    before = value()
+    settled.kubectl("patch", child, "-n", namespace, "--type=merge", "-p", json.dumps({"spec": edit}))
+    until(lambda: value() == before, f"{what} as before")
+    managers = settled.get(child, "-n", namespace, "--show-managed-fields")["metadata"]["managedFields"]
+    assert "whisper-operator-repair" not in [each["manager"] for each in managers]
+    wait_for_condition(settled, namespace, "whisper")
+
+
+def test_a_changed_endpoint_label_is_put_right(settled: Cluster, namespace: str) -> None:
+    label = "whisper-operator.io/endpoint"
+    for edit in (f"{label}=other", f"{label}-"):
+        settled.kubectl("label", "service", "whisper", "-n", namespace, "--overwrite", edit)
+
+        def mended() -> bool:
+            labels = settled.get("service", "whisper", "-n", namespace)["metadata"]["labels"]
+            return bool(labels.get(label) == "whisper")
+
+        until(mended, f"the label after {edit}")
+
+
+def test_a_child_stripped_of_its_label_or_annotation_is_put_right(settled: Cluster, namespace: str) -> None:
+    """Without the label no watch shows it any more; without the hash nothing says what was applied."""
+    label = "app.kubernetes.io/managed-by"
+    settled.kubectl("label", "service", "whisper", "-n", namespace, f"{label}-")
+    until(lambda: "Service/whisper" in children(settled, namespace), "the label back")
+    annotation = "whisper-operator.io/applied-hash"
+    settled.kubectl("annotate", "service", "whisper", "-n", namespace, f"{annotation}-")
+
+    def annotated() -> bool:
+        return annotation in children(settled, namespace)["Service/whisper"]["metadata"]["annotations"]
+
+    until(annotated, "the annotation back")
+
+
+def test_what_others_add_stays(settled: Cluster, namespace: str) -> None:
+    settled.kubectl("annotate", "service", "whisper", "-n", namespace, "example.com/note=mine")
+    settled.kubectl(
+        "patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", '{"spec":{"replicas":2}}'
+    )
+    wait_for_condition(settled, namespace, "whisper")
+    settled.kubectl(
+        "patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", '{"spec":{"host":"b.example.com"}}'
+    )
+    wait_for_condition(settled, namespace, "whisper")
+    found = children(settled, namespace)
+    assert found["Service/whisper"]["metadata"]["annotations"]["example.com/note"] == "mine"
+    ingress = found["Ingress/whisper"]["metadata"]
+    assert "ingress.kubernetes.io/url-map" in ingress["annotations"]
+    assert ingress["finalizers"]
+
+
+def test_a_further_host_leaves_the_first_ones_certificate_alone(settled: Cluster, namespace: str) -> None:
+    before = children(settled, namespace)[CERTIFICATE]
+    change = {"spec": {"additionalHosts": ["speech.example.com"]}}
+    settled.kubectl("patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", json.dumps(change))
+    resource = wait_for_condition(settled, namespace, "whisper")
+    assert [each["host"] for each in resource["status"]["certificates"]] == ["speech.example.com", HOST]
+    after = children(settled, namespace)[CERTIFICATE]
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["status"]["certificateName"] == before["status"]["certificateName"]
+    change = {"spec": {"additionalHosts": []}}
+    settled.kubectl("patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", json.dumps(change))
+    until(lambda: set(children(settled, namespace)) == FIVE, "the second certificate gone")
+    assert children(settled, namespace)[CERTIFICATE]["metadata"]["uid"] == before["metadata"]["uid"]
+
+
+def test_becoming_internal_removes_the_public_side_and_back(settled: Cluster, namespace: str) -> None:
+    change = '{"spec":{"host":null,"staticIPName":null}}'
+    settled.kubectl("patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", change)
+    until(
+        lambda: set(children(settled, namespace)) == {"Service/whisper", "Deployment/whisper"}, "two children"
+    )
+    status = wait_for_condition(settled, namespace, "whisper")["status"]
+    assert not {"url", "address", "dns", "certificates"} & set(status)
+    annotations = children(settled, namespace)["Service/whisper"]["metadata"]["annotations"]
+    assert "cloud.google.com/backend-config" not in annotations
+    change = json.dumps({"spec": {"host": HOST}})
+    settled.kubectl("patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", change)
+    wait_for_condition(settled, namespace, "whisper")
+    assert set(children(settled, namespace)) == FIVE
+
+
+def test_scale_suspend_and_resume(settled: Cluster, namespace: str) -> None:
+    settled.kubectl("scale", "wep", "whisper", "-n", namespace, "--replicas=3")
+    assert wait_for_condition(settled, namespace, "whisper")["status"]["readyReplicas"] == 3
+    settled.kubectl(
+        "patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", '{"spec":{"suspend":true}}'
+    )
+    wait_for_condition(settled, namespace, "whisper", status="False", reason="Suspended")
+    until(lambda: live(settled, namespace, "whisper")["status"]["replicas"] == 0, "no replicas")
+    assert set(children(settled, namespace)) == FIVE
+    settled.kubectl(
+        "patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", '{"spec":{"suspend":null}}'
+    )
+    assert wait_for_condition(settled, namespace, "whisper")["status"]["readyReplicas"] == 3
+
+
+def test_rollout_switches_both_ways(settled: Cluster, namespace: str) -> None:
+    for rollout in ("Recreate", "RollingUpdate"):
+        change = json.dumps({"spec": {"rollout": rollout}})
+        settled.kubectl("patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", change)
+
+        def strategy() -> str:
+            return str(children(settled, namespace)["Deployment/whisper"]["spec"]["strategy"]["type"])
+
+        until(lambda wanted=rollout: strategy() == wanted, rollout)  # type: ignore[misc]
+        wait_for_condition(settled, namespace, "whisper")
+
+
+@pytest.mark.parametrize("cascade", ["background", "foreground"])
+def test_deleting_leaves_nothing(settled: Cluster, namespace: str, cascade: str) -> None:
+    settled.kubectl("delete", "wep", "whisper", "-n", namespace, f"--cascade={cascade}")
+    until(lambda: not children(settled, namespace), "no children")
+    until(lambda: not settled.get("pods,replicasets", "-n", namespace)["items"], "no pods")
+
+
+def test_deleting_while_the_operator_is_down_leaves_nothing(
+    settled: Cluster, namespace: str, operator: Operator
+) -> None:
+    operator.stop(signal.SIGKILL)
+    try:
+        settled.kubectl("delete", "wep", "whisper", "-n", namespace)
+        until(lambda: not children(settled, namespace), "no children")
+        until(lambda: not settled.get("pods,replicasets", "-n", namespace)["items"], "no pods")
+    finally:
+        operator.start().wait_until_working()
+
+
+def test_deleted_and_applied_again_at_once(settled: Cluster, namespace: str) -> None:
+    """The new endpoint waits for the old one's children to go; it neither takes them over nor gives up."""
+    settled.kubectl("delete", "wep", "whisper", "-n", namespace, "--wait=false")
+    settled.apply(endpoint("whisper", namespace, host=HOST, staticIPName="whisper"))
+    uid = live(settled, namespace, "whisper")["metadata"]["uid"]
+    wait_for_condition(settled, namespace, "whisper")
+
+    def all_new() -> bool:
+        found = children(settled, namespace)
+        owners = {each["metadata"]["ownerReferences"][0]["uid"] for each in found.values()}
+        return set(found) == FIVE and owners == {uid}
+
+    until(all_new, "five children of the new endpoint")
+
+
+def test_edits_while_the_operator_is_down_are_caught_up_with(
+    settled: Cluster, namespace: str, operator: Operator
+) -> None:
+    assert operator.stop() == 0
+    try:
+        settled.kubectl("delete", "service", "whisper", "-n", namespace)
+        settled.kubectl(
+            "patch",
+            "backendconfig",
+            "whisper",
+            "-n",
+            namespace,
+            "--type=merge",
+            "-p",
+            '{"spec":{"timeoutSec":1}}',
+        )
+        settled.kubectl(
+            "patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", '{"spec":{"replicas":2}}'
+        )
+    finally:
+        operator.start().wait_until_working()
+    resource = wait_for_condition(settled, namespace, "whisper")
+    assert resource["status"]["readyReplicas"] == 2
+    assert children(settled, namespace)["BackendConfig/whisper"]["spec"]["timeoutSec"] == 660
+    assert exists(settled, namespace, "service", "whisper")
+
+
+def test_a_certificate_that_fails_says_what_to_do_and_recovers(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    installed.kubectl(
+        "create", "configmap", "gke-stand-in", "-n", namespace, "--from-literal=certificates=FailedNotVisible"
+    )
+    installed.apply(endpoint("whisper", namespace, host=HOST))
+    resource = wait_for_condition(
+        installed, namespace, "whisper", "CertificateReady", "False", "FailedNotVisible"
+    )
+    assert "create the DNS record in status.dns" in condition(resource, "CertificateReady")["message"]
+    assert condition(resource, "Ready")["status"] == "False"
+    installed.kubectl(
+        "patch",
+        "configmap",
+        "gke-stand-in",
+        "-n",
+        namespace,
+        "--type=merge",
+        "-p",
+        '{"data":{"certificates":"Active"}}',
+    )
+    wait_for_condition(installed, namespace, "whisper")

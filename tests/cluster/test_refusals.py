@@ -1,0 +1,278 @@
+"""What can't be carried out: nothing that runs is touched, nothing foreign is overwritten, and the status says what to do."""
+
+import json
+from typing import Any
+
+import pytest
+
+from devcluster import Cluster, DevclusterError
+from devcluster.installation import Operator
+from tests.cluster.support import (
+    children,
+    condition,
+    endpoint,
+    live,
+    now,
+    until,
+    wait_for_condition,
+    wait_until_quiet,
+    writes,
+)
+
+HOST = "whisper.example.com"
+
+FOREIGN: dict[str, dict[str, Any]] = {
+    "Service": {"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"port": 1}]}},
+    "Ingress": {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "spec": {"defaultBackend": {"service": {"name": "x", "port": {"number": 1}}}},
+    },
+    "BackendConfig": {
+        "apiVersion": "cloud.google.com/v1",
+        "kind": "BackendConfig",
+        "spec": {"timeoutSec": 5},
+    },
+    "Deployment": {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"a": "b"}},
+            "template": {
+                "metadata": {"labels": {"a": "b"}},
+                "spec": {"containers": [{"name": "c", "image": "i"}]},
+            },
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("kind", sorted(FOREIGN))
+def test_an_object_of_somebody_else_is_never_touched(
+    installed: Cluster, operator: Operator, namespace: str, kind: str
+) -> None:
+    """Not even one that has our labels: only the owner reference counts."""
+    labels = {"app.kubernetes.io/managed-by": "whisper-operator", "whisper-operator.io/endpoint": "whisper"}
+    installed.apply(
+        {**FOREIGN[kind], "metadata": {"name": "whisper", "namespace": namespace, "labels": labels}}
+    )
+
+    def foreign() -> tuple[Any, Any]:
+        found = installed.get(kind, "whisper", "-n", namespace, "--show-managed-fields")
+        # Deployments get a status and GKE annotates; neither is the operator's doing.
+        managers = [each["manager"] for each in found["metadata"]["managedFields"]]
+        return found["spec"], "whisper-operator" in managers
+
+    before = foreign()
+    installed.apply(endpoint("whisper", namespace, host=HOST))
+    resource = wait_for_condition(installed, namespace, "whisper", "Stalled", "True", "NameConflict")
+    assert "was not touched" in condition(resource, "Ready")["message"]
+    assert "whisper" in condition(resource, "Ready")["message"]
+    wait_until_quiet(installed)
+    assert foreign() == before
+    assert before[1] is False
+    # Nothing was written beside it either.
+    assert len(children(installed, namespace)) == 1
+    installed.kubectl("delete", kind, "whisper", "-n", namespace)
+    wait_for_condition(installed, namespace, "whisper")
+
+
+def test_a_child_that_is_wrongly_owned_is_not_touched(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    installed.apply(endpoint("other", namespace, device="cpu"))
+    other = live(installed, namespace, "other")["metadata"]["uid"]
+    owner = {
+        "apiVersion": "whisper-operator.io/v1alpha1", "kind": "WhisperEndpoint",
+        "name": "other", "uid": other, "controller": True,
+    }  # fmt: skip
+    metadata = {"name": "whisper", "namespace": namespace, "ownerReferences": [owner]}
+    installed.apply({**FOREIGN["Service"], "metadata": metadata})
+    installed.apply(endpoint("whisper", namespace, device="cpu"))
+    wait_for_condition(installed, namespace, "whisper", "Stalled", "True", "NameConflict")
+
+
+UNIMPLEMENTED: list[tuple[str, dict[str, Any]]] = [
+    (
+        "spec.modelVolume",
+        {"modelVolume": {"persistentVolumeClaim": {"claimName": "models"}}, "model": "/models/x.pt"},
+    ),
+    ("spec.engine: faster-whisper", {"engine": "faster-whisper"}),
+    ("spec.computeType", {"computeType": "float32"}),
+    ("spec.autoscaling", {"autoscaling": {"min": 1, "max": 3}}),
+    ("spec.auth", {"auth": {"secretName": "keys"}}),
+    ("spec.defaults.vad", {"defaults": {"vad": True}}),
+    ("spec.ingress.class", {"host": HOST, "ingress": {"class": "traefik"}}),
+    ("spec.ingress.tls.secretName", {"host": HOST, "ingress": {"tls": {"secretName": "cert"}}}),
+    ("spec.ingress.tls.preSharedCert", {"host": HOST, "ingress": {"tls": {"preSharedCert": "cert"}}}),
+    ("spec.ingress.httpsRedirect", {"host": HOST, "ingress": {"httpsRedirect": True}}),
+    ("spec.ingress.sslPolicy", {"host": HOST, "ingress": {"sslPolicy": "modern"}}),
+    ("spec.ingress.securityPolicy", {"host": HOST, "ingress": {"securityPolicy": "armor"}}),
+    (
+        "spec.ingress.reserveStaticIP",
+        {"host": HOST, "staticIPName": "ip", "ingress": {"reserveStaticIP": True}},
+    ),
+]
+
+
+def test_fields_not_implemented_yet_are_named(installed: Cluster, operator: Operator, namespace: str) -> None:
+    resources = [endpoint(f"e{index}", namespace, **spec) for index, (_, spec) in enumerate(UNIMPLEMENTED)]
+    installed.apply(*resources)
+    for index, (field, _) in enumerate(UNIMPLEMENTED):
+        resource = wait_for_condition(installed, namespace, f"e{index}", "Ready", "False", "NotImplemented")
+        assert field in condition(resource, "Ready")["message"]
+        assert condition(resource, "Stalled")["status"] == "True"
+    assert children(installed, namespace) == {}
+
+
+def test_a_change_that_cannot_be_carried_out_leaves_what_runs(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    installed.apply(endpoint("whisper", namespace, host=HOST))
+    wait_for_condition(installed, namespace, "whisper")
+    before = {name: child["metadata"]["uid"] for name, child in children(installed, namespace).items()}
+    start = wait_until_quiet(installed)
+    change = {"spec": {"accelerator": {"type": "abacus"}, "host": None}}
+    installed.kubectl("patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", json.dumps(change))
+    resource = wait_for_condition(installed, namespace, "whisper", "Ready", "False", "UnknownAccelerator")
+    assert condition(resource, "Available")["status"] == "True"
+    assert condition(resource, "AddressAssigned")["status"] == "True"
+    assert resource["status"]["url"] == f"https://{HOST}"
+    assert {
+        name: child["metadata"]["uid"] for name, child in children(installed, namespace).items()
+    } == before
+    wait_until_quiet(installed)
+    assert {each.resource for each in writes(installed, start, namespace)} <= {
+        "whisper-operator.io/whisperendpoints/status",
+        "events",
+    }
+
+
+def test_without_a_configured_image_the_condition_says_how_to_get_one(
+    cluster: Cluster, installed: Cluster, namespace: str
+) -> None:
+    with Operator(installed, {"server": {}}) as operator:
+        operator.wait_until_working()
+        installed.apply(endpoint("whisper", namespace))
+        resource = wait_for_condition(installed, namespace, "whisper", "Ready", "False", "ImageNotConfigured")
+        assert "make images" in condition(resource, "Ready")["message"]
+        assert operator.complaints() == []
+
+
+def test_what_the_api_server_refuses_is_passed_on(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    """A quota that forbids Services; lifting it mends all."""
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "none", "namespace": namespace},
+    }
+    installed.apply({**quota, "spec": {"hard": {"services": "0"}}})
+    until(
+        lambda: installed.get("resourcequota", "none", "-n", namespace).get("status", {}).get("hard"),
+        "the quota in force",
+    )
+    installed.apply(endpoint("whisper", namespace, device="cpu"))
+    resource = wait_for_condition(installed, namespace, "whisper", "Stalled", "True", "ApplyRefused")
+    message = condition(resource, "Ready")["message"]
+    assert "Service whisper" in message
+    assert "exceeded quota" in message
+    installed.kubectl("delete", "resourcequota", "none", "-n", namespace)
+    wait_for_condition(installed, namespace, "whisper")
+
+
+def test_a_webhook_that_does_not_answer_is_named(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    """It stands in the way of every write until somebody mends it, so the status has to say so."""
+    webhook = {
+        "name": "broken.example.com",
+        "clientConfig": {"url": "https://127.0.0.1:1/"},
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+        "rules": [
+            {"apiGroups": ["apps"], "apiVersions": ["*"], "operations": ["*"], "resources": ["deployments"]}
+        ],
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+    configuration = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": namespace},
+        "webhooks": [webhook],
+    }
+    installed.apply(configuration)
+    try:
+        installed.apply(endpoint("whisper", namespace, device="cpu"))
+        resource = wait_for_condition(installed, namespace, "whisper", "Stalled", "True", "ApplyRefused")
+        assert "broken.example.com" in condition(resource, "Ready")["message"]
+    finally:
+        installed.kubectl("delete", "validatingwebhookconfiguration", namespace)
+    wait_for_condition(installed, namespace, "whisper")
+
+
+def test_a_deletion_that_is_refused_is_passed_on(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    installed.apply(endpoint("whisper", namespace, host=HOST))
+    wait_for_condition(installed, namespace, "whisper")
+    policy: dict[str, Any] = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": namespace},
+        "spec": {
+            "matchConstraints": {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+                "resourceRules": [
+                    {
+                        "apiGroups": ["networking.k8s.io"],
+                        "apiVersions": ["*"],
+                        "operations": ["DELETE"],
+                        "resources": ["ingresses"],
+                    }
+                ],
+            },
+            "validations": [{"expression": "false", "message": "ingresses stay"}],
+        },
+    }
+    binding = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": namespace},
+        "spec": {"policyName": namespace, "validationActions": ["Deny"]},
+    }
+    installed.apply(policy, binding)
+    try:
+
+        def in_force() -> bool:
+            try:
+                installed.kubectl("delete", "ingress", "whisper", "-n", namespace, "--dry-run=server")
+            except DevclusterError as error:
+                return "ingresses stay" in str(error)
+            return False
+
+        until(in_force, "the policy in force")
+        change = '{"spec":{"host":null}}'
+        installed.kubectl("patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", change)
+        resource = wait_for_condition(installed, namespace, "whisper", "Stalled", "True", "ApplyRefused")
+        message = condition(resource, "Ready")["message"]
+        assert "deletion of Ingress whisper" in message
+        assert "ingresses stay" in message
+    finally:
+        installed.kubectl("delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", namespace)
+    wait_for_condition(installed, namespace, "whisper")
+
+
+def test_one_broken_endpoint_does_not_hold_up_another(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    start = now()
+    installed.apply(
+        endpoint("broken", namespace, accelerator={"type": "abacus"}), endpoint("fine", namespace)
+    )
+    wait_for_condition(installed, namespace, "fine")
+    wait_for_condition(installed, namespace, "broken", "Stalled")
+    assert operator.complaints() == []
+    assert len([each for each in writes(installed, start, namespace) if each.name == "broken"]) <= 2

@@ -1,0 +1,101 @@
+"""What people meet first: the command line, and the settings of an installation."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from whisper_operator.__main__ import main
+from whisper_operator.config import ConfigError, load, parse
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    path = tmp_path / "config.yaml"
+    path.write_text("server: {repository: registry.example.com/whisper-server, version: 0.1.0}\n")
+    return str(path)
+
+
+def test_render_prints_what_the_controller_would_apply(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["render", "-f", str(ROOT / "examples" / "minimal.yaml"), "--config", config]) == 0
+    kinds = [document["kind"] for document in yaml.safe_load_all(capsys.readouterr().out)]
+    assert kinds == ["BackendConfig", "Service", "Deployment", "ManagedCertificate", "Ingress"]
+
+
+def test_render_says_what_is_wrong_with_one_endpoint_and_prints_the_others(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "two.yaml"
+    bad = {"kind": "WhisperEndpoint", "metadata": {"name": "bad"}, "spec": {"replicas": "x"}}
+    good = {"kind": "WhisperEndpoint", "metadata": {"name": "good"}, "spec": {}}
+    other = {"kind": "ConfigMap", "metadata": {"name": "other"}}
+    path.write_text(yaml.safe_dump_all([bad, None, other, good]))
+    assert main(["render", "-f", str(path), "--config", config]) == 1
+    captured = capsys.readouterr()
+    assert "WhisperEndpoint bad: InvalidSpec: spec.replicas must be a whole number" in captured.err
+    assert [each["metadata"]["name"] for each in yaml.safe_load_all(captured.out)] == ["good", "good"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("a: [", "broken.yaml"),
+        ("- 1\n", "no mapping but list"),
+        ("kind: Service\n", "there is no WhisperEndpoint in it"),
+        (None, "No such file"),
+    ],
+)
+def test_render_of_no_endpoint_at_all(
+    content: str | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "broken.yaml"
+    if content is not None:
+        path.write_text(content)
+    assert main(["render", "-f", str(path)]) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        ([], r"must be a mapping"),
+        ({"sever": {}}, "sever is not a setting; the settings here are accelerators, autopilot"),
+        ({"server": {"repository": "r"}}, "set both, or none"),
+        ({"workers": "many"}, "workers must be of type int, not 'many'"),
+        ({"workers": True}, "workers must be of type int"),
+        ({"workers": 0}, "workers must be at least 1"),
+        ({"accelerators": {"x": {"labels": {}}}}, "accelerators.x.labels is not a setting"),
+        ({"accelerators": {"x": {"tolerations": [1]}}}, "tolerations"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_named(raw: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        parse(raw)
+
+
+def test_the_configuration_that_is_installed_is_valid_with_every_comment_taken_off(tmp_path: Path) -> None:
+    text = (ROOT / "deploy" / "base" / "config.yaml").read_text()
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    load(path)
+    lines = [re.sub(r"^#(?! \S)", "", line) for line in text.splitlines()]
+    path.write_text("\n".join(lines))
+    settings = load(path)
+    assert (
+        settings.server_image("openai-whisper", "turbo")
+        == "registry.example.com/whisper-server:0.1.0-openai-whisper-turbo"
+    )
+    assert "rtx-4090" in settings.accelerators
+    assert "nvidia-tesla-t4" in settings.accelerators
+
+
+def test_a_configuration_that_cannot_be_read_stops_with_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--config", str(tmp_path / "absent.yaml")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,193 @@
+"""Drift: told from a hash and from who owns which field, never from values."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from whisper_operator import drift
+from whisper_operator.kinds import DEPLOYMENT, SERVICE
+from whisper_operator.manifests import Manifest
+from whisper_operator.observed import Child, Observed, Owner
+
+BODY: dict[str, Any] = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {
+        "name": "w",
+        "namespace": "n",
+        "labels": {"a": "1"},
+        "ownerReferences": [{"uid": "u", "name": "w"}],
+    },
+    "spec": {
+        "replicas": 0,
+        "selector": {"matchLabels": {"a": "1"}},
+        "containers": [{"name": "server", "ports": [{"containerPort": 1, "protocol": "TCP"}], "args": ["x"]}],
+        "finalizers": ["f"],
+    },
+}
+OWNED: dict[str, Any] = {
+    "f:metadata": {
+        "f:labels": {"f:a": {}},
+        "f:ownerReferences": {'k:{"uid":"u"}': {}},
+        "f:annotations": {"f:whisper-operator.io/applied-hash": {}},
+    },
+    "f:spec": {
+        "f:replicas": {},
+        "f:selector": {},  # atomic: one entry for all of it
+        "f:containers": {
+            'k:{"name":"server"}': {
+                ".": {},
+                "f:name": {},
+                "f:ports": {
+                    'k:{"containerPort":1,"protocol":"TCP"}': {
+                        ".": {},
+                        "f:containerPort": {},
+                        "f:protocol": {},
+                    }
+                },
+                "f:args": {},
+            }
+        },
+        "f:finalizers": {'v:"f"': {}},
+    },
+}
+MANIFEST = Manifest(DEPLOYMENT, "n", "w", BODY)
+
+
+def child(owned: dict[str, Any] = OWNED, **changes: Any) -> Child:
+    settled = Child(
+        kind=DEPLOYMENT,
+        namespace="n",
+        name="w",
+        uid="c",
+        version=1,
+        generation=1,
+        owner=Owner("WhisperEndpoint", "w", "u"),
+        deleting=False,
+        applied_hash=drift.fingerprint(MANIFEST),
+        own_fields=json.dumps(owned),
+        spec={},
+        status={},
+    )
+    return replace(settled, **changes)
+
+
+def observed(*children: Child) -> Observed:
+    return Observed({(each.kind, each.name): each for each in children})
+
+
+def without(path: str) -> dict[str, Any]:
+    """OWNED less one entry; `path` is its keys, separated by slashes."""
+    copy: dict[str, Any] = json.loads(json.dumps(OWNED))
+    at = copy
+    *above, last = path.split("/")
+    for key in above:
+        at = at[key]
+    del at[last]
+    return copy
+
+
+def test_settled_means_an_empty_plan() -> None:
+    assert drift.plan([MANIFEST], observed(child())) == drift.Plan()
+    assert not drift.plan([MANIFEST], observed(child())).writes
+
+
+@pytest.mark.parametrize(
+    ("path", "missing"),
+    [
+        ("f:spec/f:replicas", "spec.replicas"),
+        ("f:spec/f:selector", "spec.selector"),
+        ("f:metadata/f:labels/f:a", "metadata.labels"),
+        ("f:metadata/f:labels", "metadata.labels"),
+        ('f:metadata/f:ownerReferences/k:{"uid":"u"}', "metadata.ownerReferences"),
+        ('f:spec/f:containers/k:{"name":"server"}', "spec.containers"),
+        ('f:spec/f:containers/k:{"name":"server"}/f:args', "spec.containers[0].args"),
+        (
+            'f:spec/f:containers/k:{"name":"server"}/f:ports/k:{"containerPort":1,"protocol":"TCP"}/f:protocol',
+            "spec.containers[0].ports[0].protocol",
+        ),
+        ("f:spec/f:finalizers", "spec.finalizers"),
+    ],
+)
+def test_a_field_that_somebody_took_is_drift(path: str, missing: str) -> None:
+    live = child(without(path))
+    # A container left empty has no entry at all in managedFields, so the test's own empty ones don't count.
+    pruned = json.loads(live.own_fields)
+    if path == "f:metadata/f:labels/f:a":
+        del pruned["f:metadata"]["f:labels"]
+    elif path.startswith("f:metadata/f:ownerReferences"):
+        del pruned["f:metadata"]["f:ownerReferences"]
+    elif path == 'f:spec/f:containers/k:{"name":"server"}':
+        del pruned["f:spec"]["f:containers"]
+    live = replace(live, own_fields=json.dumps(pruned))
+    assert drift.missing(MANIFEST, live) == {missing}
+    assert drift.plan([MANIFEST], observed(live)).update == ((MANIFEST, live),)
+
+
+@pytest.mark.parametrize(
+    ("path", "reshaped"),
+    [
+        ("f:spec/f:replicas", False),
+        ("f:spec/f:finalizers", True),
+        ('f:spec/f:containers/k:{"name":"server"}/f:name', False),
+        ('f:spec/f:containers/k:{"name":"server"}/f:ports', True),
+        ("f:metadata/f:ownerReferences", False),
+    ],
+)
+def test_a_list_that_lost_an_entry_of_ours_needs_more_than_an_apply(path: str, reshaped: bool) -> None:
+    live = child(without(path))
+    assert drift.differs(MANIFEST, live)
+    assert drift.reshaped(MANIFEST, live) is reshaped
+
+
+def test_fields_of_others_are_no_drift() -> None:
+    more = json.loads(json.dumps(OWNED))
+    more["f:spec"]["f:extra"] = {}
+    assert not drift.differs(MANIFEST, child(more))
+
+
+def test_another_spec_is_drift_though_every_field_is_ours() -> None:
+    other = Manifest(DEPLOYMENT, "n", "w", {**BODY, "spec": {**BODY["spec"], "replicas": 3}})
+    assert drift.differs(other, child())
+
+
+def test_an_edited_or_lost_hash_is_drift() -> None:
+    assert drift.differs(MANIFEST, child(applied_hash="edited"))
+    assert drift.differs(MANIFEST, child(applied_hash=None))
+
+
+def test_owning_nothing_is_drift() -> None:
+    assert drift.differs(MANIFEST, child({}))
+
+
+def test_what_admission_removes_is_asked_for_once_only() -> None:
+    stripped = without("f:spec/f:replicas")
+    answered = drift.after_apply(MANIFEST, child(stripped))
+    assert not drift.differs(MANIFEST, answered)
+    edited = without("f:spec/f:selector")
+    assert drift.differs(MANIFEST, replace(answered, own_fields=json.dumps(edited)))
+
+
+def test_a_missing_child_is_created_an_unwanted_one_deleted_a_dying_one_waited_for() -> None:
+    extra = child(kind=SERVICE, name="old")
+    dying = child(deleting=True)
+    dying_extra = child(kind=SERVICE, name="gone", deleting=True)
+    assert drift.plan([MANIFEST], observed()).create == (MANIFEST,)
+    assert drift.plan([MANIFEST], observed(child(), extra, dying_extra)).delete == (extra,)
+    assert drift.plan([MANIFEST], observed(dying)) == drift.Plan(wait=(dying,))
+
+
+def test_the_hash_does_not_depend_on_the_order_of_keys() -> None:
+    turned = Manifest(DEPLOYMENT, "n", "w", dict(reversed(list(BODY.items()))))
+    assert drift.fingerprint(turned) == drift.fingerprint(MANIFEST)
+
+
+def test_what_is_applied_carries_the_hash_and_the_uid_and_leaves_the_manifest_alone() -> None:
+    body = drift.applied(MANIFEST, uid="c")
+    assert body["metadata"]["uid"] == "c"
+    assert body["metadata"]["annotations"] == {
+        "whisper-operator.io/applied-hash": drift.fingerprint(MANIFEST)
+    }
+    assert "uid" not in drift.applied(MANIFEST)["metadata"]
+    assert "annotations" not in BODY["metadata"]

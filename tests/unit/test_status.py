@@ -1,0 +1,273 @@
+"""Status and conditions: every state says what it is and what to do next, and nothing is written twice."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from whisper_operator import status
+from whisper_operator.config import Settings
+from whisper_operator.endpoint import SpecError, WhisperEndpoint, parse
+from whisper_operator.kinds import DEPLOYMENT, INGRESS, MANAGED_CERTIFICATE, Kind
+from whisper_operator.manifests import Manifest
+from whisper_operator.observed import Child, Observed, Owner
+from whisper_operator.outcome import Outcome
+from whisper_operator.status import merge_patch
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+LATER = datetime(2026, 1, 2, 4, 0, 0, tzinfo=UTC)
+SETTINGS = Settings(server_repository="r/whisper-server", server_version="1")
+HOST = "w.example.com"
+INGRESS_UP = {"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}]}}
+ACTIVE = {"certificateStatus": "Active", "domainStatus": [{"domain": HOST, "status": "Active"}]}
+SERVING = {
+    "observedGeneration": 1,
+    "replicas": 1,
+    "updatedReplicas": 1,
+    "readyReplicas": 1,
+    "availableReplicas": 1,
+}
+
+
+def resource(before: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+    metadata = {"name": "w", "namespace": "n", "uid": "u", "generation": 3, "resourceVersion": "9"}
+    return {"metadata": metadata, "spec": spec, "status": before or {}}
+
+
+def child(kind: Kind, live: dict[str, Any], name: str = "w", **spec: Any) -> Child:
+    return Child(kind, "n", name, "c", 1, 1, Owner("WhisperEndpoint", "w", "u"), False, "h", "{}", spec, live)
+
+
+def observed(
+    deployment: dict[str, Any] | None = None,
+    ingress: dict[str, Any] | None = None,
+    certificate: dict[str, Any] | None = None,
+    replicas: int = 1,
+) -> Observed:
+    children = []
+    if deployment is not None:
+        children.append(child(DEPLOYMENT, deployment, replicas=replicas))
+    if ingress is not None:
+        children.append(child(INGRESS, ingress))
+    if certificate is not None:
+        children.append(child(MANAGED_CERTIFICATE, certificate, "w-1", domains=[HOST]))
+    return Observed({(each.kind, each.name): each for each in children})
+
+
+def told(
+    seen: Observed,
+    outcome: Outcome | None = None,
+    endpoint: WhisperEndpoint | SpecError | None = None,
+    before: dict[str, Any] | None = None,
+    **spec: Any,
+) -> status.Report:
+    of = resource(before, **spec)
+    return status.of(of, endpoint or parse(of, SETTINGS), seen, outcome or Outcome(), NOW)
+
+
+def condition(report: status.Report, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = {each["type"]: each for each in report.patch["conditions"]}
+    return dict(found.get(name, {}))
+
+
+def test_a_served_public_endpoint_is_ready_and_spells_out_its_dns_record() -> None:
+    report = told(observed(SERVING, INGRESS_UP, ACTIVE), host=HOST)
+    assert {each["type"]: each["status"] for each in report.patch["conditions"]} == {
+        "Available": "True",
+        "AddressAssigned": "True",
+        "CertificateReady": "True",
+        "Ready": "True",
+    }
+    assert report.patch["url"] == "https://w.example.com"
+    assert report.patch["internalURL"] == "http://w.n.svc:8000"
+    assert report.patch["dns"] == [{"name": HOST, "type": "A", "value": "203.0.113.7"}]
+    assert report.patch["certificates"] == [
+        {"host": HOST, "name": "w-1", "status": "Active", "domainStatus": "Active"}
+    ]
+    assert report.patch["observedGeneration"] == 3
+    assert all(each["observedGeneration"] == 3 for each in report.patch["conditions"])
+    assert report.patch["effective"]["model"] == "large-v3"
+
+
+def test_an_internal_endpoint_has_no_address_and_no_certificate() -> None:
+    report = told(observed(SERVING))
+    assert {each["type"] for each in report.patch["conditions"]} == {"Available", "Ready"}
+    assert condition(report, "Ready")["status"] == "True"
+    assert "url" not in report.patch
+
+
+def test_without_tls_the_url_says_so() -> None:
+    report = told(observed(SERVING, INGRESS_UP), host=HOST, ingress={"tls": {"mode": "none"}})
+    assert report.patch["url"] == "http://w.example.com"
+    assert condition(report, "CertificateReady") == {}
+    assert condition(report, "Ready")["status"] == "True"
+
+
+CONFLICT = Outcome(conflicts=(Manifest(INGRESS, "n", "w", {}),))
+REFUSAL = Outcome(refusals=(("Deployment w", "exceeded quota: gpus"),))
+STUCK = {
+    **SERVING,
+    "conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}],
+}
+QUOTA = {
+    "observedGeneration": 1,
+    "conditions": [
+        {"type": "ReplicaFailure", "status": "True", "message": "pods are forbidden: exceeded quota"}
+    ],
+}
+NOT_VISIBLE = {
+    "certificateStatus": "Provisioning",
+    "domainStatus": [{"domain": HOST, "status": "FailedNotVisible"}],
+}
+FAILED = {"certificateStatus": "ProvisioningFailedPermanently"}
+
+
+@pytest.mark.parametrize(
+    ("seen", "outcome", "reason", "words", "stalled"),
+    [
+        (observed(), None, "NotDeployed", "no Deployment yet", False),
+        (observed({"observedGeneration": 0}), None, "RollingOut", "not taken up", False),
+        (observed({"observedGeneration": 1}), None, "RollingOut", "0 of 1 replicas", False),
+        (observed(QUOTA), None, "RollingOut", "exceeded quota", False),
+        (
+            observed({**SERVING, "replicas": 2}),
+            None,
+            "RollingOut",
+            "1 of 1 replicas are of the current spec",
+            False,
+        ),
+        (observed(STUCK), None, "RolloutStuck", "rollout: Recreate", True),
+        (observed(SERVING), None, "AddressPending", "a few minutes", False),
+        (observed(SERVING, INGRESS_UP), None, "Provisioning", "status.dns", False),
+        (observed(SERVING, INGRESS_UP, {}), None, "Provisioning", HOST, False),
+        (
+            observed(SERVING, INGRESS_UP, NOT_VISIBLE),
+            None,
+            "FailedNotVisible",
+            "create the DNS record",
+            False,
+        ),
+        (observed(SERVING, INGRESS_UP, FAILED), None, "ProvisioningFailedPermanently", "host name", True),
+        (
+            observed(SERVING, INGRESS_UP, ACTIVE),
+            CONFLICT,
+            "NameConflict",
+            "ingresses.networking.k8s.io w",
+            True,
+        ),
+        (observed(), Outcome(missing_kinds=(MANAGED_CERTIFICATE,)), "KindNotInstalled", "GKE cluster", True),
+        (observed(), REFUSAL, "ApplyRefused", "Deployment w: exceeded quota: gpus", True),
+        (observed(), Outcome(waiting=("w",)), "DeletionPending", "deleted: w", False),
+    ],
+)
+def test_what_is_wrong_is_said_first_and_with_what_to_do(
+    seen: Observed, outcome: Outcome | None, reason: str, words: str, stalled: bool
+) -> None:
+    report = told(seen, outcome, host=HOST)
+    ready = condition(report, "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", reason)
+    assert words in ready["message"]
+    assert (condition(report, "Stalled").get("status") == "True") is stalled
+
+
+def test_a_frozen_endpoint_says_why_and_keeps_what_it_said_of_what_runs() -> None:
+    before = {
+        "url": "https://w.example.com",
+        "effective": {"model": "tiny"},
+        "internalURL": "http://w.n.svc:8000",
+    }
+    error = SpecError("NotImplemented", "This version does not implement spec.auth yet")
+    report = told(observed(SERVING, INGRESS_UP, ACTIVE), endpoint=error, before=before)
+    assert condition(report, "Ready")["reason"] == "NotImplemented"
+    assert condition(report, "Stalled")["status"] == "True"
+    assert condition(report, "Available")["status"] == "True"
+    assert not set(before) & set(report.patch)
+
+
+def test_suspended_is_neither_ready_nor_stalled() -> None:
+    report = told(observed({"observedGeneration": 1}, replicas=0), suspend=True)
+    assert condition(report, "Ready")["reason"] == "Suspended"
+    assert condition(report, "Available")["reason"] == "Suspended"
+    assert condition(report, "Stalled") == {}
+
+
+def test_a_settled_endpoint_is_told_of_nothing() -> None:
+    seen = observed(SERVING, INGRESS_UP, ACTIVE)
+    of = resource(host=HOST)
+    first = status.of(of, parse(of, SETTINGS), seen, Outcome(), NOW)
+    again = {**of, "status": dict(first.patch)}
+    second = status.of(again, parse(of, SETTINGS), seen, Outcome(), LATER)
+    assert second == status.Report({}, ())
+
+
+def test_times_change_with_the_status_only_and_what_is_over_is_removed() -> None:
+    of = resource(host=HOST)
+    first = status.of(of, parse(of, SETTINGS), observed(SERVING, INGRESS_UP, NOT_VISIBLE), Outcome(), NOW)
+    again = {**of, "status": dict(first.patch)}
+    second = status.of(again, parse(of, SETTINGS), observed(SERVING), Outcome(), LATER)
+    assert condition(second, "Available")["lastTransitionTime"] == "2026-01-02T03:04:05Z"
+    assert condition(second, "AddressAssigned")["lastTransitionTime"] == "2026-01-02T04:00:00Z"
+    assert second.patch["address"] is second.patch["dns"] is second.patch["certificates"] is None
+
+
+def test_each_transition_is_an_event_once() -> None:
+    of = resource(host=HOST)
+    first = status.of(of, parse(of, SETTINGS), observed(), CONFLICT, NOW)
+    assert [(each["type"], each["reason"]) for each in first.transitions] == [("Warning", "NameConflict")]
+    again = {**of, "status": dict(first.patch)}
+    second = status.of(again, parse(of, SETTINGS), observed(SERVING, INGRESS_UP, ACTIVE), Outcome(), LATER)
+    assert ("Normal", "Ready") in [(each["type"], each["reason"]) for each in second.transitions]
+    settled = {**of, "status": apply(first.patch, second.patch)}
+    third = status.of(settled, parse(of, SETTINGS), observed(SERVING, INGRESS_UP, ACTIVE), Outcome(), LATER)
+    assert third.transitions == ()
+
+
+def test_a_certificate_on_its_way_out_does_not_count() -> None:
+    old = replace(child(MANAGED_CERTIFICATE, {}, "w-old", domains=["old.example.com"]), deleting=True)
+    seen = observed(SERVING, INGRESS_UP, ACTIVE)
+    seen = Observed({**seen.children, (old.kind, old.name): old})
+    assert condition(told(seen, host=HOST), "CertificateReady")["status"] == "True"
+
+
+def test_a_host_without_a_certificate_is_not_certified() -> None:
+    report = told(observed(SERVING, INGRESS_UP, ACTIVE), host=HOST, additionalHosts=["b.example.com"])
+    assert condition(report, "CertificateReady")["status"] == "False"
+    assert "b.example.com" in condition(report, "CertificateReady")["message"]
+
+
+def test_an_emptied_certificate_of_a_frozen_endpoint_is_no_crash() -> None:
+    emptied = child(MANAGED_CERTIFICATE, {}, "w-1", domains=[])
+    seen = Observed({(emptied.kind, emptied.name): emptied})
+    report = told(seen, endpoint=SpecError("NotImplemented", "later"))
+    assert report.patch["certificates"] == [{"host": "w-1", "name": "w-1"}]
+
+
+def apply(before: Any, patch: Any) -> dict[str, Any]:
+    """RFC 7386, as the API server does it."""
+    after = dict(before)
+    for name, value in patch.items():
+        if value is None:
+            after.pop(name, None)
+        elif isinstance(value, dict) and isinstance(after.get(name), dict):
+            after[name] = apply(after[name], value)
+        else:
+            after[name] = value
+    return after
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {}),
+        ({"a": 1}, {"a": 1}),
+        ({"a": 1, "b": 2}, {"b": 3, "c": 4}),
+        ({"a": {"b": 1, "c": 2}}, {"a": {"b": 1}}),
+        ({"a": [1, 2]}, {"a": [2]}),
+        ({"a": {"b": 1}}, {"a": [1]}),
+        ({"a": 0}, {"a": False}),
+    ],
+)
+def test_a_merge_patch_turns_one_into_the_other(before: dict[str, Any], after: dict[str, Any]) -> None:
+    patch = merge_patch(before, after)
+    assert apply(before, patch) == after
+    assert (patch == {}) is (before == after)

@@ -1,0 +1,147 @@
+"""The queue's contract: no key twice at a time, none lost, failures later and apart."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from whisper_operator import workqueue
+from whisper_operator.workqueue import Retry, WorkQueue
+
+
+@asynccontextmanager
+async def working(
+    queue: WorkQueue[str], job: Callable[[str], Awaitable[float | None]], workers: int = 4
+) -> AsyncIterator[None]:
+    task = asyncio.create_task(queue.work(workers, job))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def test_many_adds_of_a_waiting_key_are_one_piece_of_work() -> None:
+    queue, done = WorkQueue[str](), list[str]()
+
+    async def job(key: str) -> None:
+        done.append(key)
+
+    for _ in range(100):
+        queue.add("a")
+    queue.add("b")
+    assert len(queue) == 2
+    async with working(queue, job):
+        await until(lambda: len(done) >= 2)
+        await asyncio.sleep(0.05)
+    assert sorted(done) == ["a", "b"]
+
+
+async def test_a_key_added_during_its_work_is_worked_on_once_more_and_never_twice_at_a_time() -> None:
+    queue, running, most, runs = WorkQueue[str](), 0, 0, 0
+    go = asyncio.Event()
+
+    async def job(key: str) -> None:
+        nonlocal running, most, runs
+        running, runs = running + 1, runs + 1
+        most = max(most, running)
+        await go.wait()
+        running -= 1
+
+    queue.add("a")
+    async with working(queue, job):
+        await until(lambda: running == 1)
+        for _ in range(5):
+            queue.add("a")
+        go.set()
+        await until(lambda: runs == 2)
+        await asyncio.sleep(0.05)
+    assert (most, runs) == (1, 2)
+
+
+async def test_a_failing_key_backs_off_and_does_not_hold_up_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(workqueue, "FIRST_DELAY", 0.01)
+    queue, tries, done = WorkQueue[str](), 0, list[str]()
+
+    async def job(key: str) -> None:
+        nonlocal tries
+        if key == "broken":
+            tries += 1
+            if tries < 4:
+                raise ValueError("broken")
+        done.append(key)
+
+    queue.add("broken")
+    async with working(queue, job, workers=1):
+        await until(lambda: tries == 1)
+        queue.add("fine")
+        await until(lambda: "broken" in done)
+    assert done == ["fine", "broken"]
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(errors) == 3
+    assert errors[0].__dict__["endpoint"] == "broken"
+
+
+async def test_a_passing_reason_is_retried_without_an_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(workqueue, "FIRST_DELAY", 0.01)
+    queue, tries = WorkQueue[str](), 0
+
+    async def job(key: str) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise Retry("somebody was faster")
+
+    queue.add("a")
+    async with working(queue, job):
+        await until(lambda: tries == 3)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_back_off_doubles_to_a_ceiling_and_starts_over_after_success() -> None:
+    queue = WorkQueue[str]()
+    delays = [queue._back_off("a") for _ in range(40)]
+    for index, delay in enumerate(delays):
+        longest = min(0.2 * 2**index, 300)
+        assert longest / 2 <= delay <= longest
+
+
+async def test_the_next_look_comes_by_itself_and_an_event_comes_first() -> None:
+    queue, runs = WorkQueue[str](), 0
+
+    async def job(key: str) -> float | None:
+        nonlocal runs
+        runs += 1
+        return {1: 0.01, 2: 1000.0}.get(runs)
+
+    queue.add("a")
+    async with working(queue, job):
+        await until(lambda: runs == 2)
+        queue.add("a")
+        await until(lambda: runs == 3)
+
+
+async def test_the_earlier_of_two_looks_counts() -> None:
+    queue, runs = WorkQueue[str](), 0
+
+    async def job(key: str) -> None:
+        nonlocal runs
+        runs += 1
+
+    queue.add_after("a", 0.01)
+    queue.add_after("a", 1000.0)
+    async with working(queue, job):
+        await until(lambda: runs == 1)
