@@ -1,0 +1,188 @@
+"""Settings: read from the environment once, at the start, into one frozen record.
+
+Why here and nowhere else: a wrong value must stop the start with a line that says what to write instead,
+not fail the first request an hour later. So this module imports nothing heavy (no torch, no whisper): it
+answers at once, and the lists below are held equal to openai-whisper's own by a test.
+
+Each field of `Settings` is the environment variable `WHISPER_` + its name in capitals. An empty value
+counts as absent, as manifests often pass one, except that an empty list of origins allows none; an unknown
+WHISPER_* is ignored.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import PurePosixPath
+from typing import Any, Self
+
+MODELS = (
+    *("tiny.en", "tiny", "base.en", "base", "small.en", "small", "medium.en", "medium"),
+    *("large-v1", "large-v2", "large-v3", "large", "large-v3-turbo", "turbo"),
+)
+_LANGUAGE_CODES = """
+    af am ar as az ba be bg bn bo br bs ca cs cy da de el en es et eu fa fi fo fr gl gu ha haw he hi hr ht hu
+    hy id is it ja jw ka kk km kn ko la lb ln lo lt lv mg mi mk ml mn mr ms mt my ne nl nn no oc pa pl ps pt
+    ro ru sa sd si sk sl sn so sq sr su sv sw ta te tg th tk tl tr tt uk ur uz vi yi yo yue zh
+"""
+LANGUAGES = frozenset(_LANGUAGE_CODES.split())
+MAX_PROMPT_CHARACTERS = 4096
+
+
+class ConfigError(ValueError):
+    """A setting that makes no sense. The message is one line that names the variable and what it may be."""
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _model(value: str) -> str:
+    if value in (*MODELS, "demo") or PurePosixPath(value).is_absolute():
+        return value
+    raise ValueError(f"must be demo, an absolute path of a checkpoint, or one of {', '.join(MODELS)}")
+
+
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"must be {' or '.join(allowed)}")
+        return value
+
+    return parse
+
+
+def _engine(value: str) -> str:
+    if value == "faster-whisper":
+        raise ValueError("is not available in this version of the server; use openai-whisper")
+    return _choice("openai-whisper")(value)
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        # Not int(): it takes "1_000", " 7 " and digits of other scripts.
+        if not re.fullmatch("[0-9]{1,12}", value) or not low <= int(value) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(value)
+
+    return parse
+
+
+def _language(value: str) -> str:
+    if value not in LANGUAGES:
+        raise ValueError("must be a language code that Whisper knows, such as en, de or zh")
+    return value
+
+
+def _prompt(value: str) -> str:
+    return value[-MAX_PROMPT_CHARACTERS:]
+
+
+def _origins(value: str) -> tuple[str, ...]:
+    origins = tuple(part.strip() for part in value.split(",")) if value else ()
+    for origin in origins:
+        if origin != "*" and not re.fullmatch(r"https?://[^/\s,]+", origin):
+            raise ValueError(
+                f"must be * or a comma-separated list like https://app.example.com; {origin!r} is no origin"
+            )
+    return origins
+
+
+def _directory(value: str) -> str:
+    if not PurePosixPath(value).is_absolute():
+        raise ValueError("must be an absolute path of a directory")
+    return value
+
+
+def _setting(default: Any, parse: Callable[[str], Any], meaning: str) -> Any:
+    return field(default=default, metadata={"parse": parse, "meaning": meaning})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What one server was told. Sizes in bytes, times in seconds."""
+
+    model: str = _setting(
+        "large-v3", _model, "an official model's name, `demo`, or the absolute path of a checkpoint"
+    )
+    model_dir: str | None = _setting(
+        None, _directory, "where official models lie or are downloaded to; default: openai-whisper's cache"
+    )
+    engine: str = _setting("openai-whisper", _engine, "`openai-whisper`")
+    device: str = _setting(
+        "auto", _choice("auto", "cuda", "cpu"), "`auto`, `cuda` or `cpu`; `cuda` never falls back to the CPU"
+    )
+    dtype: str = _setting(
+        "auto",
+        _choice("auto", "float32", "float16"),
+        "`auto` (float16 on CUDA, float32 on the CPU), `float32` or `float16` (CUDA only)",
+    )
+    language: str | None = _setting(None, _language, "code of the language spoken; default: detected")
+    task: str = _setting(
+        "transcribe", _choice("transcribe", "translate"), "`transcribe`, or `translate` (into English)"
+    )
+    prompt: str | None = _setting(
+        None, _prompt, "text that precedes the speech: names, spelling, style (its last 4096 characters)"
+    )
+    max_upload_bytes: int = _setting(26214400, _integer(1024, 2**40), "largest request body; above: 413")
+    max_audio_seconds: int = _setting(
+        7200, _integer(1, 86400), "most seconds of audio in one request, all its files together; above: 413"
+    )
+    max_queue: int = _setting(
+        32, _integer(1, 1024), "requests accepted and not yet answered; the next one gets 429 and Retry-After"
+    )
+    request_timeout_seconds: int = _setting(
+        600, _integer(1, 86400), "longest time of one request, waiting included; also the time to drain"
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        ("*",), _origins, "browser origins that may call, separated by commas, or `*`; empty: none"
+    )
+    port: int = _setting(8000, _integer(1, 65535), "port of the API")
+    ops_port: int = _setting(9090, _integer(1, 65535), "port of /healthz, /readyz and /metrics")
+    bind: str = _setting("0.0.0.0", _text, "address that both ports listen on")
+    log_format: str = _setting("plain", _choice("plain", "json"), "`plain`, or `json`: one object a line")
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Self:
+        """Parse the environment; raises ConfigError with one line that names the variable."""
+        values = {}
+        for entry in fields(cls):
+            text = environ.get(variable(entry))
+            if text is None or (text == "" and entry.name != "cors_origins"):
+                continue
+            try:
+                values[entry.name] = entry.metadata["parse"](text)
+            except ValueError as problem:
+                raise ConfigError(f"{variable(entry)}={text!r}: {problem}") from None
+        settings = cls(**values)
+        settings._check_combinations()
+        return settings
+
+    def _check_combinations(self) -> None:
+        english_only = self.model.endswith(".en")
+        if english_only and self.language not in (None, "en"):
+            raise ConfigError(
+                f"WHISPER_LANGUAGE={self.language!r}: the model {self.model} knows English only; "
+                f"use {self.model.removesuffix('.en')}"
+            )
+        if self.task == "translate" and (english_only or "turbo" in self.model.split("-")):
+            raise ConfigError(
+                f"WHISPER_TASK='translate': the model {self.model} does not translate; use large-v3 or medium"
+            )
+        if self.dtype == "float16" and self.device == "cpu":
+            raise ConfigError("WHISPER_DTYPE='float16': not possible on the CPU; use float32 or auto")
+        if self.port == self.ops_port:
+            raise ConfigError(f"WHISPER_OPS_PORT={self.ops_port}: must differ from WHISPER_PORT")
+
+
+def variable(entry: "Field[Any]") -> str:
+    """The environment variable of one field of Settings."""
+    return f"WHISPER_{entry.name.upper()}"
+
+
+def table() -> list[tuple[str, str, str]]:
+    """Every setting as (variable, default as one would write it, meaning): for --help and the README."""
+    rows = []
+    for entry in fields(Settings):
+        default = ",".join(entry.default) if isinstance(entry.default, tuple) else entry.default
+        rows.append((variable(entry), "" if default is None else str(default), entry.metadata["meaning"]))
+    return rows

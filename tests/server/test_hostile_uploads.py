@@ -1,0 +1,256 @@
+"""Whatever is sent: a 4xx in JSON, nothing read that was not sent, nothing left behind."""
+
+import http.client
+import io
+import json
+import os
+import random
+import socket
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from whisper_server import audio
+
+from tests.server.whisper_process import EXAMPLES, WhisperProcess, ffmpeg, part
+
+CANARY = EXAMPLES / "hello.wav"
+
+
+def header_only_wav(directory: Path) -> bytes:
+    return CANARY.read_bytes()[:44]
+
+
+def zip_file(directory: Path) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.write(CANARY)
+    return buffer.getvalue()
+
+
+def image(directory: Path) -> bytes:
+    path = directory / "image.png"
+    ffmpeg("-f", "lavfi", "-i", "color=red:s=64x64", "-frames:v", "1", path)
+    return path.read_bytes()
+
+
+def silent_video(directory: Path) -> bytes:
+    path = directory / "silent.mp4"
+    ffmpeg("-f", "lavfi", "-i", "color=red:s=64x64:d=1", path)
+    return path.read_bytes()
+
+
+def hls(target: str) -> bytes:
+    head = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:10\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:10.0,\n"
+    return f"{head}{target}\n#EXT-X-ENDLIST\n".encode()
+
+
+BAD_FILES: dict[str, tuple[Callable[[Path], bytes], str]] = {
+    "empty.wav": (lambda _: b"", "not audio"),
+    "text.wav": (lambda _: b"hello world\n" * 100, "not audio"),
+    "random.wav": (lambda _: random.Random(1).randbytes(200_000), "not audio"),
+    "archive.zip": (zip_file, "not audio"),
+    "header.wav": (header_only_wav, "audio"),
+    "image.png": (image, "not audio"),
+    "video.mp4": (silent_video, "no audio track"),
+    "url.wav": (lambda _: b"http://127.0.0.1:1/speech.wav", "not audio"),
+    "local.m3u8": (lambda _: hls(f"file://{CANARY}"), "not audio"),
+    "plain.m3u8": (lambda _: hls(str(CANARY)), "not audio"),
+    "concat.ffconcat": (lambda _: b"ffconcat version 1.0\nfile " + str(CANARY).encode(), "not audio"),
+    "sibling.ffconcat": (lambda _: b"ffconcat version 1.0\nfile 3\nfile hello.wav", "not audio"),
+    "descriptor.ffconcat": (lambda _: b"ffconcat version 1.0\nfile /proc/self/fd/3", "not audio"),
+    "session.sdp": (lambda _: b"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=audio 9 RTP/AVP 0\n", "not audio"),
+    "dash.mpd": (
+        lambda _: b'<?xml version="1.0"?><MPD><BaseURL>file:///etc/passwd</BaseURL></MPD>',
+        "not audio",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_file_is_refused_with_a_reason(server: WhisperProcess, workshop: Path, name: str) -> None:
+    make, reason = BAD_FILES[name]
+    response = server.post(("file", (name, make(workshop))))
+    assert response.status_code == 400
+    assert set(response.json()) == {"error"}
+    assert response.json()["error"].startswith(f"{name}: ")
+    assert reason in response.json()["error"]
+    assert "/proc" not in response.text
+    assert "hello world" not in response.text
+
+
+def test_playlists_name_a_canary_that_would_be_heard(server: WhisperProcess) -> None:
+    """The tests above prove nothing unless the file they name can be transcribed."""
+    assert server.transcript(CANARY).startswith("hello world")
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """A port that must not be called."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.5)
+        yield listening
+
+
+@pytest.mark.parametrize("form", ["http://{}/a.ts", "tcp://{}", "https://{}/a.ts", "rtmp://{}/a"])
+def test_no_upload_makes_the_server_call_anyone(
+    server: WhisperProcess, listener: socket.socket, form: str
+) -> None:
+    host, port = listener.getsockname()
+    target = form.format(f"{host}:{port}")
+    concat = f"ffconcat version 1.0\nfile {target}\n".encode()
+    for content in (hls(target), concat, target.encode()):
+        assert server.post(("file", ("a.m3u8", content))).status_code == 400
+    with pytest.raises(TimeoutError):
+        listener.accept()
+
+
+def test_one_bad_file_refuses_all(server: WhisperProcess) -> None:
+    before = server.metric("whisper_audio_seconds_total")
+    good = part(CANARY)
+    response = server.post(good, ("file", ("broken.wav", b"no audio")), good)
+    assert response.status_code == 400
+    assert response.json()["error"].startswith("broken.wav: ")
+    assert server.metric("whisper_audio_seconds_total") == before
+
+
+@pytest.fixture(scope="session")
+def bomb(workshop: Path) -> Path:
+    """Ten hours of silence in 72 KB."""
+    path = workshop / "bomb.flac"
+    ffmpeg("-f", "lavfi", "-i", "anullsrc=r=8000:cl=mono", "-t", "36000", "-frame_size", "65535", path)
+    assert path.stat().st_size < 100_000
+    return path
+
+
+def test_hours_of_silence_in_a_small_file(small_server: WhisperProcess, bomb: Path) -> None:
+    response = small_server.post(part(bomb))
+    assert response.status_code == 413
+    error = response.json()["error"]
+    assert "bomb.flac" in error
+    assert "60 seconds" in error
+
+
+def test_decoding_ends_at_its_deadline_and_leaves_no_process(bomb: Path) -> None:
+    begin = time.monotonic()
+    with bomb.open("rb") as file, pytest.raises(TimeoutError):
+        audio.decode(file, 86400, deadline=begin + 0.3)
+    assert time.monotonic() - begin < 10
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    names = [Path(f"/proc/{child}/comm").read_text().strip() for child in children]
+    assert "ffmpeg" not in names
+
+
+def test_seconds_are_counted_over_all_files_of_a_request(
+    small_server: WhisperProcess, workshop: Path
+) -> None:
+    track = workshop / "40s.mp3"
+    ffmpeg("-f", "lavfi", "-i", "anullsrc=r=16000:cl=mono", "-t", "40", track)
+    response = small_server.post(part(track), ("file", ("second.mp3", track.read_bytes())))
+    assert response.status_code == 413
+    assert "second.mp3" in response.json()["error"]
+
+
+def test_body_over_the_limit_is_refused_from_its_header(server: WhisperProcess) -> None:
+    response = server.post(("file", ("big.wav", bytes(30 << 20))))
+    assert response.status_code == 413
+    assert "26214400" in response.json()["error"]
+
+
+def test_chunked_body_over_the_limit_is_cut_off(small_server: WhisperProcess) -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="f"; filename="big.wav"\r\n\r\n'
+
+    def body() -> Iterator[bytes]:
+        yield head
+        for _ in range(30):
+            yield bytes(100_000)
+        yield b"\r\n--b--\r\n"
+
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    response = requests.post(small_server.url + "/whisper", data=body(), headers=headers, timeout=60)
+    assert response.status_code == 413
+    assert "1048576" in response.json()["error"]
+
+
+MULTIPART = {"Content-Type": "multipart/form-data; boundary=b"}
+BAD_BODIES = {
+    "nothing": ({}, b"", 400, "curl"),
+    "json": ({"Content-Type": "application/json"}, b"{}", 415, "application/json"),
+    "raw audio": ({"Content-Type": "audio/wav"}, CANARY.read_bytes(), 415, "audio/wav"),
+    "form": ({"Content-Type": "application/x-www-form-urlencoded"}, b"a=b", 415, "curl"),
+    "no boundary": ({"Content-Type": "multipart/form-data"}, b"--b--\r\n", 400, "malformed"),
+    "wrong boundary": (MULTIPART, b"--c\r\n\r\nx\r\n--c--\r\n", 400, "malformed"),
+    "no end": (
+        MULTIPART,
+        b'--b\r\nContent-Disposition: form-data; name="f"; filename="a.wav"\r\n\r\nabc',
+        400,
+        "malformed",
+    ),
+    "no file": (
+        MULTIPART,
+        b'--b\r\nContent-Disposition: form-data; name="f"\r\n\r\nx\r\n--b--\r\n',
+        400,
+        "curl",
+    ),
+    "no filename": (
+        MULTIPART,
+        b'--b\r\nContent-Disposition: form-data; name="f"; filename=""\r\n\r\nx\r\n--b--\r\n',
+        400,
+        "no filename",
+    ),
+    "empty form of a browser": (
+        MULTIPART,
+        b'--b\r\nContent-Disposition: form-data; name="f"; filename=""\r\n\r\n\r\n--b--\r\n',
+        400,
+        "no file",
+    ),
+    "large field": (
+        MULTIPART,
+        b'--b\r\nContent-Disposition: form-data; name="f"\r\n\r\n' + b"x" * 600_000 + b"\r\n--b--\r\n",
+        413,
+        "form field",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_BODIES)
+def test_bad_body_is_refused_with_a_reason(server: WhisperProcess, name: str) -> None:
+    headers, body, status, reason = BAD_BODIES[name]
+    response = requests.post(server.url + "/whisper", data=body, headers=headers, timeout=60)
+    assert (response.status_code, set(response.json())) == (status, {"error"})
+    assert reason in response.json()["error"]
+
+
+def test_client_that_hangs_up_in_the_middle_leaves_nothing(server: WhisperProcess) -> None:
+    content = b'--b\r\nContent-Disposition: form-data; name="f"; filename="a.wav"\r\n\r\n' + bytes(500_000)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.putrequest("POST", "/whisper")
+    connection.putheader("Content-Type", "multipart/form-data; boundary=b")
+    connection.putheader("Content-Length", "1000000")
+    connection.endheaders(content)
+    wait_for(lambda: server.metric("whisper_requests_in_flight") == 1)
+    wait_for(lambda: len(server.open_temporary_files()) == 1)
+    connection.close()
+    wait_for(lambda: server.metric("whisper_requests_in_flight") == 0)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/nothing", 404), ("GET", "/whisper", 405), ("DELETE", "/", 405), ("POST", "/", 405)],
+)
+def test_wrong_path_or_method_is_json(server: WhisperProcess, method: str, path: str, status: int) -> None:
+    response = requests.request(method, server.url + path, timeout=10)
+    assert response.status_code == status
+    assert list(json.loads(response.text)) == ["error"]
+    assert status != 405 or "Allow" in response.headers
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until it is true; fails after a minute."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -1,0 +1,160 @@
+"""The life of a server: loading, ready, busy, draining, and dying loudly."""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import requests
+
+from tests.server.whisper_process import EXAMPLES, WhisperProcess, ffmpeg, part, running, table
+
+HELLO = EXAMPLES / "hello.wav"
+HELLO_TEXT = table(EXAMPLES / "transcripts.tsv")["hello.wav"]
+
+
+def test_from_loading_to_drained(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        while server.ops("/healthz") != 200:  # alive before the model is loaded
+            assert server.process.poll() is None, server.log
+        assert requests.get(server.ops_url + "/readyz", timeout=10).json() == {"status": "loading"}
+        assert requests.get(server.url, timeout=10).status_code == 200
+        early = server.post(part(HELLO))
+        assert early.status_code == 503
+        assert 1 <= int(early.headers["Retry-After"]) <= 60
+        assert "loading" in early.json()["error"]
+
+        server.wait_until_ready()
+        with ThreadPoolExecutor(6) as clients:
+            answers = [clients.submit(server.post, part(HELLO)) for _ in range(6)]
+            while server.metric("whisper_requests_in_flight") < 6:
+                assert not all(answer.done() for answer in answers), "they were done before they were counted"
+            server.terminate()
+            while server.ops("/readyz") == 200:
+                time.sleep(0.01)
+            # None that was accepted is lost.
+            responses = [answer.result() for answer in answers]
+        assert [response.status_code for response in responses] == [200] * 6
+        assert {response.json()["results"][0]["transcript"] for response in responses} == {HELLO_TEXT}
+        assert server.wait() == 0
+        assert "Traceback" not in server.log
+
+
+def test_operations_answer_while_every_place_is_taken(small_server: WhisperProcess, workshop: Path) -> None:
+    long = workshop / "long.mp3"
+    ffmpeg("-stream_loop", "10", "-i", HELLO, "-b:a", "64k", "-t", "20", long)
+    with ThreadPoolExecutor(8) as clients:
+        answers = [clients.submit(small_server.post, part(long)) for _ in range(8)]
+        slowest = 0.0
+        while not all(answer.done() for answer in answers):
+            begin = time.monotonic()
+            assert small_server.ops("/healthz") == 200
+            slowest = max(slowest, time.monotonic() - begin)
+        responses = [answer.result() for answer in answers]
+    statuses = [response.status_code for response in responses]
+    assert set(statuses) == {200, 429}
+    assert statuses.count(200) >= 2
+    for response in responses:
+        if response.status_code == 429:
+            assert 1 <= int(response.headers["Retry-After"]) <= 60
+            assert "error" in response.json()
+    assert slowest < 5
+    assert small_server.metric("whisper_requests_in_flight") == 0
+
+
+def test_request_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
+    long = tmp_path / "long.wav"
+    ffmpeg("-stream_loop", "200", "-i", HELLO, "-t", "800", long)
+    with running(tmp_path, WHISPER_REQUEST_TIMEOUT_SECONDS="3") as server:
+        server.wait_until_ready()
+        response = server.post(part(long))
+        assert response.status_code == 503
+        assert "3 seconds" in response.json()["error"]
+        # The device is free again, not busy with what nobody waits for.
+        assert server.transcript(HELLO) == HELLO_TEXT
+
+
+def test_operations_are_not_public_and_the_api_is_not_operational(server: WhisperProcess) -> None:
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert server.ops(path) == 200
+        assert requests.get(server.url + path, timeout=10).status_code == 404
+    assert server.ops("/") == 404
+    assert requests.post(server.ops_url + "/whisper", timeout=10).status_code == 404
+
+
+def test_metrics_count(server: WhisperProcess) -> None:
+    before = server.metric("whisper_audio_seconds_total")
+    server.transcript(HELLO)
+    assert 4 < server.metric("whisper_audio_seconds_total") - before < 4.5
+    assert server.metric("whisper_ready") == 1
+    text = requests.get(server.ops_url + "/metrics", timeout=10).text
+    assert 'whisper_requests_total{endpoint="/whisper",status="200"}' in text
+    requests.get(server.url + "/some/path/of/a/scanner", timeout=10)
+    assert "scanner" not in requests.get(server.ops_url + "/metrics", timeout=10).text
+
+
+def test_index_says_what_this_is(server: WhisperProcess) -> None:
+    about = requests.get(server.url, timeout=10).json()
+    assert (about["name"], about["model"]) == ("whisper-server", "demo")
+    assert f"curl -F file=@speech.wav {server.url}/whisper" in about["usage"]
+
+
+def test_any_page_may_call_by_default(server: WhisperProcess) -> None:
+    headers = {"Origin": "https://any.example", "Access-Control-Request-Method": "POST"}
+    preflight = requests.options(server.url + "/whisper", headers=headers, timeout=10)
+    assert preflight.status_code == 200
+    assert preflight.headers["Access-Control-Allow-Origin"] == "*"
+    assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
+    refused = requests.get(server.url + "/whisper", headers=headers, timeout=10)
+    assert refused.headers["Access-Control-Allow-Origin"] == "*"
+
+
+def test_only_configured_pages_may_call(small_server: WhisperProcess) -> None:
+    allowed = {}
+    for origin in ("https://app.example.com", "https://evil.example.com"):
+        response = requests.get(small_server.url, headers={"Origin": origin}, timeout=10)
+        allowed[origin] = response.headers.get("Access-Control-Allow-Origin")
+        assert response.headers["Vary"] == "Origin"
+    assert allowed == {"https://app.example.com": "https://app.example.com", "https://evil.example.com": None}
+
+
+def test_json_log_is_json(small_server: WhisperProcess) -> None:
+    small_server.transcript(HELLO)
+    entries = [json.loads(line) for line in small_server.log.splitlines()]
+    access = [entry for entry in entries if entry["logger"] == "gunicorn.access"]
+    assert any((entry["request"], entry["status"]) == ("POST /whisper HTTP/1.1", "200") for entry in access)
+    assert any("ready: demo on cpu" in entry.get("message", "") for entry in entries)
+
+
+def test_death_of_the_device_thread_ends_the_server(tmp_path: Path) -> None:
+    # The fault: what a library does that calls exit() in the thread that owns the model.
+    faulty = (
+        "import sys\n"
+        "from whisper_server import __main__, serving\n"
+        "load = serving.load\n"
+        "def load_faulty(settings):\n"
+        "    loaded = load(settings)\n"
+        "    loaded._model.transcribe = lambda *_, **__: sys.exit('the device is gone')\n"
+        "    return loaded\n"
+        "serving.load = load_faulty\n"
+        "sys.exit(__main__.main([]))\n"
+    )
+    with running(tmp_path, command=(sys.executable, "-c", faulty)) as server:
+        server.wait_until_ready()
+        with contextlib.suppress(requests.ConnectionError):  # what a client sees of a server that ends
+            server.post(part(HELLO))
+        assert server.wait() == 3
+        assert "the device thread died" in server.log
+
+
+def test_kill_of_the_worker_ends_the_server(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        while server.ops("/healthz") != 200:
+            assert server.process.poll() is None, server.log
+        os.kill(server.worker(), signal.SIGKILL)
+        assert server.wait() == 3
+        assert "the worker ended without being asked to" in server.log
