@@ -1,0 +1,53 @@
+# `make` lists the commands. Each makes what it needs: nothing has to be set up by hand.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint unit cluster server e2e environments binaries images clean
+
+# Tests on clusters mostly wait: three at a time do not slow each other.
+CLUSTERS ?= 3
+
+help: ## this list
+	@sed -nE 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
+
+demo: environments binaries ## an endpoint on a development cluster, and speech turned into text
+	@.venv/bin/python -m devcluster.demo
+
+test: unit lint cluster server e2e ## everything: style, types, and all tests
+
+lint: environments ## style and types
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy operator/whisper_operator devcluster benchmarks tests/unit tests/cluster tests/e2e
+	.venv-server/bin/mypy server tests/server
+
+unit: .venv-operator-ready ## tests of pure code, in seconds
+	.venv/bin/pytest tests/unit
+
+cluster: .venv-operator-ready binaries ## tests on a real control plane
+	.venv/bin/pytest tests/cluster -n $(CLUSTERS) --dist loadfile
+
+server: .venv-server-ready ## tests of the server, with a real model
+	.venv-server/bin/pytest tests/server
+
+e2e: environments binaries ## the demo, and the images where Docker can run
+	.venv/bin/pytest tests/e2e
+
+# Downloading and compiling go well together, so `make -j2` may do them at once.
+environments: .venv-operator-ready .venv-server-ready
+
+.PHONY: .venv-operator-ready .venv-server-ready
+.venv-operator-ready:
+	@scripts/environment operator
+
+.venv-server-ready:
+	@scripts/environment server
+
+binaries: .venv-operator-ready
+	@.venv/bin/python -m devcluster build
+
+images: ## build the images: REPO=... VERSION=... MODEL=... PUSH=1
+	@scripts/images
+
+clean: ## remove all that these commands made in the checkout
+	@if [ -d .venv ]; then .venv/bin/python -m devcluster down >/dev/null 2>&1 || true; fi
+	rm -rf .venv .venv-server .cache .mypy_cache .ruff_cache .pytest_cache
