@@ -6,12 +6,12 @@ from whisper_server import __version__
 from whisper_server.admission import Admission
 from whisper_server.api import cors, errors, whisper
 from whisper_server.config import Settings
-from whisper_server.device import Device
 from whisper_server.metrics import Metrics
+from whisper_server.scheduler import Scheduler
 from whisper_server.uploads import UploadRequest
 
 
-def create_app(settings: Settings, device: Device, admission: Admission, metrics: Metrics) -> Flask:
+def create_app(settings: Settings, scheduler: Scheduler, admission: Admission, metrics: Metrics) -> Flask:
     """Wire the routes to the parts that do the work."""
     app = Flask(__name__, static_folder=None)
     app.request_class = UploadRequest
@@ -19,7 +19,7 @@ def create_app(settings: Settings, device: Device, admission: Admission, metrics
     app.json.ensure_ascii = False  # type: ignore[attr-defined]  # of the default provider
     errors.install(app)
     cors.install(app, settings.cors_origins)
-    app.register_blueprint(whisper.blueprint(settings, device, admission, metrics))
+    app.register_blueprint(whisper.blueprint(settings, scheduler, admission, metrics))
 
     @app.get("/")
     def about() -> Response:

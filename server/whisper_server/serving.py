@@ -15,9 +15,9 @@ from whisper_server.admission import Admission, State
 from whisper_server.api import ops
 from whisper_server.app import create_app
 from whisper_server.config import Settings
-from whisper_server.device import EXIT_STATUS, Device
 from whisper_server.engine.loading import load
 from whisper_server.metrics import Metrics
+from whisper_server.scheduler import EXIT_STATUS, Scheduler
 
 log = logging.getLogger(__name__)
 
@@ -41,24 +41,24 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         self._state = State.LOADING
         self._worker: Any = None
         settings = self._settings
-        self._device = Device(lambda: load(settings))
+        self._scheduler = Scheduler(lambda: load(settings))
         metrics = Metrics()
         admission = Admission(settings.max_queue, self.state)
         metrics.watch(lambda: admission.in_flight, lambda: self.state() is State.READY)
         self._ops = ops.create_app(self.state, metrics.registry)
-        return create_app(settings, self._device, admission, metrics)
+        return create_app(settings, self._scheduler, admission, metrics)
 
     def state(self) -> State:
         """Where this worker is in its life."""
         if self._worker is not None and not self._worker.alive:
             return State.DRAINING
-        return State.READY if self._device.is_ready() else State.LOADING
+        return State.READY if self._scheduler.is_ready() else State.LOADING
 
     def _start(self, worker: Any) -> None:
         """Start what needs threads; gunicorn calls it in the worker, where threads survive."""
         self._worker = worker
         _serve_operations(self._ops, self._ops_socket)
-        self._device.start()
+        self._scheduler.start()
 
 
 def gunicorn_settings(settings: Settings) -> dict[str, Any]:

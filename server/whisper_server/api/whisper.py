@@ -1,5 +1,6 @@
 """`POST /whisper`: files in, their transcripts out."""
 
+import contextlib
 import time
 from collections.abc import Sequence
 
@@ -10,16 +11,17 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, ServiceUnavai
 from whisper_server import audio
 from whisper_server.admission import Admission
 from whisper_server.config import Settings
-from whisper_server.device import Device
-from whisper_server.engine import SAMPLE_RATE, Options, Samples
+from whisper_server.engine import SAMPLE_RATE, Samples
 from whisper_server.metrics import Metrics
+from whisper_server.options import Options
+from whisper_server.scheduler import Scheduler
 from whisper_server.uploads import files_of
 
 
-def blueprint(settings: Settings, device: Device, admission: Admission, metrics: Metrics) -> Blueprint:
+def blueprint(settings: Settings, scheduler: Scheduler, admission: Admission, metrics: Metrics) -> Blueprint:
     """The route, wired to its parts."""
     routes = Blueprint("whisper", __name__)
-    options = Options(language=settings.language, task=settings.task, prompt=settings.prompt)
+    options = Options(language=settings.language, task=settings.task, initial_prompt=settings.prompt)
 
     @routes.post("/whisper")
     def whisper() -> Response:
@@ -35,7 +37,14 @@ def blueprint(settings: Settings, device: Device, admission: Admission, metrics:
             files = files_of(request)
             try:
                 tracks = _decode(files, settings.max_audio_seconds, deadline, metrics)
-                texts = [device.transcribe(samples, options, deadline).text for samples in tracks]
+                jobs = [
+                    scheduler.submit(samples, options, client=request.remote_addr or "", deadline=deadline)
+                    for samples in tracks
+                ]
+                with contextlib.ExitStack() as stack:
+                    for job in jobs:
+                        stack.enter_context(job)
+                    texts = [job.transcript().text for job in jobs]
             except TimeoutError:
                 raise ServiceUnavailable(
                     f"not done within {settings.request_timeout_seconds} seconds, the limit of this server; "

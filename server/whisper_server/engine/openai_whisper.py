@@ -12,7 +12,10 @@ import torch
 
 from whisper_server import weights
 from whisper_server.config import Settings
-from whisper_server.engine import DeviceLost, LoadError, Options, Samples, Stopped, Transcript
+from whisper_server.engine import DeviceLost, LoadError, ModelInfo, Samples
+from whisper_server.options import Options
+from whisper_server.scheduler import Stopped
+from whisper_server.transcript import Segment, Transcript, Word
 
 
 class OpenAIWhisper:
@@ -20,6 +23,15 @@ class OpenAIWhisper:
 
     def __init__(self, model: Any, *, fp16: bool, description: str) -> None:
         self.description = description
+        dims = model.dims
+        self.info = ModelInfo(
+            name=description.split()[0],
+            n_mels=dims.n_mels,
+            n_audio_ctx=dims.n_audio_ctx,
+            n_text_ctx=dims.n_text_ctx,
+            is_multilingual=model.is_multilingual,
+            num_languages=model.num_languages,
+        )
         self._model = model
         self._fp16 = fp16
         self._stop: Callable[[], bool] = lambda: False
@@ -48,7 +60,9 @@ class OpenAIWhisper:
                     samples.astype(np.float32) / 32768.0,
                     language=options.language,
                     task=options.task,
-                    initial_prompt=_plain(options.prompt),
+                    initial_prompt=_plain(options.initial_prompt),
+                    temperature=options.temperatures,
+                    word_timestamps=options.word_timestamps,
                     fp16=self._fp16,
                     **extra,
                 )
@@ -57,7 +71,22 @@ class OpenAIWhisper:
             raise
         except torch.AcceleratorError as problem:
             raise DeviceLost(str(problem).splitlines()[0]) from problem
-        return Transcript(text=result["text"].strip(), language=result["language"])
+        return Transcript(
+            text=result["text"].strip(),
+            language=result["language"],
+            duration=len(samples) / 16000,
+            segments=tuple(_segment(segment) for segment in result["segments"]),
+        )
+
+
+def _segment(raw: dict[str, Any]) -> Segment:
+    words = raw.get("words")
+    made = (
+        None
+        if words is None
+        else tuple(Word(**{**word, "probability": float(word["probability"])}) for word in words)
+    )
+    return Segment(**{**raw, "tokens": tuple(raw["tokens"]), "words": made})
 
 
 def _plain(prompt: str | None) -> str | None:
@@ -85,7 +114,7 @@ def load(settings: Settings) -> OpenAIWhisper:
         # Kernels are chosen and memory is taken at first use: let that be now. One second of silence, few
         # tokens; a language is given because detecting one is not worth warming up.
         silence = np.zeros(16000, np.int16)
-        engine.transcribe(silence, Options(language="en"), lambda: False, temperature=0.0, sample_len=4)
+        engine.transcribe(silence, Options(language="en"), lambda: False, sample_len=4)
     except (torch.OutOfMemoryError, MemoryError) as problem:
         where = "GPU" if device == "cuda" else "machine"
         raise LoadError(
