@@ -4,18 +4,29 @@ import asyncio
 import logging
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from whisper_operator import drift
 from whisper_operator.api import Api, NoSuchKind, Refused
-from whisper_operator.kinds import CHILDREN, ENDPOINT, OURS, Kind
+from whisper_operator.kinds import (
+    CHILDREN,
+    ENDPOINT,
+    ENDPOINT_LABEL,
+    FIELD_MANAGER,
+    MANAGED_BY_LABEL,
+    OURS,
+    Kind,
+)
 from whisper_operator.manifests import Manifest
 from whisper_operator.observed import Child, Observed
 from whisper_operator.outcome import Outcome
 from whisper_operator.status import Report
 from whisper_operator.store import Key, Raw, Store
 from whisper_operator.workqueue import Retry
+
+OPTIONAL = frozenset(kind for kind in CHILDREN if kind.optional)
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +48,8 @@ class Cluster:
     def observe(self, resource: Raw) -> Observed:
         """Its live children as last seen."""
         metadata = resource["metadata"]
-        return self._store.observed((metadata["namespace"], metadata["name"]), metadata["uid"])
+        seen = self._store.observed((metadata["namespace"], metadata["name"]), metadata["uid"])
+        return replace(seen, optional=OPTIONAL - self._lacking)
 
     async def list_everything(self) -> set[Key]:
         """List every kind into the store; the endpoints that something changed for. Raises Retry, Refused."""
@@ -76,7 +88,8 @@ class Cluster:
                 await self._apply(manifest, child)
             except NoSuchKind:
                 self._note(manifest.kind, there=False)
-                missing.append(manifest.kind)
+                if not manifest.kind.optional:
+                    missing.append(manifest.kind)
             except Refused as error:
                 refusals.append((f"{manifest.kind.name} {manifest.name}", error.message))
         for child in plan.delete if not missing and not refusals else ():
@@ -113,6 +126,12 @@ class Cluster:
             return "nothing"
         child = Child.of(manifest.kind, raw)
         metadata = resource["metadata"]
+        if not manifest.kind.owned and child.owner is None:
+            # What outlives endpoints is whoever's wants it next, if only the operator made it.
+            if (raw["metadata"].get("labels") or {}).get(MANAGED_BY_LABEL) != FIELD_MANAGER:
+                return "foreign"
+            self._store.put((metadata["namespace"], metadata["name"]), child)
+            return "ours"
         if child.owner is None or child.owner.kind != ENDPOINT.name or child.owner.name != metadata["name"]:
             return "foreign"
         if child.deleting or child.owner.uid != metadata["uid"]:
@@ -122,6 +141,8 @@ class Cluster:
 
     def _note(self, kind: Kind, *, there: bool) -> None:
         if not there:
+            if kind not in self._lacking:
+                logger.info("The cluster has no %s", kind.qualified)
             self._lacking.add(kind)
         elif kind in self._lacking:
             self._lacking.remove(kind)
@@ -142,7 +163,7 @@ def _in_order(writes: list[tuple[Manifest, Child | None]]) -> list[tuple[Manifes
 
 
 def _endpoint_of(manifest: Manifest) -> str:
-    return str(manifest.body["metadata"]["ownerReferences"][0]["name"])
+    return str(manifest.body["metadata"]["labels"][ENDPOINT_LABEL])
 
 
 def _event(resource: Raw, transition: Mapping[str, str], now: datetime) -> dict[str, Any]:

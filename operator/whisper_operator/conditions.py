@@ -4,9 +4,10 @@ Reasons are stable words for programs; messages are for people and may change.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from whisper_operator import autoscaling
+from whisper_operator.condition import Condition
 from whisper_operator.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.kinds import DEPLOYMENT, INGRESS, MANAGED_CERTIFICATE
 from whisper_operator.observed import Child, Observed
@@ -29,18 +30,6 @@ HOPELESS = {"FailedCaaForbidden", "ProvisioningFailedPermanently"}
 """Where Google does not try again until somebody acts."""
 
 
-@dataclass(frozen=True)
-class Condition:
-    """One of metav1's conditions, without its times."""
-
-    type: str
-    status: str
-    reason: str
-    message: str
-    alarming: bool = False
-    """Whether a person has to act."""
-
-
 def of(endpoint: WhisperEndpoint | SpecError, observed: Observed, outcome: Outcome) -> list[Condition]:
     """Every condition that applies, in the order people read them."""
     deployments = observed.of_kind(DEPLOYMENT)
@@ -52,6 +41,7 @@ def of(endpoint: WhisperEndpoint | SpecError, observed: Observed, outcome: Outco
     hosts = _certified_hosts(endpoint, certificates)
     if hosts:
         found.append(_certificate(hosts, certificates))
+    found += autoscaling.conditions(endpoint, observed)
     ready = _obstacle(endpoint, outcome) or _rollout(endpoint, deployment) or _unmet(found[1:]) or _ready()
     found.append(ready)
     if ready.alarming:
@@ -156,6 +146,10 @@ def _rollout(endpoint: WhisperEndpoint | SpecError, deployment: Child | None) ->
     if deployment is None:
         return _not_ready("NotDeployed", "There is no Deployment yet.")
     live, wanted = deployment.status, deployment.spec.get("replicas", 1)
+    if isinstance(endpoint, WhisperEndpoint) and endpoint.autoscaling is not None:
+        wanted = min(
+            wanted, endpoint.autoscaling.minimum
+        )  # more are on their way when the load asks for them
     if live.get("observedGeneration", 0) < deployment.generation:
         return _not_ready("RollingOut", "The Deployment has not taken up the change yet.")
     stuck = _deployment_condition(deployment, "Progressing")

@@ -39,14 +39,19 @@ class Settings:
     server_repository: str | None = None
     server_version: str | None = None
     accelerators: Mapping[str, Accelerator] = field(default_factory=lambda: gke_accelerators(autopilot=False))
+    in_flight_metric: str = "whisper_requests_in_flight"
+    """What the custom metrics API calls a pod's requests in flight; each adapter has names of its own."""
+    scrapers: tuple[str, ...] = ("gmp-system", "gke-gmp-system", "monitoring")
+    """Namespaces whose pods may read metrics: Google's managed collection, and the usual place of a Prometheus."""
     workers: int = 16
     health_port: int = 8080
 
-    def server_image(self, engine: str, model: str) -> str | None:
-        """The image with the weights of `model` in it; None while no repository is configured."""
+    def server_image(self, engine: str, model: str | None) -> str | None:
+        """The image with the weights of `model` in it (None: of no model); None while no repository is configured."""
         if self.server_repository is None or self.server_version is None:
             return None
-        return f"{self.server_repository}:{self.server_version}-{engine}-{model}"
+        tag = "-".join(part for part in (self.server_version, engine, model) if part)
+        return f"{self.server_repository}:{tag}"
 
 
 def gke_accelerators(*, autopilot: bool) -> dict[str, Accelerator]:
@@ -71,7 +76,9 @@ def load(path: Path | None) -> Settings:
 def parse(raw: object) -> Settings:
     """Settings out of the file's content. Raises ConfigError."""
     top = _mapping(raw, "the configuration")
-    _only(top, {"server", "autopilot", "accelerators", "workers", "healthPort"}, "")
+    _only(
+        top, {"server", "autopilot", "accelerators", "autoscaling", "monitoring", "workers", "healthPort"}, ""
+    )
     server = _mapping(top.get("server", {}), "server")
     _only(server, {"repository", "version"}, "server.")
     if ("repository" in server) != ("version" in server):
@@ -79,6 +86,15 @@ def parse(raw: object) -> Settings:
     accelerators = gke_accelerators(autopilot=_typed(top, "autopilot", bool, False))
     for name, entry in _mapping(top.get("accelerators", {}), "accelerators").items():
         accelerators[name] = _accelerator(entry, f"accelerators.{name}")
+    base = Settings()
+    autoscaling = _mapping(top.get("autoscaling", {}), "autoscaling")
+    _only(autoscaling, {"metric"}, "autoscaling.")
+    monitoring = _mapping(top.get("monitoring", {}), "monitoring")
+    _only(monitoring, {"namespaces"}, "monitoring.")
+    scrapers = _typed(monitoring, "namespaces", list, list(base.scrapers))
+    for namespace in scrapers:
+        if not isinstance(namespace, str):
+            raise ConfigError(f"monitoring.namespaces must hold names of namespaces, not {namespace!r}")
     workers = _typed(top, "workers", int, 16)
     if workers < 1:
         raise ConfigError(f"workers must be at least 1, not {workers}")
@@ -86,6 +102,8 @@ def parse(raw: object) -> Settings:
         server_repository=_typed(server, "repository", str, None),
         server_version=_typed(server, "version", str, None),
         accelerators=accelerators,
+        in_flight_metric=_typed(autoscaling, "metric", str, base.in_flight_metric),
+        scrapers=tuple(scrapers),
         workers=workers,
         health_port=_typed(top, "healthPort", int, 8080),
     )

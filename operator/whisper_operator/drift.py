@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from whisper_operator.kinds import HASH_ANNOTATION
+from whisper_operator.kinds import DELETION_POLICY, HASH_ANNOTATION
 from whisper_operator.manifests import Manifest
 from whisper_operator.observed import Child, Observed
 
@@ -48,9 +48,16 @@ def plan(desired: Iterable[Manifest], observed: Observed) -> Plan:
         elif differs(manifest, child):
             update.append((manifest, child))
     unwanted = tuple(
-        child for key, child in observed.children.items() if key not in wanted and not child.deleting
+        child
+        for key, child in observed.children.items()
+        if key not in wanted and not child.deleting and not _precious(child)
     )
     return Plan(tuple(create), tuple(update), unwanted, tuple(wait))
+
+
+def _precious(child: Child) -> bool:
+    """Whether deleting it might take more than the object away: an address whose annotation is not the one that we declare."""
+    return not child.kind.owned and f'"f:{DELETION_POLICY}"' not in child.own_fields
 
 
 def differs(manifest: Manifest, child: Child) -> bool:
@@ -59,11 +66,16 @@ def differs(manifest: Manifest, child: Child) -> bool:
 
 
 def applied(manifest: Manifest, *, uid: str | None = None) -> dict[str, Any]:
-    """The body to send: the manifest with the hash of itself and, for a live object, its uid, so that no other is hit."""
+    """The body to send: the manifest with the hash of itself and, for a live object, its uid, so that no other is hit.
+
+    With a resourceVersion too, if a part of it was read from the live object: a newer value must not be put back.
+    """
     metadata = dict(manifest.body["metadata"])
     metadata["annotations"] = {**metadata.get("annotations", {}), HASH_ANNOTATION: fingerprint(manifest)}
     if uid is not None:
         metadata["uid"] = uid
+        if manifest.basis is not None:
+            metadata["resourceVersion"] = str(manifest.basis)
     return {**manifest.body, "metadata": metadata}
 
 

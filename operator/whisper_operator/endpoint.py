@@ -10,9 +10,10 @@ from typing import Any
 
 from whisper_operator.config import Accelerator, Settings
 from whisper_operator.fields import Fields
-from whisper_operator.unimplemented import unimplemented_fields
+from whisper_operator.public import Public, public
+from whisper_operator.resources import Limits, Resources, limits, resources
+from whisper_operator.weights import ModelVolume, volume
 
-GIB = 1 << 30
 CANONICAL_MODELS = {"large": "large-v3", "large-v3-turbo": "turbo"}
 """openai-whisper's second names of the same weights."""
 
@@ -36,41 +37,25 @@ class Gpu:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What the server takes; see the CRD for each."""
-
-    max_upload_bytes: int = 25 << 20
-    max_audio_seconds: int = 7200
-    max_queue: int = 32
-    request_timeout_seconds: int = 600
-
-
-@dataclass(frozen=True)
 class Defaults:
     """For requests that don't say."""
 
     language: str | None = None
     task: str | None = None
     prompt: str | None = None
+    vad: bool = False
 
 
 @dataclass(frozen=True)
-class Resources:
-    """Kubernetes quantities by resource name, without the GPU."""
+class Autoscaling:
+    """Between how many replicas, and by what."""
 
-    requests: Mapping[str, str]
-    limits: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Public:
-    """The side that faces the internet: GKE's external load balancer."""
-
-    hosts: tuple[str, ...]
-    static_ip_name: str | None
-    tls: str
-    """"managed" or "none"."""
-    annotations: Mapping[str, str]
+    minimum: int
+    maximum: int
+    in_flight: int | None
+    """Requests in flight per replica to aim at; None goes by the use of CPUs."""
+    metric: str
+    """The name of the requests in flight in the custom metrics API."""
 
 
 @dataclass(frozen=True)
@@ -96,17 +81,24 @@ class WhisperEndpoint:
     uid: str | None
     """None for a resource that is only in a file."""
     model: str
+    model_volume: ModelVolume | None
+    """None: the weights are in the image."""
     engine: str
+    compute_type: str | None
     image: str
     pull_secrets: tuple[str, ...]
     gpu: Gpu | None
     """None: it runs on CPUs."""
-    replicas: int
-    """How many pods are wanted; 0 when suspended."""
+    replicas: int | None
+    """How many pods are wanted, 0 when suspended; None leaves it to the autoscaler."""
+    autoscaling: Autoscaling | None
+    """None when suspended, too."""
     suspend: bool
     resources: Resources
     defaults: Defaults
     limits: Limits
+    keys_secret: str | None
+    """The Secret with the API keys; None asks for no key."""
     cors_origins: tuple[str, ...] | None
     """None allows every origin; () allows none."""
     public: Public | None
@@ -114,6 +106,8 @@ class WhisperEndpoint:
     scheduling: Scheduling
     rollout: str
     """"RollingUpdate" or "Recreate"."""
+    scrapers: tuple[str, ...]
+    """Namespaces whose pods may read metrics."""
 
 
 def parse(resource: Mapping[str, Any], settings: Settings) -> WhisperEndpoint:
@@ -127,40 +121,41 @@ def parse(resource: Mapping[str, Any], settings: Settings) -> WhisperEndpoint:
 def _parse(resource: Mapping[str, Any], settings: Settings) -> WhisperEndpoint:
     metadata = Fields(resource, "").sub("metadata")
     spec = Fields(resource, "").sub("spec")
-    later = unimplemented_fields(spec)
-    if later:
-        raise SpecError(
-            "NotImplemented",
-            f"This version does not implement {', '.join(later)} yet: remove it, or wait for a version that does. "
-            "Nothing was changed.",
-        )
     model = spec.text("model") or "large-v3"
     model = CANONICAL_MODELS.get(model, model)
     engine = spec.text("engine") or "openai-whisper"
-    limits = _limits(spec.sub("limits"))
+    bounds = limits(spec.sub("limits"))
     suspend = spec.flag("suspend")
+    model_volume = volume(spec.sub("modelVolume"), model) if spec.has("modelVolume") else None
+    gpu = _gpu(spec, settings)
+    autoscaling = None if suspend else _autoscaling(spec, settings, gpu)
     return WhisperEndpoint(
         namespace=metadata.text("namespace") or "default",
         name=metadata.text("name", required=True) or "",
         uid=metadata.text("uid"),
         model=model,
+        model_volume=model_volume,
         engine=engine,
-        image=spec.text("image") or _image(settings, engine, model),
+        compute_type=spec.text("computeType"),
+        image=spec.text("image") or _image(settings, engine, None if model_volume else model),
         pull_secrets=tuple(item.text("name", required=True) or "" for item in spec.items("imagePullSecrets")),
-        gpu=_gpu(spec, settings),
-        replicas=0 if suspend else spec.number("replicas", 1),
+        gpu=gpu,
+        replicas=0 if suspend else None if autoscaling else spec.number("replicas", 1),
+        autoscaling=autoscaling,
         suspend=suspend,
-        resources=_resources(spec.sub("resources"), limits),
+        resources=resources(spec.sub("resources"), bounds, model_volume),
         defaults=_defaults(spec.sub("defaults")),
-        limits=limits,
+        limits=bounds,
+        keys_secret=spec.sub("auth").text("secretName", required=True) if spec.has("auth") else None,
         cors_origins=spec.sub("cors").texts("allowedOrigins") if spec.has("cors") else None,
-        public=_public(spec),
+        public=public(spec),
         scheduling=_scheduling(spec.sub("scheduling")),
         rollout=spec.text("rollout") or "RollingUpdate",
+        scrapers=settings.scrapers,
     )
 
 
-def _image(settings: Settings, engine: str, model: str) -> str:
+def _image(settings: Settings, engine: str, model: str | None) -> str:
     image = settings.server_image(engine, model)
     if image is None:
         raise SpecError(
@@ -187,45 +182,18 @@ def _gpu(spec: Fields, settings: Settings) -> Gpu | None:
     return Gpu(name, offered, spot=accelerator.flag("spot"))
 
 
-def _limits(raw: Fields) -> Limits:
-    base = Limits()
-    return Limits(
-        max_upload_bytes=raw.number("maxUploadBytes", base.max_upload_bytes),
-        max_audio_seconds=raw.number("maxAudioSeconds", base.max_audio_seconds),
-        max_queue=raw.number("maxQueue", base.max_queue),
-        request_timeout_seconds=raw.number("requestTimeoutSeconds", base.request_timeout_seconds),
-    )
+def _autoscaling(spec: Fields, settings: Settings, gpu: Gpu | None) -> Autoscaling | None:
+    if not spec.has("autoscaling"):
+        return None
+    raw = spec.sub("autoscaling")
+    minimum = raw.number("min", 1)
+    # A GPU is kept busy by requests in flight, whatever the CPU does meanwhile; on CPUs their use says it all.
+    target = raw.number("targetInFlight", 8 if gpu else 0) or None
+    return Autoscaling(minimum, raw.number("max", minimum), target, settings.in_flight_metric)
 
 
 def _defaults(raw: Fields) -> Defaults:
-    return Defaults(raw.text("language"), raw.text("task"), raw.text("prompt"))
-
-
-def _resources(raw: Fields, limits: Limits) -> Resources:
-    """Requests; and limits equal to them, but for the CPU, which needs none: idle cycles are nobody's loss."""
-    names = ("cpu", "memory", "ephemeral-storage")
-    given = {name: raw.sub("requests").quantity(name) for name in names}
-    capped = {name: raw.sub("limits").quantity(name) for name in names}
-    # Every request of a full queue may lie in /tmp as an upload; 1 GiB more is for caches and logs.
-    uploads = limits.max_upload_bytes * (limits.max_queue + 1)
-    base = {"cpu": "4", "memory": "24Gi", "ephemeral-storage": f"{-(-(uploads + GIB) // GIB)}Gi"}
-    requests = {name: given[name] or capped[name] or base[name] for name in names}
-    uncapped = {name: None if name == "cpu" else requests[name] for name in names}
-    wanted = {name: capped[name] or uncapped[name] for name in names}
-    return Resources(requests, {name: value for name, value in wanted.items() if value is not None})
-
-
-def _public(spec: Fields) -> Public | None:
-    host = spec.text("host")
-    if host is None:
-        return None
-    ingress = spec.sub("ingress")
-    return Public(
-        hosts=(host, *spec.texts("additionalHosts")),
-        static_ip_name=spec.text("staticIPName"),
-        tls=ingress.sub("tls").text("mode") or "managed",
-        annotations=ingress.mapping("annotations"),
-    )
+    return Defaults(raw.text("language"), raw.text("task"), raw.text("prompt"), raw.flag("vad"))
 
 
 def _scheduling(raw: Fields) -> Scheduling:

@@ -10,6 +10,9 @@ MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 ENDPOINT_LABEL = f"{GROUP}/endpoint"
 HASH_ANNOTATION = f"{GROUP}/applied-hash"
 
+DELETION_POLICY = "cnrm.cloud.google.com/deletion-policy"
+"""Config Connector's annotation: what becomes of the thing in the project when the object is deleted."""
+
 APP_NAME = "whisper-server"
 OURS = f"{MANAGED_BY_LABEL}={FIELD_MANAGER}"
 """Label selector of every child of every endpoint."""
@@ -23,6 +26,10 @@ class Kind:
     version: str
     plural: str
     name: str
+    optional: bool = False
+    """Whether an endpoint does without it on a cluster that lacks it."""
+    owned: bool = True
+    """Whether it goes with its endpoint."""
 
     @property
     def api_version(self) -> str:
@@ -53,5 +60,28 @@ INGRESS = Kind("networking.k8s.io", "v1", "ingresses", "Ingress")
 BACKEND_CONFIG = Kind("cloud.google.com", "v1", "backendconfigs", "BackendConfig")
 MANAGED_CERTIFICATE = Kind("networking.gke.io", "v1", "managedcertificates", "ManagedCertificate")
 
-CHILDREN = (BACKEND_CONFIG, SERVICE, DEPLOYMENT, MANAGED_CERTIFICATE, INGRESS)
+FRONTEND_CONFIG = Kind("networking.gke.io", "v1beta1", "frontendconfigs", "FrontendConfig")
+NETWORK_POLICY = Kind("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy")
+AUTOSCALER = Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
+DISRUPTION_BUDGET = Kind("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget")
+POD_MONITORING = Kind("monitoring.googleapis.com", "v1", "podmonitorings", "PodMonitoring", optional=True)
+POD_MONITOR = Kind("monitoring.coreos.com", "v1", "podmonitors", "PodMonitor", optional=True)
+COMPUTE_ADDRESS = Kind(
+    "compute.cnrm.cloud.google.com", "v1beta1", "computeaddresses", "ComputeAddress", owned=False
+)
+
+CHILDREN = (
+    COMPUTE_ADDRESS,
+    BACKEND_CONFIG,
+    FRONTEND_CONFIG,
+    NETWORK_POLICY,
+    SERVICE,
+    DEPLOYMENT,
+    AUTOSCALER,
+    DISRUPTION_BUDGET,
+    POD_MONITORING,
+    POD_MONITOR,
+    MANAGED_CERTIFICATE,
+    INGRESS,
+)
 """In the order they are written: an object that another one names comes before it."""

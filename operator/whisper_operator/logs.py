@@ -26,3 +26,7 @@ def configure(level: int = logging.INFO) -> None:
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("kopf").setLevel(logging.WARNING)
+    # Which kinds a cluster lacks is said by ourselves, and only what is wanted of them is a matter of concern.
+    logging.getLogger("kopf._core.reactor.observation").addFilter(
+        lambda record: not record.getMessage().startswith("Unresolved resources cannot be served")
+    )

@@ -9,6 +9,7 @@ from typing import Any
 from whisper_operator.kinds import FIELD_MANAGER, HASH_ANNOTATION, INGRESS, Kind
 
 KEPT_SPEC_FIELDS = ("replicas", "domains")
+KEPT_ANNOTATIONS = ("ingress.kubernetes.io/ssl-cert",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,10 @@ class Child:
     status: Mapping[str, Any]
     refused: frozenset[str] = frozenset()
     """Paths of declared fields that admission took out of our last apply."""
+    annotations: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Those that controllers tell something by."""
+    scaled_by_others: bool = False
+    """Whether somebody else owns spec.replicas, such as an autoscaler."""
 
     @property
     def certified_host(self) -> str:
@@ -53,6 +58,7 @@ class Child:
         """From an object as the API returns it."""
         metadata = raw["metadata"]
         spec = raw.get("spec") or {}
+        annotations = metadata.get("annotations") or {}
         return Child(
             kind=kind,
             namespace=metadata["namespace"],
@@ -62,10 +68,12 @@ class Child:
             generation=metadata.get("generation", 0),
             owner=_controller(metadata.get("ownerReferences") or ()),
             deleting="deletionTimestamp" in metadata,
-            applied_hash=(metadata.get("annotations") or {}).get(HASH_ANNOTATION),
+            applied_hash=annotations.get(HASH_ANNOTATION),
             own_fields=_own_fields(metadata.get("managedFields") or ()),
             spec={name: spec[name] for name in KEPT_SPEC_FIELDS if name in spec},
             status=raw.get("status") or {},
+            annotations={name: annotations[name] for name in KEPT_ANNOTATIONS if name in annotations},
+            scaled_by_others=_scaled_by_others(metadata.get("managedFields") or ()),
         )
 
 
@@ -74,6 +82,8 @@ class Observed:
     """The live children of one endpoint, by kind and name."""
 
     children: Mapping[tuple[Kind, str], Child] = field(default_factory=lambda: MappingProxyType({}))
+    optional: frozenset[Kind] = frozenset()
+    """Of the kinds that a cluster may lack without harm, those that it has."""
 
     @staticmethod
     def nothing() -> "Observed":
@@ -88,11 +98,11 @@ class Observed:
 
     @property
     def address(self) -> str | None:
-        """The load balancer's IP address, once the Ingress has one."""
+        """The load balancer's IP address, or the name that some give instead, once the Ingress has one."""
         for child in self.of_kind(INGRESS):
             for entry in (child.status.get("loadBalancer") or {}).get("ingress") or ():
-                if entry.get("ip"):
-                    return str(entry["ip"])
+                if entry.get("ip") or entry.get("hostname"):
+                    return str(entry.get("ip") or entry["hostname"])
         return None
 
 
@@ -101,6 +111,14 @@ def _controller(references: Iterable[Mapping[str, Any]]) -> Owner | None:
         if reference.get("controller"):
             return Owner(reference["kind"], reference["name"], reference["uid"])
     return None
+
+
+def _scaled_by_others(entries: Iterable[Mapping[str, Any]]) -> bool:
+    return any(
+        "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {})
+        for entry in entries
+        if (entry.get("manager"), entry.get("operation")) != (FIELD_MANAGER, "Apply")
+    )
 
 
 def _own_fields(entries: Iterable[Mapping[str, Any]]) -> str:

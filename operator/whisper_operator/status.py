@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from whisper_operator import conditions
-from whisper_operator.conditions import Condition
+from whisper_operator.condition import Condition
 from whisper_operator.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.kinds import DEPLOYMENT, MANAGED_CERTIFICATE
 from whisper_operator.manifests.deployment import HTTP_PORT
@@ -80,11 +80,14 @@ def _addresses(endpoint: WhisperEndpoint) -> dict[str, Any]:
     effective = {
         "model": endpoint.model,
         "engine": endpoint.engine,
+        "computeType": endpoint.compute_type,
         "device": "cuda" if endpoint.gpu else "cpu",
         "accelerator": endpoint.gpu.type if endpoint.gpu else None,
         "spot": endpoint.gpu.spot if endpoint.gpu else None,
         "image": endpoint.image,
         "replicas": endpoint.replicas,
+        "minReplicas": endpoint.autoscaling.minimum if endpoint.autoscaling else None,
+        "maxReplicas": endpoint.autoscaling.maximum if endpoint.autoscaling else None,
         "rollout": endpoint.rollout,
         "maxUploadBytes": endpoint.limits.max_upload_bytes,
         "maxAudioSeconds": endpoint.limits.max_audio_seconds,
@@ -119,7 +122,7 @@ def _public(endpoint: WhisperEndpoint | SpecError, observed: Observed) -> dict[s
     if address is not None:
         status["address"] = address
         hosts = endpoint.public.hosts if isinstance(endpoint, WhisperEndpoint) and endpoint.public else ()
-        record = "AAAA" if ":" in address else "A"
+        record = "AAAA" if ":" in address else "A" if address.replace(".", "").isdigit() else "CNAME"
         if hosts:
             status["dns"] = [{"name": host, "type": record, "value": address} for host in hosts]
     return status

@@ -36,10 +36,14 @@ class Store:
         return list(self._endpoints)
 
     def observed(self, key: Key, uid: str) -> Observed:
-        """The children that the endpoint with this uid controls."""
+        """The children that the endpoint with this uid controls, and those that outlive endpoints and have its name."""
         children = self._children.get(key, {})
         return Observed(
-            {at: child for at, child in children.items() if child.owner and child.owner.uid == uid}
+            {
+                at: child
+                for at, child in children.items()
+                if (child.owner.uid == uid if child.owner else not child.kind.owned)
+            }
         )
 
     def absorb(self, kind: Kind, raw: Raw) -> set[Key]:

@@ -14,7 +14,13 @@ T = TypeVar("T")
 CEILING = 60.0
 """Seconds until a test gives up waiting: generous, as machines are slow at times. How fast things are is measured elsewhere."""
 
-CHILDREN = "deployments,services,ingresses,backendconfigs,managedcertificates"
+CHILDREN = ",".join(
+    (
+        *("deployments", "services", "ingresses", "networkpolicies"),
+        *("horizontalpodautoscalers", "poddisruptionbudgets"),
+        *("backendconfigs", "frontendconfigs", "managedcertificates", "podmonitorings"),
+    )
+)
 
 
 def until(look: Callable[[], T | None], what: str, ceiling: float = CEILING) -> T:

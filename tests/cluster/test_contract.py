@@ -168,6 +168,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {**HOST, "staticIPName": "x", "ingress": {"class": "traefik"}},
         "staticIPName needs ingress.class gce or gce-internal",
     ),
+    "reserve-nothing": (
+        {**HOST, "ingress": {"reserveStaticIP": True}},
+        "ingress.reserveStaticIP needs staticIPName",
+    ),
     "ingress-alone": ({"ingress": {"class": "gce"}}, "ingress needs host"),
     "tls-managed-class": (
         {**HOST, "ingress": {"class": "traefik", "tls": {"mode": "managed"}}},

@@ -16,13 +16,17 @@ from tests.cluster.support import children, condition, endpoint, exists, live, u
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "whisper.example.com"
 CERTIFICATE = "ManagedCertificate/whisper-3ebc8463"
-FIVE = {
+ALL = {
     "BackendConfig/whisper",
+    "NetworkPolicy/whisper",
     "Service/whisper",
     "Deployment/whisper",
+    "PodMonitoring/whisper",
     CERTIFICATE,
     "Ingress/whisper",
 }
+
+INTERNAL = ALL - {"BackendConfig/whisper", CERTIFICATE, "Ingress/whisper"}
 
 
 @pytest.fixture
@@ -40,8 +44,8 @@ def nothing_to_complain_about(operator: Operator) -> Iterator[None]:
     assert operator.complaints()[before:] == []
 
 
-def test_the_minimal_example_becomes_five_children_and_ready(settled: Cluster, namespace: str) -> None:
-    assert set(children(settled, namespace)) == FIVE
+def test_the_minimal_example_becomes_its_children_and_ready(settled: Cluster, namespace: str) -> None:
+    assert set(children(settled, namespace)) == ALL
     resource = live(settled, namespace, "whisper")
     status = resource["status"]
     assert {each["type"]: each["status"] for each in status["conditions"]} == {
@@ -103,7 +107,7 @@ def test_the_complete_example_settles(installed: Cluster, operator: Operator, na
     installed.apply(example)
     wait_for_condition(installed, namespace, "whisper-complete")
     found = children(installed, namespace)
-    assert len(found) == 6  # two hosts, two certificates
+    assert len(found) == len(ALL) + 2  # a second certificate, and a PodDisruptionBudget
     pod = found["Deployment/whisper-complete"]["spec"]["template"]["spec"]
     assert pod["priorityClassName"] == "high"
     assert pod["imagePullSecrets"] == [{"name": "registry-credentials"}]
@@ -111,7 +115,7 @@ def test_the_complete_example_settles(installed: Cluster, operator: Operator, na
     assert live(installed, namespace, "whisper-complete")["status"]["readyReplicas"] == 2
 
 
-@pytest.mark.parametrize("child", sorted(FIVE))
+@pytest.mark.parametrize("child", sorted(ALL))
 def test_a_deleted_child_comes_back(settled: Cluster, namespace: str, child: str) -> None:
     before = children(settled, namespace)[child]["metadata"]["uid"]
     settled.kubectl("delete", child, "-n", namespace, "--wait=false")
@@ -126,6 +130,8 @@ def test_a_deleted_child_comes_back(settled: Cluster, namespace: str, child: str
 
 EDITS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "BackendConfig/whisper": ({"spec": {"timeoutSec": 30}}, ["spec", "timeoutSec"]),
+    "NetworkPolicy/whisper": ({"spec": {"egress": [{}]}}, ["spec", "egress"]),
+    "PodMonitoring/whisper": ({"spec": {"endpoints": []}}, ["spec", "endpoints"]),
     "Service/whisper": ({"spec": {"selector": {"whisper-operator.io/endpoint": "x"}}}, ["spec", "selector"]),
     "Deployment/whisper": (
         {"spec": {"template": {"spec": {"enableServiceLinks": True}}}},
@@ -136,7 +142,7 @@ EDITS: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("child", sorted(FIVE))
+@pytest.mark.parametrize("child", sorted(ALL))
 def test_an_edited_child_is_put_right(settled: Cluster, namespace: str, child: str) -> None:
     patch, path = EDITS[child]
 
@@ -240,16 +246,14 @@ def test_a_further_host_leaves_the_first_ones_certificate_alone(settled: Cluster
     assert after["status"]["certificateName"] == before["status"]["certificateName"]
     change = {"spec": {"additionalHosts": []}}
     settled.kubectl("patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", json.dumps(change))
-    until(lambda: set(children(settled, namespace)) == FIVE, "the second certificate gone")
+    until(lambda: set(children(settled, namespace)) == ALL, "the second certificate gone")
     assert children(settled, namespace)[CERTIFICATE]["metadata"]["uid"] == before["metadata"]["uid"]
 
 
 def test_becoming_internal_removes_the_public_side_and_back(settled: Cluster, namespace: str) -> None:
     change = '{"spec":{"host":null,"staticIPName":null}}'
     settled.kubectl("patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", change)
-    until(
-        lambda: set(children(settled, namespace)) == {"Service/whisper", "Deployment/whisper"}, "two children"
-    )
+    until(lambda: set(children(settled, namespace)) == INTERNAL, "no public children")
     status = wait_for_condition(settled, namespace, "whisper")["status"]
     assert not {"url", "address", "dns", "certificates"} & set(status)
     annotations = children(settled, namespace)["Service/whisper"]["metadata"]["annotations"]
@@ -257,7 +261,7 @@ def test_becoming_internal_removes_the_public_side_and_back(settled: Cluster, na
     change = json.dumps({"spec": {"host": HOST}})
     settled.kubectl("patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", change)
     wait_for_condition(settled, namespace, "whisper")
-    assert set(children(settled, namespace)) == FIVE
+    assert set(children(settled, namespace)) == ALL
 
 
 def test_scale_suspend_and_resume(settled: Cluster, namespace: str) -> None:
@@ -268,7 +272,7 @@ def test_scale_suspend_and_resume(settled: Cluster, namespace: str) -> None:
     )
     wait_for_condition(settled, namespace, "whisper", status="False", reason="Suspended")
     until(lambda: live(settled, namespace, "whisper")["status"]["replicas"] == 0, "no replicas")
-    assert set(children(settled, namespace)) == FIVE
+    assert set(children(settled, namespace)) == ALL
     settled.kubectl(
         "patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", '{"spec":{"suspend":null}}'
     )
@@ -316,9 +320,9 @@ def test_deleted_and_applied_again_at_once(settled: Cluster, namespace: str) -> 
     def all_new() -> bool:
         found = children(settled, namespace)
         owners = {each["metadata"]["ownerReferences"][0]["uid"] for each in found.values()}
-        return set(found) == FIVE and owners == {uid}
+        return set(found) == ALL and owners == {uid}
 
-    until(all_new, "five children of the new endpoint")
+    until(all_new, "all children of the new endpoint")
 
 
 def test_edits_while_the_operator_is_down_are_caught_up_with(

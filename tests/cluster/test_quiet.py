@@ -96,7 +96,7 @@ def test_three_hundred_endpoints_at_once_all_settle_without_an_error() -> None:
                 *(endpoint(f"e{index}", "default", host=f"e{index}.example.com") for index in range(CROWD))
             )
             until(lambda: all_ready(cluster, "default", CROWD), f"{CROWD} endpoints Ready", ceiling=280)
-            assert len(children(cluster, "default")) == 5 * CROWD
+            assert len(children(cluster, "default")) == 7 * CROWD
             wait_until_quiet(cluster)
             assert operator.complaints() == []
             cluster.kubectl("delete", "wep", "--all", "--wait=false")

@@ -93,39 +93,6 @@ def test_a_child_that_is_wrongly_owned_is_not_touched(
     wait_for_condition(installed, namespace, "whisper", "Stalled", "True", "NameConflict")
 
 
-UNIMPLEMENTED: list[tuple[str, dict[str, Any]]] = [
-    (
-        "spec.modelVolume",
-        {"modelVolume": {"persistentVolumeClaim": {"claimName": "models"}}, "model": "/models/x.pt"},
-    ),
-    ("spec.engine: faster-whisper", {"engine": "faster-whisper"}),
-    ("spec.computeType", {"computeType": "float32"}),
-    ("spec.autoscaling", {"autoscaling": {"min": 1, "max": 3}}),
-    ("spec.auth", {"auth": {"secretName": "keys"}}),
-    ("spec.defaults.vad", {"defaults": {"vad": True}}),
-    ("spec.ingress.class", {"host": HOST, "ingress": {"class": "traefik"}}),
-    ("spec.ingress.tls.secretName", {"host": HOST, "ingress": {"tls": {"secretName": "cert"}}}),
-    ("spec.ingress.tls.preSharedCert", {"host": HOST, "ingress": {"tls": {"preSharedCert": "cert"}}}),
-    ("spec.ingress.httpsRedirect", {"host": HOST, "ingress": {"httpsRedirect": True}}),
-    ("spec.ingress.sslPolicy", {"host": HOST, "ingress": {"sslPolicy": "modern"}}),
-    ("spec.ingress.securityPolicy", {"host": HOST, "ingress": {"securityPolicy": "armor"}}),
-    (
-        "spec.ingress.reserveStaticIP",
-        {"host": HOST, "staticIPName": "ip", "ingress": {"reserveStaticIP": True}},
-    ),
-]
-
-
-def test_fields_not_implemented_yet_are_named(installed: Cluster, operator: Operator, namespace: str) -> None:
-    resources = [endpoint(f"e{index}", namespace, **spec) for index, (_, spec) in enumerate(UNIMPLEMENTED)]
-    installed.apply(*resources)
-    for index, (field, _) in enumerate(UNIMPLEMENTED):
-        resource = wait_for_condition(installed, namespace, f"e{index}", "Ready", "False", "NotImplemented")
-        assert field in condition(resource, "Ready")["message"]
-        assert condition(resource, "Stalled")["status"] == "True"
-    assert children(installed, namespace) == {}
-
-
 def test_a_change_that_cannot_be_carried_out_leaves_what_runs(
     installed: Cluster, operator: Operator, namespace: str
 ) -> None:

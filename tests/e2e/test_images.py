@@ -296,7 +296,7 @@ def test_operator_reconciles(images: Images, tmp_path: Path) -> None:
                 )
                 return {child["kind"].lower() for child in found["items"]}
 
-            until(lambda: owned() == set(children) or None, "the five children")
+            until(lambda: owned() == set(children) or None, "its children")
 
             def ready() -> bool | None:
                 endpoint = cluster.get("whisperendpoint", "whisper", "-n", "asr")

@@ -24,7 +24,14 @@ def test_render_prints_what_the_controller_would_apply(
 ) -> None:
     assert main(["render", "-f", str(ROOT / "examples" / "minimal.yaml"), "--config", config]) == 0
     kinds = [document["kind"] for document in yaml.safe_load_all(capsys.readouterr().out)]
-    assert kinds == ["BackendConfig", "Service", "Deployment", "ManagedCertificate", "Ingress"]
+    assert kinds == [
+        "BackendConfig",
+        "NetworkPolicy",
+        "Service",
+        "Deployment",
+        "ManagedCertificate",
+        "Ingress",
+    ]
 
 
 def test_render_says_what_is_wrong_with_one_endpoint_and_prints_the_others(
@@ -38,7 +45,7 @@ def test_render_says_what_is_wrong_with_one_endpoint_and_prints_the_others(
     assert main(["render", "-f", str(path), "--config", config]) == 1
     captured = capsys.readouterr()
     assert "WhisperEndpoint bad: InvalidSpec: spec.replicas must be a whole number" in captured.err
-    assert [each["metadata"]["name"] for each in yaml.safe_load_all(captured.out)] == ["good", "good"]
+    assert [each["metadata"]["name"] for each in yaml.safe_load_all(captured.out)] == ["good"] * 3
 
 
 @pytest.mark.parametrize(

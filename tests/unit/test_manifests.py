@@ -36,15 +36,22 @@ def env(**spec: Any) -> dict[str, str]:
     return {item["name"]: item["value"] for item in pod(**spec)["containers"][0]["env"]}
 
 
-def test_the_minimal_endpoint_has_five_children_in_the_order_of_their_references() -> None:
+def test_the_minimal_endpoint_has_its_children_in_the_order_of_their_references() -> None:
     resource = {"metadata": {"name": "w", "namespace": "n", "uid": "u"}, "spec": {"host": "w.example.com"}}
     kinds = [child.kind.name for child in manifests.of(parse(resource, SETTINGS), Observed.nothing())]
-    assert kinds == ["BackendConfig", "Service", "Deployment", "ManagedCertificate", "Ingress"]
+    assert kinds == [
+        "BackendConfig",
+        "NetworkPolicy",
+        "Service",
+        "Deployment",
+        "ManagedCertificate",
+        "Ingress",
+    ]
 
 
 def test_without_a_host_there_is_no_load_balancer() -> None:
     found = children()
-    assert set(found) == {"Deployment", "Service"}
+    assert set(found) == {"Deployment", "Service", "NetworkPolicy"}
     assert "annotations" not in found["Service"]["metadata"]
 
 

@@ -4,7 +4,19 @@ To add a kind: a module with `of(endpoint) -> list of manifests`, and a line in 
 """
 
 from whisper_operator.endpoint import WhisperEndpoint
-from whisper_operator.manifests import backendconfig, deployment, ingress, managedcertificate, service
+from whisper_operator.manifests import (
+    autoscaler,
+    backendconfig,
+    computeaddress,
+    deployment,
+    disruptionbudget,
+    frontendconfig,
+    ingress,
+    managedcertificate,
+    monitoring,
+    networkpolicy,
+    service,
+)
 from whisper_operator.manifests.manifest import Manifest
 from whisper_operator.observed import Observed
 
@@ -14,12 +26,19 @@ __all__ = ["Manifest", "of"]
 def of(endpoint: WhisperEndpoint, observed: Observed) -> tuple[Manifest, ...]:
     """Every child that should exist now, in the order to write them: what another one names comes before it.
 
-    `observed` is for children that wait for something to be seen in the cluster first; none of today's does.
+    `observed` is for what waits until something is seen in the cluster: the redirect for certificates, the number of replicas
+    for an autoscaler, and kinds that not every cluster has.
     """
     return (
+        *computeaddress.of(endpoint),
         *backendconfig.of(endpoint),
+        *frontendconfig.of(endpoint, observed),
+        *networkpolicy.of(endpoint),
         *service.of(endpoint),
-        *deployment.of(endpoint),
+        *deployment.of(endpoint, observed),
+        *autoscaler.of(endpoint),
+        *disruptionbudget.of(endpoint),
+        *monitoring.of(endpoint, observed),
         *managedcertificate.of(endpoint),
         *ingress.of(endpoint),
     )

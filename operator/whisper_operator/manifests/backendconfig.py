@@ -1,5 +1,7 @@
 """BackendConfig: how GKE's load balancer treats the Service. Without one, it cuts every request off after 30 s."""
 
+from typing import Any
+
 from whisper_operator.endpoint import WhisperEndpoint
 from whisper_operator.kinds import BACKEND_CONFIG
 from whisper_operator.manifests.deployment import OPS_PORT
@@ -10,10 +12,11 @@ UPLOAD_AND_QUEUE_SECONDS = 60
 
 
 def of(endpoint: WhisperEndpoint) -> list[Manifest]:
-    if endpoint.public is None:
+    public = endpoint.public
+    if public is None or not public.on_gke:
         return []
     timeout = endpoint.limits.request_timeout_seconds
-    spec = {
+    spec: dict[str, Any] = {
         "timeoutSec": timeout + UPLOAD_AND_QUEUE_SECONDS,
         "connectionDraining": {"drainingTimeoutSec": timeout},
         # The operations port, so that a pod busy with transcriptions is not taken for a dead one.
@@ -27,4 +30,6 @@ def of(endpoint: WhisperEndpoint) -> list[Manifest]:
             "unhealthyThreshold": 3,
         },
     }
+    if public.security_policy is not None:
+        spec["securityPolicy"] = {"name": public.security_policy}
     return [manifest(BACKEND_CONFIG, endpoint, spec)]

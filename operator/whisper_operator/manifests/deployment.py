@@ -4,8 +4,9 @@ from typing import Any
 
 from whisper_operator.endpoint import WhisperEndpoint
 from whisper_operator.kinds import DEPLOYMENT
-from whisper_operator.manifests import environment
+from whisper_operator.manifests import environment, volumes
 from whisper_operator.manifests.manifest import Manifest, labels, manifest, selector
+from whisper_operator.observed import Child, Observed
 
 HTTP_PORT = 8000
 OPS_PORT = 9090
@@ -24,9 +25,11 @@ LOADING_SECONDS = 1800
 """The longest that loading a model may take before the container is started again."""
 
 
-def of(endpoint: WhisperEndpoint) -> list[Manifest]:
+def of(endpoint: WhisperEndpoint, observed: Observed) -> list[Manifest]:
+    live = observed.only(DEPLOYMENT, endpoint.name)
+    replicas = _replicas(endpoint, live)
     spec: dict[str, Any] = {
-        "replicas": endpoint.replicas,
+        **({} if replicas is None else {"replicas": replicas}),
         "paused": False,  # or `kubectl rollout pause` would hold up every change, and nobody would know why
         "revisionHistoryLimit": 3,
         "progressDeadlineSeconds": PROGRESS_DEADLINE_SECONDS,
@@ -37,7 +40,23 @@ def of(endpoint: WhisperEndpoint) -> list[Manifest]:
             "spec": _pod(endpoint),
         },
     }
-    return [manifest(DEPLOYMENT, endpoint, spec)]
+    # An autoscaler may write a number between our look and our own write: then it is time for another look.
+    basis = live.version if live and endpoint.autoscaling else None
+    return [manifest(DEPLOYMENT, endpoint, spec, basis=basis)]
+
+
+def _replicas(endpoint: WhisperEndpoint, live: Child | None) -> int | None:
+    """How many to declare; None leaves the number to whoever else has set it.
+
+    A field that its only owner no longer declares falls back to its default, which is 1 here. So the live number is declared
+    until the autoscaler has written one of its own. At 0 it would never start.
+    """
+    if endpoint.autoscaling is None:
+        return endpoint.replicas
+    number = live.spec.get("replicas", 1) if live else 0
+    if number == 0:
+        return endpoint.autoscaling.minimum
+    return None if live and live.scaled_by_others else number
 
 
 def _strategy(endpoint: WhisperEndpoint) -> dict[str, Any]:
@@ -58,6 +77,7 @@ def _pod(endpoint: WhisperEndpoint) -> dict[str, Any]:
     """A pod that passes Pod Security "restricted"."""
     scheduling = endpoint.scheduling
     optional = {
+        "initContainers": _downloads(endpoint),
         "imagePullSecrets": [{"name": name} for name in endpoint.pull_secrets],
         "nodeSelector": _node_selector(endpoint),
         "tolerations": _tolerations(endpoint),
@@ -77,9 +97,7 @@ def _pod(endpoint: WhisperEndpoint) -> dict[str, Any]:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [_container(endpoint)],
-        "volumes": [
-            {"name": "tmp", "emptyDir": {"sizeLimit": endpoint.resources.limits["ephemeral-storage"]}}
-        ],
+        "volumes": volumes.of(endpoint),
         **{name: value for name, value in optional.items() if value},
     }
 
@@ -89,7 +107,7 @@ def _container(endpoint: WhisperEndpoint) -> dict[str, Any]:
     return {
         "name": "server",
         "image": endpoint.image,
-        "env": environment.of(endpoint, http_port=HTTP_PORT, ops_port=OPS_PORT),
+        "env": _environment(endpoint),
         "ports": [
             {"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"},
             {"name": "ops", "containerPort": OPS_PORT, "protocol": "TCP"},
@@ -98,16 +116,44 @@ def _container(endpoint: WhisperEndpoint) -> dict[str, Any]:
             "requests": {**endpoint.resources.requests, **gpu},
             "limits": {**endpoint.resources.limits, **gpu},
         },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": _confined(),
         "startupProbe": _probe("/readyz", period=5, failures=LOADING_SECONDS // 5),
         "readinessProbe": _probe("/readyz", period=5, failures=2),
         "livenessProbe": _probe("/healthz", period=10, failures=3),
         "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(PRE_STOP_SECONDS)]}}},
-        "volumeMounts": [{"name": "tmp", "mountPath": environment.SCRATCH}],
+        "volumeMounts": volumes.mounts(endpoint),
+    }
+
+
+def _downloads(endpoint: WhisperEndpoint) -> list[dict[str, Any]]:
+    """Fetches the weights into an empty volume, once for each pod: a server that starts again finds them there."""
+    if endpoint.model_volume is None or endpoint.model_volume.size is None:
+        return []
+    download = {
+        "name": "download",
+        "image": endpoint.image,
+        "args": ["--preload", endpoint.model],
+        "env": _environment(endpoint),
+        # No more than what the pod has anyway, since the two never run at once.
+        "resources": {
+            "requests": dict(endpoint.resources.requests),
+            "limits": dict(endpoint.resources.limits),
+        },
+        "securityContext": _confined(),
+        "volumeMounts": volumes.filling(),
+    }
+    return [download]
+
+
+def _environment(endpoint: WhisperEndpoint) -> list[dict[str, str]]:
+    return environment.of(endpoint, http_port=HTTP_PORT, ops_port=OPS_PORT)
+
+
+def _confined() -> dict[str, Any]:
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
     }
 
 

@@ -2,7 +2,9 @@
 
 from whisper_operator.endpoint import WhisperEndpoint
 
-SCRATCH = "/tmp"
+SCRATCH, MODELS, KEYS = "/tmp", "/models", "/etc/whisper/api-keys"
+"""Where the pod's volumes are mounted: what may be written, weights, and one file for each API key."""
+
 CACHES = ("HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 
 
@@ -11,7 +13,9 @@ def of(endpoint: WhisperEndpoint, *, http_port: int, ops_port: int) -> list[dict
     limits, defaults = endpoint.limits, endpoint.defaults
     values = {
         "WHISPER_MODEL": endpoint.model,
+        "WHISPER_MODEL_DIR": MODELS if endpoint.model_volume else None,
         "WHISPER_ENGINE": endpoint.engine,
+        "WHISPER_DTYPE": endpoint.compute_type,
         "WHISPER_DEVICE": "cuda" if endpoint.gpu else "cpu",
         "WHISPER_PORT": str(http_port),
         "WHISPER_OPS_PORT": str(ops_port),
@@ -23,6 +27,8 @@ def of(endpoint: WhisperEndpoint, *, http_port: int, ops_port: int) -> list[dict
         "WHISPER_LANGUAGE": defaults.language,
         "WHISPER_TASK": defaults.task,
         "WHISPER_PROMPT": defaults.prompt,
+        "WHISPER_VAD": "true" if defaults.vad else None,
+        "WHISPER_API_KEYS_DIR": KEYS if endpoint.keys_secret else None,
         "WHISPER_CORS_ORIGINS": None if endpoint.cors_origins is None else ",".join(endpoint.cors_origins),
         **dict.fromkeys(CACHES, SCRATCH),
         **{item["name"]: item["value"] for item in endpoint.scheduling.env},

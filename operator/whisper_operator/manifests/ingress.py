@@ -1,29 +1,47 @@
-"""Ingress: GKE's external HTTP(S) load balancer.
+"""Ingress: GKE's HTTP(S) load balancer, or what another ingress controller makes of it.
 
-There is no spec.tls: one that names no Secret, or a missing one, stops GKE's whole load-balancer sync; managed
-certificates hang on an annotation. The class is an annotation too, as GKE ignores spec.ingressClassName: gce.
+On GKE, its class and its managed certificates are annotations: GKE ignores spec.ingressClassName: gce, and a spec.tls that
+names no Secret, or a missing one, stops its whole load-balancer sync.
 """
 
 from typing import Any
 
 from whisper_operator.endpoint import WhisperEndpoint
 from whisper_operator.kinds import INGRESS
+from whisper_operator.manifests import frontendconfig
 from whisper_operator.manifests.managedcertificate import certificate_name
 from whisper_operator.manifests.manifest import Manifest, manifest
+from whisper_operator.public import EXTERNAL, Public
 
 
 def of(endpoint: WhisperEndpoint) -> list[Manifest]:
     public = endpoint.public
     if public is None:
         return []
-    annotations = {**public.annotations, "kubernetes.io/ingress.class": "gce"}
-    if public.static_ip_name is not None:
-        annotations["kubernetes.io/ingress.global-static-ip-name"] = public.static_ip_name
-    if public.tls == "managed":
-        names = [certificate_name(endpoint.name, host) for host in public.hosts]
-        annotations["networking.gke.io/managed-certificates"] = ",".join(names)
-    spec = {"rules": [_rule(host, endpoint.name) for host in public.hosts]}
+    spec: dict[str, Any] = {"rules": [_rule(host, endpoint.name) for host in public.hosts]}
+    if public.tls == "secret":
+        spec["tls"] = [{"hosts": list(public.hosts), "secretName": public.certificate}]
+    annotations = dict(public.annotations)
+    if public.on_gke:
+        annotations |= _for_gke(endpoint.name, public)
+    else:
+        spec["ingressClassName"] = public.ingress_class
     return [manifest(INGRESS, endpoint, spec, annotations=annotations)]
+
+
+def _for_gke(name: str, public: Public) -> dict[str, str]:
+    annotations = {"kubernetes.io/ingress.class": public.ingress_class}
+    if public.static_ip_name is not None:
+        reach = "global" if public.ingress_class == EXTERNAL else "regional"
+        annotations[f"kubernetes.io/ingress.{reach}-static-ip-name"] = public.static_ip_name
+    if public.tls == "managed":
+        names = [certificate_name(name, host) for host in public.hosts]
+        annotations["networking.gke.io/managed-certificates"] = ",".join(names)
+    if public.tls == "preSharedCert" and public.certificate is not None:
+        annotations["ingress.gcp.kubernetes.io/pre-shared-cert"] = public.certificate
+    if frontendconfig.wanted(public):
+        annotations["networking.gke.io/v1beta1.FrontendConfig"] = name
+    return annotations
 
 
 def _rule(host: str, service: str) -> dict[str, Any]:

@@ -24,6 +24,8 @@ class Manifest:
     namespace: str
     name: str
     body: Mapping[str, Any]
+    basis: int | None = None
+    """resourceVersion of the live object that a part of `body` was taken from: it is not written over a newer one."""
 
 
 def manifest(
@@ -33,6 +35,7 @@ def manifest(
     *,
     name: str | None = None,
     annotations: Mapping[str, str] | None = None,
+    basis: int | None = None,
 ) -> Manifest:
     """A child of `endpoint`, named after it unless `name` says otherwise.
 
@@ -45,10 +48,10 @@ def manifest(
     }
     if annotations:
         metadata["annotations"] = dict(annotations)
-    if endpoint.uid is not None:
+    if endpoint.uid is not None and kind.owned:
         metadata["ownerReferences"] = [_owner(endpoint, endpoint.uid)]
     body = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": spec}
-    return Manifest(kind, endpoint.namespace, metadata["name"], body)
+    return Manifest(kind, endpoint.namespace, metadata["name"], body, basis)
 
 
 def labels(endpoint: WhisperEndpoint) -> dict[str, str]:

@@ -15,7 +15,7 @@ def of(endpoint: WhisperEndpoint) -> list[Manifest]:
         "ports": [{"name": "http", "port": HTTP_PORT, "protocol": "TCP", "targetPort": "http"}],
     }
     annotations = {}
-    if endpoint.public is not None:
+    if endpoint.public is not None and endpoint.public.on_gke:
         # GKE reads both from the Service only, never from the Ingress.
         annotations = {
             "cloud.google.com/neg": json.dumps({"ingress": True}),

@@ -1,0 +1,45 @@
+"""FrontendConfig: what GKE's load balancer does at its front door, the redirect to HTTPS and the SSL policy."""
+
+from typing import Any
+
+from whisper_operator.endpoint import WhisperEndpoint
+from whisper_operator.kinds import FRONTEND_CONFIG, INGRESS, MANAGED_CERTIFICATE
+from whisper_operator.manifests.managedcertificate import certificate_name
+from whisper_operator.manifests.manifest import Manifest, manifest
+from whisper_operator.observed import Observed
+from whisper_operator.public import EXTERNAL, Public
+
+ATTACHED = "ingress.kubernetes.io/ssl-cert"
+"""GKE's list, on the Ingress, of the certificates that the load balancer has."""
+
+FROM_SECRET = "k8s"
+"""How GKE's names of certificates made of Secrets begin."""
+
+
+def of(endpoint: WhisperEndpoint, observed: Observed) -> list[Manifest]:
+    public = endpoint.public
+    if public is None or not wanted(public):
+        return []
+    spec: dict[str, Any] = {}
+    if public.ssl_policy is not None:
+        spec["sslPolicy"] = public.ssl_policy
+    if public.https_redirect:
+        # It comes when HTTPS works for every host, and goes before a host is added for which it does not work yet.
+        spec["redirectToHttps"] = {"enabled": serves_https(endpoint.name, public, observed)}
+    return [manifest(FRONTEND_CONFIG, endpoint, spec)]
+
+
+def wanted(public: Public) -> bool:
+    return public.ingress_class == EXTERNAL and (public.https_redirect or public.ssl_policy is not None)
+
+
+def serves_https(name: str, public: Public, observed: Observed) -> bool:
+    """Whether the load balancer has been seen to have a certificate for every host."""
+    if public.tls == "managed":
+        live = (observed.only(MANAGED_CERTIFICATE, certificate_name(name, host)) for host in public.hosts)
+        return all(child and child.status.get("certificateStatus") == "Active" for child in live)
+    ingress = observed.only(INGRESS, name)
+    attached = (ingress.annotations.get(ATTACHED, "") if ingress else "").split(",")
+    if public.tls == "preSharedCert":
+        return public.certificate in attached
+    return public.tls == "secret" and any(each.startswith(FROM_SECRET) for each in attached)

@@ -1,0 +1,21 @@
+"""PodMonitoring and PodMonitor: metrics for Google's managed Prometheus, and for a Prometheus operator."""
+
+from typing import Any
+
+from whisper_operator.endpoint import WhisperEndpoint
+from whisper_operator.kinds import POD_MONITOR, POD_MONITORING
+from whisper_operator.manifests.manifest import Manifest, manifest, selector
+from whisper_operator.observed import Observed
+
+INTERVAL = "15s"
+"""No longer than an autoscaler takes between two looks."""
+
+
+def of(endpoint: WhisperEndpoint, observed: Observed) -> list[Manifest]:
+    port: dict[str, Any] = {"port": "ops", "path": "/metrics", "interval": INTERVAL}
+    pods = {"matchLabels": selector(endpoint.name)}
+    specs = {
+        POD_MONITORING: {"selector": pods, "endpoints": [port]},
+        POD_MONITOR: {"selector": pods, "podMetricsEndpoints": [port]},
+    }
+    return [manifest(kind, endpoint, spec) for kind, spec in specs.items() if kind in observed.optional]
