@@ -1,0 +1,268 @@
+"""The public side in transition: hosts, certificates, redirect and ingress class, each state of which somebody meets."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devcluster import Cluster
+from devcluster.installation import Operator
+from tests.cluster.history import History, State
+from tests.cluster.support import (
+    children,
+    condition,
+    endpoint,
+    live,
+    until,
+    wait_for_condition,
+)
+
+A, B, C = "a.example.com", "b.example.com", "c.example.com"
+WATCHED = ("ingresses", "frontendconfigs", "managedcertificates")
+MANAGED = "networking.gke.io/managed-certificates"
+FRONTEND = "networking.gke.io/v1beta1.FrontendConfig"
+
+
+def patch(cluster: Cluster, namespace: str, **spec: Any) -> None:
+    change = json.dumps({"spec": spec})
+    cluster.kubectl("patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", change)
+
+
+def stand_in(cluster: Cluster, namespace: str, **data: str) -> None:
+    """Tell GKE's stand-in what becomes of this namespace's load balancers."""
+    settings = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "gke-stand-in", "namespace": namespace},
+        "data": {"certificateSeconds": "0.5", "finalizerSeconds": "0.2", **data},
+    }
+    cluster.apply(settings)
+
+
+def redirects(cluster: Cluster, namespace: str) -> bool | None:
+    """What the FrontendConfig says; None without one."""
+    found = children(cluster, namespace).get("FrontendConfig/whisper")
+    return None if found is None else bool(found["spec"]["redirectToHttps"]["enabled"])
+
+
+def certificates(cluster: Cluster, namespace: str) -> dict[str, tuple[str, str]]:
+    """By host: the object's uid, and the name of the certificate in the project."""
+    return {
+        each["spec"]["domains"][0]: (each["metadata"]["uid"], each["status"]["certificateName"])
+        for each in children(cluster, namespace).values()
+        if each["kind"] == "ManagedCertificate"
+    }
+
+
+def unreachable(states: list[State]) -> list[str]:
+    """Moments at which a host was served by neither HTTP nor HTTPS, or an Ingress named what was not there.
+
+    HTTP serves unless the FrontendConfig redirects it; then the host needs a certificate that is Active.
+    """
+    now: dict[tuple[str, str], dict[str, Any]] = {}
+    found = []
+    for state in states:
+        key = (state.body["kind"], state.body["metadata"]["name"])
+        if state.deleted:
+            now.pop(key, None)
+        else:
+            now[key] = state.body
+        ingress = now.get(("Ingress", "whisper"))
+        if ingress is None or "deletionTimestamp" in ingress["metadata"]:
+            continue
+        annotations = ingress["metadata"]["annotations"]
+        front = now.get(("FrontendConfig", "whisper"))
+        if FRONTEND in annotations and front is None:
+            found.append(f"{state.version}: the Ingress names a FrontendConfig that is not there")
+        redirect = (
+            FRONTEND in annotations and front and front["spec"].get("redirectToHttps", {}).get("enabled")
+        )
+        named = annotations.get(MANAGED, "").split(",")
+        active = {
+            each["spec"]["domains"][0]
+            for (kind, name), each in now.items()
+            if kind == "ManagedCertificate"
+            and name in named
+            and each.get("status", {}).get("certificateStatus") == "Active"
+        }
+        hosts = [rule["host"] for rule in ingress["spec"]["rules"]]
+        bare = [host for host in hosts if host not in active] if redirect else []
+        found += [f"{state.version}: {host} is redirected and has no certificate" for host in bare]
+    return found
+
+
+@pytest.mark.timeout(300)
+def test_the_redirect_comes_after_every_certificate_and_goes_before_a_new_host(
+    installed: Cluster, operator: Operator, namespace: str, tmp_path: Path
+) -> None:
+    stand_in(installed, namespace, **{f"certificate.{B}": "FailedNotVisible"})
+    with History(installed, namespace, tmp_path, *WATCHED) as history:
+        installed.apply(endpoint("whisper", namespace, host=A, ingress={"httpsRedirect": True}))
+        wait_for_condition(installed, namespace, "whisper")
+        until(lambda: redirects(installed, namespace), "the redirect")
+        before = certificates(installed, namespace)
+
+        # A second host whose DNS is not there yet: nobody is sent to a certificate that does not exist.
+        patch(installed, namespace, additionalHosts=[B])
+        wait_for_condition(installed, namespace, "whisper", "CertificateReady", "False", "FailedNotVisible")
+        assert redirects(installed, namespace) is False
+        assert certificates(installed, namespace)[A] == before[A]
+
+        stand_in(installed, namespace)
+        wait_for_condition(installed, namespace, "whisper")
+        until(lambda: redirects(installed, namespace), "the redirect again")
+        both = certificates(installed, namespace)
+        assert both[A] == before[A]
+
+        # Another takes the second one's place, the first one goes, the redirect goes and comes.
+        patch(installed, namespace, additionalHosts=[C])
+        wait_for_condition(installed, namespace, "whisper")
+        patch(installed, namespace, host=C, additionalHosts=None)
+        wait_for_condition(installed, namespace, "whisper")
+        until(lambda: set(certificates(installed, namespace)) == {C}, "one certificate")
+        patch(installed, namespace, ingress=None)
+        until(lambda: redirects(installed, namespace) is None, "no FrontendConfig")
+        patch(installed, namespace, ingress={"httpsRedirect": True})
+        until(lambda: redirects(installed, namespace), "the redirect once more")
+
+        for kind, name in (("ingresses", "whisper"), ("frontendconfigs", "whisper")):
+            history.seen_up_to(kind, name)
+        states = history.states()
+        fronts = [state.body["spec"] for state in states if state.body["kind"] == "FrontendConfig"]
+        toggled = [each["redirectToHttps"]["enabled"] for each in fronts]
+        assert toggled[:4] == [False, True, False, True]
+        assert unreachable(states) == []
+
+
+def test_a_certificate_that_is_lost_takes_the_redirect_with_it(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    stand_in(installed, namespace)
+    installed.apply(endpoint("whisper", namespace, host=A, ingress={"httpsRedirect": True}))
+    until(lambda: redirects(installed, namespace), "the redirect")
+    stand_in(installed, namespace, certificates="FailedNotVisible")
+    installed.kubectl("delete", "managedcertificates", "--all", "-n", namespace, "--wait=false")
+    until(lambda: redirects(installed, namespace) is False, "no redirect")
+    stand_in(installed, namespace)
+    until(lambda: redirects(installed, namespace), "the redirect again")
+
+
+def attached(cluster: Cluster, namespace: str) -> list[str]:
+    """The certificates that the load balancer has."""
+    annotations = children(cluster, namespace)["Ingress/whisper"]["metadata"]["annotations"]
+    return [name for name in annotations.get("ingress.kubernetes.io/ssl-cert", "").split(",") if name]
+
+
+@pytest.mark.timeout(300)
+def test_certificates_change_their_kind(installed: Cluster, operator: Operator, namespace: str) -> None:
+    """Managed, from a Secret that comes late, pre-shared, none, and managed again."""
+    stand_in(installed, namespace)
+    installed.apply(endpoint("whisper", namespace, host=A, ingress={"httpsRedirect": True}))
+    until(lambda: redirects(installed, namespace), "the redirect")
+
+    patch(installed, namespace, ingress={"tls": {"secretName": "cert"}})
+    until(lambda: "tls" in children(installed, namespace)["Ingress/whisper"]["spec"], "spec.tls")
+    until(lambda: not certificates(installed, namespace), "no managed certificate")
+    tls = ("--cert", str(_pair(installed)[0]), "--key", str(_pair(installed)[1]))
+    installed.kubectl("create", "secret", "tls", "cert", "-n", namespace, *tls)
+    until(lambda: [each for each in attached(installed, namespace) if each.startswith("k8s2-cr-")], "HTTPS")
+    until(lambda: redirects(installed, namespace), "the redirect")
+    resource = wait_for_condition(installed, namespace, "whisper")
+    assert resource["status"]["effective"]["tls"] == "secret"
+    assert condition(resource, "CertificateReady") == {}
+
+    patch(installed, namespace, ingress={"tls": {"secretName": None, "preSharedCert": "bought"}})
+    until(lambda: attached(installed, namespace) == ["bought"], "the pre-shared certificate")
+    until(lambda: redirects(installed, namespace), "the redirect")
+    assert "tls" not in children(installed, namespace)["Ingress/whisper"]["spec"]
+
+    change = {"httpsRedirect": None, "tls": {"preSharedCert": None, "mode": "none"}}
+    patch(installed, namespace, ingress=change)
+    until(lambda: attached(installed, namespace) == [], "no certificate")
+    resource = wait_for_condition(installed, namespace, "whisper")
+    assert resource["status"]["url"] == f"http://{A}"
+    assert redirects(installed, namespace) is None
+
+    patch(installed, namespace, ingress=None)
+    resource = wait_for_condition(installed, namespace, "whisper")
+    assert condition(resource, "CertificateReady")["reason"] == "Active"
+    assert resource["status"]["url"] == f"https://{A}"
+
+
+def _pair(cluster: Cluster) -> tuple[Path, Path]:
+    """Files of a certificate and its key: the API server's own."""
+    pki = cluster.folder / "kwok" / "clusters" / "devcluster" / "pki"
+    return pki / "admin.crt", pki / "admin.key"
+
+
+def test_a_change_of_class_leaves_nothing_of_gke_behind_and_back(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    """Traefik is not here: its part, an address in the Ingress's status, is played by the test."""
+    stand_in(installed, namespace)
+    installed.apply(endpoint("whisper", namespace, host=A))
+    wait_for_condition(installed, namespace, "whisper")
+    annotations = {"traefik.ingress.kubernetes.io/router.entrypoints": "websecure"}
+    other = {"class": "traefik", "annotations": annotations, "tls": {"secretName": "cert"}}
+    patch(installed, namespace, ingress=other)
+    until(lambda: not {"BackendConfig/whisper"} & set(children(installed, namespace)), "no BackendConfig")
+    until(lambda: not certificates_named(installed, namespace), "no managed certificate")
+    found = children(installed, namespace)
+    ingress = found["Ingress/whisper"]
+    assert ingress["spec"]["ingressClassName"] == "traefik"
+    assert ingress["spec"]["tls"] == [{"hosts": [A], "secretName": "cert"}]
+    assert annotations.items() <= ingress["metadata"]["annotations"].items()
+    assert not [name for name in ingress["metadata"]["annotations"] if name.startswith("networking.gke.io")]
+    assert "cloud.google.com/neg" not in found["Service/whisper"]["metadata"]["annotations"]
+
+    status = {"status": {"loadBalancer": {"ingress": [{"hostname": "lb.example.net"}]}}}
+    installed.kubectl(
+        "patch", "ingress", "whisper", "-n", namespace, "--subresource=status", "--type=merge", "-p", json.dumps(status)
+    )  # fmt: skip
+    until(
+        lambda: live(installed, namespace, "whisper")["status"].get("address") == "lb.example.net", "the name"
+    )
+    resource = wait_for_condition(installed, namespace, "whisper")
+    assert resource["status"]["dns"] == [{"name": A, "type": "CNAME", "value": "lb.example.net"}]
+    assert resource["status"]["url"] == f"https://{A}"
+
+    patch(installed, namespace, ingress=None)
+    wait_for_condition(installed, namespace, "whisper")
+    ingress = children(installed, namespace)["Ingress/whisper"]
+    assert "ingressClassName" not in ingress["spec"]
+    assert "tls" not in ingress["spec"]
+    assert "BackendConfig/whisper" in children(installed, namespace)
+
+
+def certificates_named(cluster: Cluster, namespace: str) -> list[str]:
+    return [name for name in children(cluster, namespace) if name.startswith("ManagedCertificate/")]
+
+
+def test_the_internal_load_balancer_is_asked_for_and_named(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    installed.apply(
+        endpoint("whisper", namespace, host=A, staticIPName="ip", ingress={"class": "gce-internal"})
+    )
+    wait_for_condition(installed, namespace, "whisper", "Ready", "False", "AddressPending")
+    found = children(installed, namespace)
+    annotations = found["Ingress/whisper"]["metadata"]["annotations"]
+    assert annotations["kubernetes.io/ingress.class"] == "gce-internal"
+    assert annotations["kubernetes.io/ingress.regional-static-ip-name"] == "ip"
+    assert "BackendConfig/whisper" in found
+    assert not certificates_named(installed, namespace)
+    assert live(installed, namespace, "whisper")["status"]["url"] == f"http://{A}"
+
+
+def test_policies_are_attached_and_taken_off(installed: Cluster, operator: Operator, namespace: str) -> None:
+    stand_in(installed, namespace)
+    policies = {"sslPolicy": "modern", "securityPolicy": "armor"}
+    installed.apply(endpoint("whisper", namespace, host=A, ingress=policies))
+    wait_for_condition(installed, namespace, "whisper")
+    found = children(installed, namespace)
+    assert found["FrontendConfig/whisper"]["spec"] == {"sslPolicy": "modern"}
+    assert found["BackendConfig/whisper"]["spec"]["securityPolicy"] == {"name": "armor"}
+    patch(installed, namespace, ingress=None)
+    until(lambda: "FrontendConfig/whisper" not in children(installed, namespace), "no FrontendConfig")
+    assert "securityPolicy" not in children(installed, namespace)["BackendConfig/whisper"]["spec"]
