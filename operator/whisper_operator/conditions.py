@@ -116,18 +116,24 @@ def _obstacle(endpoint: WhisperEndpoint | SpecError, outcome: Outcome) -> Condit
         return _not_ready(endpoint.reason, endpoint.message, alarming=True)
     if outcome.conflicts:
         names = ", ".join(f"{manifest.kind.qualified} {manifest.name}" for manifest in outcome.conflicts)
+        reserved = any(not manifest.kind.owned for manifest in outcome.conflicts)
+        remedy = (
+            "the address is reserved already, leave out ingress.reserveStaticIP"
+            if reserved
+            else "delete or rename it, or name the endpoint differently"
+        )
         return _not_ready(
             "NameConflict",
             f"An object that is not this endpoint's has the name of one of its own: {names}. It was not touched, and "
-            "nothing else was written: delete or rename it, or name the endpoint differently.",
+            f"nothing else was written: {remedy}.",
             alarming=True,
         )
     if outcome.missing_kinds:
         names = ", ".join(kind.qualified for kind in outcome.missing_kinds)
         return _not_ready(
             "KindNotInstalled",
-            f"The cluster does not have {names}: a public endpoint needs a GKE cluster. Without spec.host the endpoint "
-            "needs no such kind.",
+            f"The cluster does not have {names}. GKE has what a public endpoint needs; elsewhere, set ingress.class to that of "
+            "an ingress controller. ingress.reserveStaticIP needs Config Connector. Without spec.host no such kind is needed.",
             alarming=True,
         )
     if outcome.refusals:

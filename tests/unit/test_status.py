@@ -155,7 +155,7 @@ FAILED = {"certificateStatus": "ProvisioningFailedPermanently"}
             "ingresses.networking.k8s.io w",
             True,
         ),
-        (observed(), Outcome(missing_kinds=(MANAGED_CERTIFICATE,)), "KindNotInstalled", "GKE cluster", True),
+        (observed(), Outcome(missing_kinds=(MANAGED_CERTIFICATE,)), "KindNotInstalled", "GKE has what", True),
         (observed(), REFUSAL, "ApplyRefused", "Deployment w: exceeded quota: gpus", True),
         (observed(), Outcome(waiting=("w",)), "DeletionPending", "deleted: w", False),
     ],

@@ -1,0 +1,77 @@
+"""A new pod template: served without a gap, or without a second GPU, as the spec says."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devcluster import Cluster
+from devcluster.installation import Operator
+from tests.cluster.history import History
+from tests.cluster.support import children, condition, endpoint, until, wait_for_condition
+
+SLOW = {
+    "podAnnotations": {
+        "devcluster.whisper-operator.io/fault": "slow-start",
+        "devcluster.whisper-operator.io/start-duration": "3s",
+    }
+}
+"""Pods take their time until they are ready, as they do when they load a model."""
+
+
+def roll(cluster: Cluster, namespace: str, folder: Path, **spec: Any) -> list[dict[str, Any]]:
+    """Every status that the Deployment has had from a change of the pods to the new ones' being Ready."""
+    change = json.dumps({"spec": spec})
+    with History(cluster, namespace, folder, "deployments") as history:
+        start = history.seen_up_to("deployments", "whisper")
+        cluster.kubectl("patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", change)
+        resource = wait_for_condition(cluster, namespace, "whisper")
+        history.seen_up_to("deployments", "whisper")
+        found = [state.body["status"] for state in history.states(since=start)]
+    assert resource["status"]["readyReplicas"] == 2
+    assert any(each.get("updatedReplicas", 0) < 2 for each in found), "nothing was rolled out"
+    return found
+
+
+@pytest.mark.timeout(180)
+def test_a_rolling_update_serves_throughout(
+    installed: Cluster, operator: Operator, namespace: str, tmp_path: Path
+) -> None:
+    installed.apply(endpoint("whisper", namespace, replicas=2, scheduling=SLOW))
+    wait_for_condition(installed, namespace, "whisper")
+    seen = roll(installed, namespace, tmp_path, limits={"maxQueue": 7})
+    assert min(each.get("availableReplicas", 0) for each in seen) == 2
+    assert max(each.get("replicas", 0) for each in seen) == 3
+
+
+@pytest.mark.timeout(180)
+def test_recreate_never_asks_for_a_second_gpu(
+    installed: Cluster, operator: Operator, namespace: str, tmp_path: Path
+) -> None:
+    """Also right after the switch to it, whose change of strategy comes with the change of the pods."""
+    installed.apply(endpoint("whisper", namespace, replicas=2, scheduling=SLOW))
+    wait_for_condition(installed, namespace, "whisper")
+    seen = roll(installed, namespace, tmp_path, limits={"maxQueue": 7}, rollout="Recreate")
+    assert max(each.get("replicas", 0) for each in seen) == 2
+    assert min(each.get("availableReplicas", 0) for each in seen) == 0
+    strategy = children(installed, namespace)["Deployment/whisper"]["spec"]["strategy"]
+    assert strategy == {"type": "Recreate"}
+
+
+def test_old_pods_serve_while_a_new_one_starts(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    installed.apply(endpoint("whisper", namespace))
+    wait_for_condition(installed, namespace, "whisper")
+    never = {"podAnnotations": {"devcluster.whisper-operator.io/fault": "never-ready"}}
+    change = json.dumps({"spec": {"scheduling": never}})
+    installed.kubectl("patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", change)
+
+    def waiting() -> bool:
+        status = children(installed, namespace)["Deployment/whisper"]["status"]
+        return (status.get("replicas"), status.get("updatedReplicas")) == (2, 1)
+
+    until(waiting, "the new pod beside the old one")
+    resource = wait_for_condition(installed, namespace, "whisper", "Ready", "False")
+    assert condition(resource, "Available")["status"] == "True"
