@@ -11,6 +11,7 @@ from typing import Any
 from whisper_operator import drift
 from whisper_operator.api import Api, NoSuchKind, Refused
 from whisper_operator.kinds import (
+    AUTOSCALER,
     CHILDREN,
     ENDPOINT,
     ENDPOINT_LABEL,
@@ -83,6 +84,9 @@ class Cluster:
         free = [
             (manifest, None) for manifest, what in zip(plan.create, found, strict=True) if what == "nothing"
         ]
+        for scaler in plan.delete:
+            if scaler.kind is AUTOSCALER:  # or it would undo the number of replicas that is written now
+                await self._delete(scaler, refusals)
         for manifest, child in _in_order([*free, *plan.update]):
             try:
                 await self._apply(manifest, child)
@@ -92,12 +96,15 @@ class Cluster:
                     missing.append(manifest.kind)
             except Refused as error:
                 refusals.append((f"{manifest.kind.name} {manifest.name}", error.message))
-        for child in plan.delete if not missing and not refusals else ():
-            try:
-                await self._api.delete(child.kind, child.namespace, child.name, child.uid)
-            except Refused as error:
-                refusals.append((f"deletion of {child.kind.name} {child.name}", error.message))
+        for unwanted in _in_order_of_deletion(plan.delete) if not missing and not refusals else ():
+            await self._delete(unwanted, refusals)
         return Outcome((), tuple(missing), tuple(refusals), tuple(waiting))
+
+    async def _delete(self, child: Child, refusals: list[tuple[str, str]]) -> None:
+        try:
+            await self._api.delete(child.kind, child.namespace, child.name, child.uid)
+        except Refused as error:
+            refusals.append((f"deletion of {child.kind.name} {child.name}", error.message))
 
     async def report(self, resource: Raw, report: Report, now: datetime) -> None:
         """Write the status if it changed, and publish an Event for each transition. Raises Retry."""
@@ -160,6 +167,12 @@ class Cluster:
 
 def _in_order(writes: list[tuple[Manifest, Child | None]]) -> list[tuple[Manifest, Child | None]]:
     return sorted(writes, key=lambda write: CHILDREN.index(write[0].kind))
+
+
+def _in_order_of_deletion(children: tuple[Child, ...]) -> list[Child]:
+    """What names another object goes before it."""
+    rest = [child for child in children if child.kind is not AUTOSCALER]
+    return sorted(rest, key=lambda child: CHILDREN.index(child.kind), reverse=True)
 
 
 def _endpoint_of(manifest: Manifest) -> str:

@@ -10,6 +10,7 @@ from whisper_operator import autoscaling
 from whisper_operator.condition import Condition
 from whisper_operator.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.kinds import DEPLOYMENT, INGRESS, MANAGED_CERTIFICATE
+from whisper_operator.manifests.frontendconfig import serves_https
 from whisper_operator.observed import Child, Observed
 from whisper_operator.outcome import Outcome
 
@@ -42,7 +43,13 @@ def of(endpoint: WhisperEndpoint | SpecError, observed: Observed, outcome: Outco
     if hosts:
         found.append(_certificate(hosts, certificates))
     found += autoscaling.conditions(endpoint, observed)
-    ready = _obstacle(endpoint, outcome) or _rollout(endpoint, deployment) or _unmet(found[1:]) or _ready()
+    ready = (
+        _obstacle(endpoint, outcome)
+        or _rollout(endpoint, deployment)
+        or _unmet(found[1:])
+        or _redirect(endpoint, observed)
+        or _ready()
+    )
     found.append(ready)
     if ready.alarming:
         found.append(Condition("Stalled", "True", ready.reason, ready.message, alarming=True))
@@ -190,6 +197,19 @@ def _unmet(others: list[Condition]) -> Condition | None:
         if condition.status != "True":
             return _not_ready(condition.reason, condition.message, alarming=condition.alarming)
     return None
+
+
+def _redirect(endpoint: WhisperEndpoint | SpecError, observed: Observed) -> Condition | None:
+    public = endpoint.public if isinstance(endpoint, WhisperEndpoint) else None
+    if public is None or not public.https_redirect:
+        return None
+    if isinstance(endpoint, WhisperEndpoint) and serves_https(endpoint.name, public, observed):
+        return None
+    return _not_ready(
+        "RedirectPending",
+        "HTTP is served, and redirected to HTTPS once the load balancer has the certificate of spec.ingress.tls; if it lasts, "
+        "see the Ingress's events.",
+    )
 
 
 def _not_ready(reason: str, message: str, *, alarming: bool = False) -> Condition:

@@ -12,7 +12,7 @@ from whisper_operator.config import Accelerator, Settings
 from whisper_operator.fields import Fields
 from whisper_operator.public import Public, public
 from whisper_operator.resources import Limits, Resources, limits, resources
-from whisper_operator.weights import ModelVolume, volume
+from whisper_operator.weights import ModelVolume, copy_bytes, volume
 
 CANONICAL_MODELS = {"large": "large-v3", "large-v3-turbo": "turbo"}
 """openai-whisper's second names of the same weights."""
@@ -143,7 +143,7 @@ def _parse(resource: Mapping[str, Any], settings: Settings) -> WhisperEndpoint:
         replicas=0 if suspend else None if autoscaling else spec.number("replicas", 1),
         autoscaling=autoscaling,
         suspend=suspend,
-        resources=resources(spec.sub("resources"), bounds, model_volume),
+        resources=resources(spec.sub("resources"), bounds, model_volume, copy_bytes(model, engine)),
         defaults=_defaults(spec.sub("defaults")),
         limits=bounds,
         keys_secret=spec.sub("auth").text("secretName", required=True) if spec.has("auth") else None,

@@ -39,14 +39,17 @@ def limits(raw: Fields) -> Limits:
     )
 
 
-def resources(raw: Fields, bounds: Limits, weights: ModelVolume | None) -> Resources:
-    """Requests; and limits equal to them, but for the CPU, which needs none: idle cycles are nobody's loss."""
+def resources(raw: Fields, bounds: Limits, weights: ModelVolume | None, copy: int) -> Resources:
+    """Requests; and limits equal to them, but for the CPU, which needs none: idle cycles are nobody's loss.
+
+    `copy` is what an engine's own copy of the weights takes of /tmp, in bytes.
+    """
     names = ("cpu", "memory", "ephemeral-storage")
     given = {name: raw.sub("requests").quantity(name) for name in names}
     capped = {name: raw.sub("limits").quantity(name) for name in names}
     # Every request of a full queue may lie in /tmp as an upload; 1 GiB more is for caches and logs.
     uploads = bounds.max_upload_bytes * (bounds.max_queue + 1)
-    scratch = -(-(uploads + GIB) // GIB)
+    scratch = -(-(uploads + copy + GIB) // GIB)
     room = in_bytes(weights.size) if weights and weights.size else 0
     base = {"cpu": "4", "memory": "24Gi", "ephemeral-storage": f"{scratch + -(-room // GIB)}Gi"}
     requests = {name: given[name] or capped[name] or base[name] for name in names}

@@ -29,12 +29,24 @@ def volume(raw: Fields, model: str) -> ModelVolume:
     size = raw.sub("emptyDir").quantity("sizeLimit")
     if (claim is None) == (size is None):
         raise ValueError(f"{raw.path} takes exactly one of persistentVolumeClaim and emptyDir")
-    needed = FILE_MIB.get(re.split(r"[-.]", model)[0], 0)
+    needed = _file_mib(model)
     if size is not None and in_bytes(size) < needed * MIB:
         raise ValueError(
             f"{raw.path}.emptyDir.sizeLimit {size} is too small for {model}, which takes {needed}Mi: make it larger"
         )
     return ModelVolume(claim, size)
+
+
+def copy_bytes(model: str, engine: str) -> int:
+    """What a copy of the weights in the engine's own format takes, where it needs one; of one's own model, at most."""
+    if engine != "faster-whisper":
+        return 0
+    return _file_mib(model, unknown=max(FILE_MIB.values())) * MIB
+
+
+def _file_mib(model: str, *, unknown: int = 0) -> int:
+    """The size of an official model's file; the demo's is part of the server."""
+    return 0 if model == "demo" else FILE_MIB.get(re.split(r"[-.]", model)[0], unknown)
 
 
 def in_bytes(quantity: str) -> int:

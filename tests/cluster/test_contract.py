@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -276,6 +277,14 @@ def test_accepted(api: client.CustomObjectsApi, name: str) -> None:
 def test_refused_with_a_message(api: client.CustomObjectsApi, name: str) -> None:
     spec, message = REFUSED[name]
     assert message.lower() in (refusal(api, name, spec) or "it was accepted").lower()
+
+
+EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=[path.stem for path in EXAMPLES])
+def test_the_examples_are_accepted(installed: Cluster, example: Path) -> None:
+    installed.kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", str(example))
 
 
 def test_every_field_is_documented(installed: Cluster) -> None:

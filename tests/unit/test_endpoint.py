@@ -13,6 +13,7 @@ from whisper_operator.weights import in_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = Settings(server_repository="registry.example.com/whisper-server", server_version="1.2.3")
+PVC = {"persistentVolumeClaim": {"claimName": "models"}}
 SCHEMA = yaml.safe_load((ROOT / "crds" / "whisperendpoints.yaml").read_text())["spec"]["versions"][0][
     "schema"
 ]
@@ -60,10 +61,18 @@ def test_room_for_weights_is_added_when_they_lie_on_the_node() -> None:
     found = endpoint(modelVolume=volume)
     assert found.resources.requests["ephemeral-storage"] == "6Gi"
     assert found.resources.scratch == "2Gi"
-    claimed = endpoint(modelVolume={"persistentVolumeClaim": {"claimName": "models"}})
+    claimed = endpoint(modelVolume=PVC)
     assert claimed.resources.requests["ephemeral-storage"] == "2Gi"
     own = endpoint(modelVolume=volume, resources={"requests": {"ephemeral-storage": "8Gi"}})
     assert own.resources.limits["ephemeral-storage"] == own.resources.scratch == "8Gi"
+
+
+@pytest.mark.parametrize(("model", "storage"), [("large-v3", "5Gi"), ("tiny.en", "2Gi"), ("demo", "2Gi")])
+def test_an_engine_with_a_format_of_its_own_has_room_for_a_copy(model: str, storage: str) -> None:
+    found = endpoint(model=model, engine="faster-whisper").resources
+    assert found.requests["ephemeral-storage"] == found.scratch == storage
+    own = endpoint(model="/models/x.pt", engine="faster-whisper", modelVolume=PVC).resources
+    assert own.scratch == "5Gi"
 
 
 def test_weights_on_a_volume_need_no_image_of_the_model() -> None:

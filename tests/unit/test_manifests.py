@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from whisper_operator import manifests
-from whisper_operator.config import Settings
+from whisper_operator.config import Settings, load
 from whisper_operator.config import parse as parse_settings
 from whisper_operator.endpoint import parse
 from whisper_operator.observed import Observed
@@ -216,13 +216,19 @@ def test_list_entries_carry_their_whole_key() -> None:
     assert all(port["protocol"] == "TCP" for port in children()["Service"]["spec"]["ports"])
 
 
-@pytest.mark.parametrize("example", ["minimal", "complete", "internal", "cpu"])
-def test_the_pods_of_a_release_stay_as_they_are(example: str) -> None:
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+GOLDEN = ROOT / "tests" / "unit" / "golden"
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=[path.stem for path in EXAMPLES])
+def test_the_pods_of_a_release_stay_as_they_are(example: Path) -> None:
     """Any change here restarts every endpoint in every cluster at the next upgrade: make it on purpose, or not at all.
 
     `python tests/unit/golden/update.py` writes the files anew.
     """
-    golden = yaml.safe_load((ROOT / "tests" / "unit" / "golden" / f"{example}.yaml").read_text())
-    resource = yaml.safe_load((ROOT / "examples" / f"{example}.yaml").read_text())
-    found = [dict(child.body) for child in manifests.of(parse(resource, SETTINGS), Observed.nothing())]
+    golden = yaml.safe_load((GOLDEN / "examples" / example.name).read_text())
+    documents = yaml.safe_load_all(example.read_text())
+    (resource,) = (each for each in documents if each["kind"] == "WhisperEndpoint")
+    settings = load(GOLDEN / "settings.yaml")
+    found = [dict(child.body) for child in manifests.of(parse(resource, settings), Observed.nothing())]
     assert found == golden

@@ -8,7 +8,7 @@ import pytest
 from whisper_operator import status
 from whisper_operator.config import Settings
 from whisper_operator.endpoint import SpecError, WhisperEndpoint, parse
-from whisper_operator.kinds import DEPLOYMENT, INGRESS, MANAGED_CERTIFICATE, Kind
+from whisper_operator.kinds import AUTOSCALER, DEPLOYMENT, INGRESS, MANAGED_CERTIFICATE, Kind
 from whisper_operator.manifests import Manifest
 from whisper_operator.observed import Child, Observed, Owner
 from whisper_operator.outcome import Outcome
@@ -101,6 +101,26 @@ def test_without_tls_the_url_says_so() -> None:
     assert report.patch["url"] == "http://w.example.com"
     assert condition(report, "CertificateReady") == {}
     assert condition(report, "Ready")["status"] == "True"
+
+
+def test_a_redirect_that_was_asked_for_is_part_of_being_ready() -> None:
+    tls: dict[str, Any] = {"httpsRedirect": True, "tls": {"secretName": "cert"}}
+    report = told(observed(SERVING, INGRESS_UP), host=HOST, ingress=tls)
+    assert condition(report, "Ready")["reason"] == "RedirectPending"
+    seen = child(INGRESS, INGRESS_UP)
+    served = replace(seen, annotations={"ingress.kubernetes.io/ssl-cert": "k8s2-cr-1"})
+    both = {**observed(SERVING).children, (INGRESS, "w"): served}
+    assert condition(told(Observed(both), host=HOST, ingress=tls), "Ready")["status"] == "True"
+
+
+def test_replicas_that_an_autoscaler_asks_for_beyond_the_least_are_awaited_by_nobody() -> None:
+    growing = {**SERVING, "replicas": 5, "updatedReplicas": 5, "availableReplicas": 2}
+    scaled: dict[str, Any] = {"autoscaling": {"min": 2, "max": 9}}
+    active = {"conditions": [{"type": "ScalingActive", "status": "True"}]}
+    seen = {**observed(growing, replicas=5).children, (AUTOSCALER, "w"): child(AUTOSCALER, active)}
+    assert condition(told(Observed(seen), **scaled), "Ready")["status"] == "True"
+    rolling = observed({**growing, "updatedReplicas": 4}, replicas=5).children
+    assert condition(told(Observed(rolling), **scaled), "Ready")["reason"] == "RollingOut"
 
 
 CONFLICT = Outcome(conflicts=(Manifest(INGRESS, "n", "w", {}),))
