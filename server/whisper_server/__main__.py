@@ -5,7 +5,7 @@ import os
 import sys
 import textwrap
 
-from whisper_server import __version__, audio, config
+from whisper_server import __version__, audio, config, keys
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,6 +22,10 @@ def main(arguments: list[str] | None = None) -> int:
     if missing := audio.missing_tools():
         tools = " and ".join(missing)
         return _fail(1, f"{tools} not found in PATH; on Debian: apt install ffmpeg util-linux")
+    try:
+        api_keys = keys.ApiKeys(settings.api_keys_dir) if settings.api_keys_dir else None
+    except keys.KeysError as problem:
+        return _fail(2, problem)
     # Late, so that --help, --version and wrong settings answer at once.
     from whisper_server import serving
 
@@ -30,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as problem:
         where = f"{settings.bind} port {settings.ops_port}"
         return _fail(1, f"can't listen on {where} ({problem.strerror}); set WHISPER_BIND or WHISPER_OPS_PORT")
-    serving.Server(settings, ops_socket).run()
+    serving.Server(settings, ops_socket, api_keys).run()
     return 0
 
 

@@ -1,19 +1,23 @@
-"""Who may come in: a bounded number of requests, and none while loading or draining.
+"""Who may come in: bounded in requests, in bytes on disk and in seconds of audio; none while loading or draining.
 
-Decided from the headers, before a body is read: what can't be served soon is told so at once, with a
-Retry-After, instead of waiting in a queue that nobody sees.
+Two gates. The first decides from the headers, before a body is read; the second once the audio's duration is known. What can't be
+served soon is told so at once, with a Retry-After, instead of waiting in a queue that nobody sees.
 """
 
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
+from types import TracebackType
+from typing import Self
 
 from werkzeug.exceptions import ServiceUnavailable, TooManyRequests
 
 MAX_RETRY_AFTER = 60  # seconds; clients give up on an answer that asks for minutes
+_WEIGHT = 0.2
+"""Of the newest request in the running averages."""
 
 
 class State(Enum):
@@ -24,44 +28,111 @@ class State(Enum):
     DRAINING = "draining"
 
 
-class Admission:
-    """Counts the requests in flight and refuses those that are too many or come at the wrong time."""
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What all requests in flight may have together."""
 
-    def __init__(self, capacity: int, state: Callable[[], State]) -> None:
-        self._capacity = capacity
+    requests: int
+    bytes: int
+    audio_seconds: float
+
+
+class Admission:
+    """Counts what is in flight, and refuses what is too much or comes at the wrong time."""
+
+    def __init__(self, limits: Limits, state: Callable[[], State]) -> None:
+        self._limits = limits
         self._state = state
         self._lock = threading.Lock()
-        self._in_flight = 0
-        self._typical_seconds = 1.0
-
-    @property
-    def in_flight(self) -> int:
+        self.in_flight = 0
         """Requests accepted and not yet answered."""
-        return self._in_flight
+        self.bytes = 0
+        """Of uploads on disk, or announced."""
+        self.audio_seconds = 0.0
+        """Decoded and not yet transcribed."""
+        self._seconds_per_request = 1.0
+        self._seconds_per_audio_second = 0.1
 
-    @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Hold a place for one request; raises werkzeug's 429 or 503, both with Retry-After."""
+    def admit(self, length: int) -> "Place":
+        """A place for a request with a body of `length` bytes, to be held in a with statement.
+
+        Raises werkzeug's 429 or 503, both with Retry-After.
+        """
         if (state := self._state()) is not State.READY:
             raise ServiceUnavailable(f"the server is {state.value}; try again soon", retry_after=5)
         with self._lock:
-            if self._in_flight >= self._capacity:
-                raise TooManyRequests(
-                    f"{self._in_flight} requests are being served or waiting, and this server takes no more "
-                    "(WHISPER_MAX_QUEUE); try again later",
-                    retry_after=self._until_a_place_is_free(),
+            if self.in_flight >= self._limits.requests:
+                raise self._too_many(
+                    f"{self.in_flight} requests are being served or waiting, and this server takes no more "
+                    "(WHISPER_MAX_QUEUE)"
                 )
-            self._in_flight += 1
-            waiting = self._in_flight
-        begin = time.monotonic()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._in_flight -= 1
-                # Requests are worked on one after the other: each waits for those before it.
-                share = (time.monotonic() - begin) / waiting
-                self._typical_seconds += 0.2 * (share - self._typical_seconds)
+            if self.bytes and self.bytes + length > self._limits.bytes:
+                raise self._too_many(
+                    f"the uploads being received have {self.bytes} bytes, and with this one more than this server takes "
+                    f"at a time, {self._limits.bytes} (WHISPER_MAX_QUEUE_BYTES)"
+                )
+            self.in_flight += 1
+            self.bytes += length
+            return Place(self, length, self.in_flight)
 
-    def _until_a_place_is_free(self) -> int:
-        return min(MAX_RETRY_AFTER, max(1, math.ceil(self._typical_seconds)))
+    def _too_many(self, reason: str, wait: float | None = None) -> TooManyRequests:
+        seconds = math.ceil(self._seconds_per_request if wait is None else wait)
+        return TooManyRequests(
+            f"{reason}; try again later", retry_after=min(MAX_RETRY_AFTER, max(1, seconds))
+        )
+
+    def _hold(self, seconds: float) -> None:
+        with self._lock:
+            total = self.audio_seconds + seconds
+            if self.audio_seconds and total > self._limits.audio_seconds:
+                raise self._too_many(
+                    f"{self.audio_seconds:.0f} seconds of audio are waiting, and with this request more than this server "
+                    f"takes at a time, {self._limits.audio_seconds:g} (WHISPER_MAX_QUEUE_AUDIO_SECONDS)",
+                    (total - self._limits.audio_seconds) * self._seconds_per_audio_second,
+                )
+            self.audio_seconds = total
+
+    def _release(self, place: "Place", elapsed: float) -> None:
+        with self._lock:
+            self.in_flight -= 1
+            self.bytes -= place.bytes
+            self.audio_seconds -= place.audio_seconds
+            if self.in_flight == 0:
+                self.audio_seconds = 0.0  # no rounding errors that add up
+            if place.audio_seconds:
+                # As many leave in a time as there are, divided by how long each stays.
+                share = elapsed / place.company
+                self._seconds_per_request += _WEIGHT * (share - self._seconds_per_request)
+                rate = share / place.audio_seconds
+                self._seconds_per_audio_second += _WEIGHT * (rate - self._seconds_per_audio_second)
+
+
+class Place:
+    """What one request holds of the limits, until the end of the with statement."""
+
+    def __init__(self, admission: Admission, length: int, company: int) -> None:
+        self._admission = admission
+        self._begin = time.monotonic()
+        self.bytes = length
+        self.audio_seconds = 0.0
+        self.company = company
+        """How many requests were in flight when it came, itself included."""
+
+    def hold(self, audio_seconds: float) -> None:
+        """The second gate: the request's audio has this many seconds more. Raises werkzeug's 429."""
+        self._admission._hold(audio_seconds)
+        self.audio_seconds += audio_seconds
+
+    def upload_is_gone(self) -> None:
+        """The request has no file on disk any more."""
+        with self._admission._lock:
+            self._admission.bytes -= self.bytes
+            self.bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._admission._release(self, time.monotonic() - self._begin)

@@ -10,7 +10,10 @@ import selectors
 import shutil
 import signal
 import subprocess
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import IO
 
 import numpy as np
@@ -38,11 +41,35 @@ def missing_tools() -> list[str]:
     return [tool for tool in ("ffmpeg", "prlimit") if shutil.which(tool) is None]
 
 
-def decode(file: IO[bytes], max_seconds: float, deadline: float) -> Samples:
+class Decoders:
+    """So many files at once, no more: each takes a core, and memory for the samples that nobody counts yet."""
+
+    def __init__(self, count: int) -> None:
+        self._free = threading.BoundedSemaphore(count)
+
+    @contextmanager
+    def turn(self, look_up: Callable[[], None]) -> Iterator[None]:
+        """Wait for a turn, and call `look_up` every second meanwhile, which may raise to give up."""
+        while not self._free.acquire(timeout=1):
+            look_up()
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
+def usable_decoders() -> int:
+    """How many ffmpegs keep this machine's cores busy; few, as decoding is a small part of the work."""
+    return max(2, min(4, len(os.sched_getaffinity(0))))
+
+
+def decode(
+    file: IO[bytes], max_seconds: float, deadline: float, look_up: Callable[[], None] = lambda: None
+) -> Samples:
     """Return the samples of an open file, mono at 16 kHz.
 
-    Raises AudioError, TooLongError beyond `max_seconds` of audio, and TimeoutError at `deadline`
-    (time.monotonic()).
+    Raises AudioError, TooLongError beyond `max_seconds` of audio, TimeoutError at `deadline` (time.monotonic()), and what
+    `look_up` raises, which is called at least once a second.
     """
     file.flush()
     max_bytes = int(max_seconds * _BYTES_PER_SECOND)
@@ -59,7 +86,7 @@ def decode(file: IO[bytes], max_seconds: float, deadline: float) -> Samples:
     )
     with process:
         try:
-            pcm, complaint = _collect(process, max_bytes, min(deadline, time.monotonic() + seconds))
+            pcm, complaint = _collect(process, max_bytes, min(deadline, time.monotonic() + seconds), look_up)
             status = process.wait()
         finally:
             # The whole group, and before leaving the with block, which waits.
@@ -69,7 +96,7 @@ def decode(file: IO[bytes], max_seconds: float, deadline: float) -> Samples:
         raise AudioError(_reason(status, complaint))
     if not pcm:
         raise AudioError("it contains no audio")
-    return np.frombuffer(pcm[: len(pcm) // 2 * 2], np.int16)
+    return np.frombuffer(pcm, np.int16, count=len(pcm) // 2)
 
 
 def _command(descriptor: int, max_seconds: float, cpu_seconds: int) -> list[str]:
@@ -83,7 +110,9 @@ def _command(descriptor: int, max_seconds: float, cpu_seconds: int) -> list[str]
     return [*limits, *ffmpeg, *source, *result]
 
 
-def _collect(process: "subprocess.Popen[bytes]", max_bytes: int, deadline: float) -> tuple[bytearray, str]:
+def _collect(
+    process: "subprocess.Popen[bytes]", max_bytes: int, deadline: float, look_up: Callable[[], None]
+) -> tuple[bytearray, str]:
     """Read what ffmpeg writes: at most `max_bytes` of samples, and the beginning of its complaints."""
     output = {process.stdout: bytearray(), process.stderr: bytearray()}
     samples, complaint = output.values()
@@ -93,7 +122,8 @@ def _collect(process: "subprocess.Popen[bytes]", max_bytes: int, deadline: float
         while selector.get_map():
             if (left := deadline - time.monotonic()) <= 0:
                 raise TimeoutError("decoding took too long")
-            for key, _ in selector.select(left):
+            look_up()
+            for key, _ in selector.select(min(left, 1.0)):
                 data = os.read(key.fd, 1 << 16)
                 if not data:
                     selector.unregister(key.fileobj)

@@ -15,16 +15,12 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import PurePosixPath
 from typing import Any, Self
 
+from whisper_server.languages import NAMES as LANGUAGES
+
 MODELS = (
     *("tiny.en", "tiny", "base.en", "base", "small.en", "small", "medium.en", "medium"),
     *("large-v1", "large-v2", "large-v3", "large", "large-v3-turbo", "turbo"),
 )
-_LANGUAGE_CODES = """
-    af am ar as az ba be bg bn bo br bs ca cs cy da de el en es et eu fa fi fo fr gl gu ha haw he hi hr ht hu
-    hy id is it ja jw ka kk km kn ko la lb ln lo lt lv mg mi mk ml mn mr ms mt my ne nl nn no oc pa pl ps pt
-    ro ru sa sd si sk sl sn so sq sr su sv sw ta te tg th tk tl tr tt uk ur uz vi yi yo yue zh
-"""
-LANGUAGES = frozenset(_LANGUAGE_CODES.split())
 MAX_PROMPT_CHARACTERS = 4096
 
 
@@ -51,10 +47,8 @@ def _choice(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
-def _engine(value: str) -> str:
-    if value == "faster-whisper":
-        raise ValueError("is not available in this version of the server; use openai-whisper")
-    return _choice("openai-whisper")(value)
+def _boolean(value: str) -> bool:
+    return _choice("true", "false")(value) == "true"
 
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
@@ -107,14 +101,19 @@ class Settings:
     model_dir: str | None = _setting(
         None, _directory, "where official models lie or are downloaded to; default: openai-whisper's cache"
     )
-    engine: str = _setting("openai-whisper", _engine, "`openai-whisper`")
+    engine: str = _setting(
+        "openai-whisper",
+        _choice("openai-whisper", "faster-whisper"),
+        "`openai-whisper` (torch) or `faster-whisper` (CTranslate2)",
+    )
     device: str = _setting(
         "auto", _choice("auto", "cuda", "cpu"), "`auto`, `cuda` or `cpu`; `cuda` never falls back to the CPU"
     )
     dtype: str = _setting(
         "auto",
-        _choice("auto", "float32", "float16"),
-        "`auto` (float16 on CUDA, float32 on the CPU), `float32` or `float16` (CUDA only)",
+        _choice("auto", "float32", "float16", "bfloat16", "int8", "int8_float16"),
+        "`auto` (float16 on CUDA, float32 on the CPU), `float32`, `float16` (CUDA only), `bfloat16`, `int8` or `int8_float16`; "
+        "not every engine and device takes each",
     )
     language: str | None = _setting(None, _language, "code of the language spoken; default: detected")
     task: str = _setting(
@@ -123,12 +122,28 @@ class Settings:
     prompt: str | None = _setting(
         None, _prompt, "text that precedes the speech: names, spelling, style (its last 4096 characters)"
     )
+    vad: bool = _setting(False, _boolean, "`true`: transcribe only what has a voice in it; `false`: all")
+    api_keys_dir: str | None = _setting(
+        None,
+        _directory,
+        "a mounted Secret: each file is an API key, its name the client's in logs and metrics; default: no keys needed",
+    )
     max_upload_bytes: int = _setting(26214400, _integer(1024, 2**40), "largest request body; above: 413")
     max_audio_seconds: int = _setting(
         7200, _integer(1, 86400), "most seconds of audio in one request, all its files together; above: 413"
     )
     max_queue: int = _setting(
         32, _integer(1, 1024), "requests accepted and not yet answered; the next one gets 429 and Retry-After"
+    )
+    max_queue_bytes: int | None = _setting(
+        None,
+        _integer(1024, 2**40),
+        "bytes of the uploads being received and decoded; above: 429; default: a quarter of WHISPER_MAX_QUEUE largest ones",
+    )
+    max_queue_audio_seconds: int | None = _setting(
+        None,
+        _integer(1, 2**31),
+        "seconds of audio decoded and not yet transcribed; above: 429; default: twice WHISPER_MAX_AUDIO_SECONDS",
     )
     request_timeout_seconds: int = _setting(
         600, _integer(1, 86400), "longest time of one request, waiting included; also the time to drain"
@@ -140,6 +155,17 @@ class Settings:
     ops_port: int = _setting(9090, _integer(1, 65535), "port of /healthz, /readyz and /metrics")
     bind: str = _setting("0.0.0.0", _text, "address that both ports listen on")
     log_format: str = _setting("plain", _choice("plain", "json"), "`plain`, or `json`: one object a line")
+
+    @property
+    def queue_bytes(self) -> int:
+        """WHISPER_MAX_QUEUE_BYTES, or what follows from the other limits; one upload always has room."""
+        derived = self.max_queue * self.max_upload_bytes // 4
+        return max(self.max_queue_bytes or derived, self.max_upload_bytes)
+
+    @property
+    def queue_audio_seconds(self) -> int:
+        """WHISPER_MAX_QUEUE_AUDIO_SECONDS, or what follows from the other limits."""
+        return max(self.max_queue_audio_seconds or 2 * self.max_audio_seconds, self.max_audio_seconds)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
@@ -168,8 +194,8 @@ class Settings:
             raise ConfigError(
                 f"WHISPER_TASK='translate': the model {self.model} does not translate; use large-v3 or medium"
             )
-        if self.dtype == "float16" and self.device == "cpu":
-            raise ConfigError("WHISPER_DTYPE='float16': not possible on the CPU; use float32 or auto")
+        if self.dtype in ("float16", "int8_float16") and self.device == "cpu":
+            raise ConfigError(f"WHISPER_DTYPE={self.dtype!r}: not possible on the CPU; use float32 or auto")
         if self.port == self.ops_port:
             raise ConfigError(f"WHISPER_OPS_PORT={self.ops_port}: must differ from WHISPER_PORT")
 
@@ -184,5 +210,6 @@ def table() -> list[tuple[str, str, str]]:
     rows = []
     for entry in fields(Settings):
         default = ",".join(entry.default) if isinstance(entry.default, tuple) else entry.default
-        rows.append((variable(entry), "" if default is None else str(default), entry.metadata["meaning"]))
+        shown = "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+        rows.append((variable(entry), shown, entry.metadata["meaning"]))
     return rows

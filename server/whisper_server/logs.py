@@ -5,9 +5,12 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
+from whisper_server.calls import ENVIRON, Call
+
 # gunicorn passes its access log's values as a mapping of one-letter atoms.
-ACCESS_FORMAT = '%(h)s "%(r)s" %(s)s %(B)s bytes %(M)s ms'
-_ACCESS_ATOMS = {"client": "h", "request": "r", "status": "s", "bytes": "B", "milliseconds": "M"}
+_CALL = f"{{{ENVIRON}}}e"
+ACCESS_FORMAT = f'%(h)s "%(r)s" %(s)s %(B)s bytes %(M)s ms %({_CALL})s'
+_ACCESS_ATOMS = {"peer": "h", "request": "r", "status": "s", "bytes": "B", "milliseconds": "M"}
 
 
 class JsonFormatter(logging.Formatter):
@@ -22,6 +25,8 @@ class JsonFormatter(logging.Formatter):
         }
         if record.name == "gunicorn.access" and isinstance(record.args, dict):
             entry |= {name: record.args[atom] for name, atom in _ACCESS_ATOMS.items()}
+            if isinstance(call := record.args[_CALL], Call):
+                entry |= call.values()
         else:
             entry["message"] = record.getMessage()
         if record.exc_info:

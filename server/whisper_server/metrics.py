@@ -29,8 +29,41 @@ class Metrics:
             "whisper_audio_seconds", "Seconds of audio transcribed", registry=self.registry
         )
 
-    def watch(self, in_flight: Callable[[], int], ready: Callable[[], bool]) -> None:
-        """Report the values of two functions as gauges, asked at each scrape."""
+        self.queue_seconds = Histogram(
+            "whisper_queue_seconds",
+            "Time that requests waited for their turn, at ffmpeg and at the device",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.client_requests = Counter(
+            "whisper_client_requests",
+            "Requests answered, by the name of the API key; empty: none was needed or given",
+            ["client", "status"],
+            registry=self.registry,
+        )
+        self.client_audio_seconds = Counter(
+            "whisper_client_audio_seconds",
+            "Seconds of audio transcribed, by the name of the API key",
+            ["client"],
+            registry=self.registry,
+        )
+
+    def watch(
+        self,
+        in_flight: Callable[[], int],
+        ready: Callable[[], bool],
+        queued_bytes: Callable[[], int] = lambda: 0,
+        queued_audio: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """Report the values of functions as gauges, asked at each scrape."""
+        Gauge(
+            "whisper_queue_bytes", "Bytes of uploads being received and decoded", registry=self.registry
+        ).set_function(queued_bytes)
+        Gauge(
+            "whisper_queue_audio_seconds",
+            "Seconds of audio decoded and not yet transcribed",
+            registry=self.registry,
+        ).set_function(queued_audio)
         Gauge(
             "whisper_requests_in_flight", "Requests accepted and not yet answered", registry=self.registry
         ).set_function(in_flight)

@@ -29,6 +29,8 @@ class Job:
 
     def __init__(self, samples: Samples, options: Options, deadline: float) -> None:
         self.samples, self.options = samples, options
+        self.started: float | None = None
+        """When work on it began, as a time.monotonic(); set by the scheduler."""
         self._deadline = deadline
         self._news: queue.SimpleQueue[Update | Transcript | BaseException] = queue.SimpleQueue()
         self._cancelled = False
@@ -131,6 +133,7 @@ class Scheduler:
         try:
             if job.should_stop():
                 raise Stopped
+            job.started = time.monotonic()
             transcript = engine.transcribe(job.samples, job.options, job.should_stop)
             job.put(Update(delta=transcript.text, segments=transcript.segments))
             job.put(transcript)

@@ -3,21 +3,26 @@
 import logging
 import socket
 import threading
+import time
 from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.errors import HaltServer
+from gunicorn.workers.gthread import ThreadWorker
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from whisper_server import logs
-from whisper_server.admission import Admission, State
+from whisper_server.admission import Admission, Limits, State
 from whisper_server.api import ops
 from whisper_server.app import create_app
 from whisper_server.config import Settings
+from whisper_server.connection import HEADER_SECONDS, Watchdog
 from whisper_server.engine.loading import load
+from whisper_server.keys import ApiKeys
 from whisper_server.metrics import Metrics
 from whisper_server.scheduler import EXIT_STATUS, Scheduler
+from whisper_server.transcribing import Transcribing
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +30,9 @@ log = logging.getLogger(__name__)
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """The gunicorn application of one set of settings."""
 
-    def __init__(self, settings: Settings, ops_socket: socket.socket) -> None:
+    def __init__(self, settings: Settings, ops_socket: socket.socket, keys: ApiKeys | None) -> None:
         self._settings = settings
+        self._keys = keys
         self._ops_socket = ops_socket
         super().__init__()
 
@@ -43,10 +49,22 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         settings = self._settings
         self._scheduler = Scheduler(lambda: load(settings))
         metrics = Metrics()
-        admission = Admission(settings.max_queue, self.state)
-        metrics.watch(lambda: admission.in_flight, lambda: self.state() is State.READY)
+        limits = Limits(
+            requests=settings.max_queue,
+            bytes=settings.queue_bytes,
+            audio_seconds=settings.queue_audio_seconds,
+        )
+        admission = Admission(limits, self.state)
+        metrics.watch(
+            lambda: admission.in_flight,
+            lambda: self.state() is State.READY,
+            lambda: admission.bytes,
+            lambda: admission.audio_seconds,
+        )
+        self._watchdog = Watchdog()
         self._ops = ops.create_app(self.state, metrics.registry)
-        return create_app(settings, self._scheduler, admission, metrics)
+        transcribing = Transcribing(settings, self._scheduler, admission, metrics, self._watchdog)
+        return create_app(transcribing, metrics, self._keys, self._watchdog)
 
     def state(self) -> State:
         """Where this worker is in its life."""
@@ -57,6 +75,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def _start(self, worker: Any) -> None:
         """Start what needs threads; gunicorn calls it in the worker, where threads survive."""
         self._worker = worker
+        worker.watchdog = self._watchdog
+        self._watchdog.start()
         _serve_operations(self._ops, self._ops_socket)
         self._scheduler.start()
 
@@ -68,7 +88,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         # One process owns the device, and its threads only wait: for bodies, for ffmpeg, for their turn. More
         # of them than requests are admitted, so that refusals never wait behind accepted ones.
         "workers": 1,
-        "worker_class": "gthread",
+        "worker_class": Worker,
         "threads": settings.max_queue + 32,
         "worker_connections": max(1000, 2 * settings.max_queue + 64),
         # For a worker that hangs as a whole: its main thread beats once a second, however long a
@@ -91,6 +111,30 @@ def open_socket(settings: Settings) -> socket.socket:
     """Listen on the operations port; raises OSError. Done before gunicorn starts: a taken port is seen."""
     family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
     return socket.create_server((settings.bind, settings.ops_port), family=family)
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's worker of threads, for which neither headers that never end nor idle connections are a reason to wait."""
+
+    watchdog: Watchdog
+
+    def handle(self, conn: Any) -> Any:
+        """Serve what has come in on a connection, in a thread."""
+        end = time.monotonic() + HEADER_SECONDS
+        with self.watchdog.limit(conn.sock, lambda: time.monotonic() > end):
+            return super().handle(conn)
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Called by `handle` once it has all headers."""
+        self.watchdog.forget(conn.sock)
+        return super().handle_request(req, conn)
+
+    def murder_pending(self) -> None:
+        """Close connections on which nothing has come for too long; when draining, all on which nothing has come."""
+        if not self.alive:
+            for conn in self.pending_conns:
+                conn.timeout = 0.0
+        super().murder_pending()
 
 
 class _QuietHandler(WSGIRequestHandler):

@@ -8,6 +8,9 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.formparser import FormDataParser
 
+from whisper_server.api.errors import BadField, TooSlow
+from whisper_server.connection import Body, Watchdog
+
 HOW_TO_CALL = "send a file as multipart/form-data, for example: curl -F file=@speech.wav URL/whisper"
 
 
@@ -30,27 +33,39 @@ class UploadRequest(Request):
         return parser
 
 
-def files_of(request: Request) -> list[FileStorage]:
-    """Read the request's body and return its files, of any field names, in the order sent within a name.
+def read_body(request: Request, watchdog: Watchdog, deadline: float) -> Body:
+    """Read the request's form and files, which afterwards `request.form` and `request.files` have.
 
-    Raises werkzeug's 400, 413 or 415, each with a description that says what to do.
+    Raises werkzeug's 400, 408, 413 or 415, each with a description that says what to do.
     """
-    limit = request.max_content_length
     if request.mimetype not in ("", "multipart/form-data"):
         raise UnsupportedMediaType(f"the content type is {request.mimetype}; {HOW_TO_CALL}")
+    body = Body(request.environ["wsgi.input"], deadline)
+    request.environ["wsgi.input"] = body
     try:
-        files = [file for name in request.files for file in request.files.getlist(name)]
+        with watchdog.limit(request.environ.get("gunicorn.socket"), body.is_over):
+            request.files  # noqa: B018  # werkzeug parses at first use
+    except TimeoutError as problem:
+        raise TooSlow(
+            f"{problem}: {body.received} bytes so far; try again over a faster connection"
+        ) from None
     except RequestEntityTooLarge as problem:
         problem.description = (
-            f"more than {limit} bytes, this server's limit (WHISPER_MAX_UPLOAD_BYTES)"
+            f"more than {request.max_content_length} bytes, this server's limit (WHISPER_MAX_UPLOAD_BYTES)"
             if request.content_length is None
             else f"a form field is too large for text, or there are too many; {HOW_TO_CALL}"
         )
         raise
-    except ValueError as problem:
+    except (ValueError, OSError) as problem:
         raise BadRequest(f"the body is malformed or incomplete ({problem}); {HOW_TO_CALL}") from None
+    return body
+
+
+def files_of(request: Request) -> list[FileStorage]:
+    """The files of a body that has been read, of any field names, in the order sent within a name; raises werkzeug's 400."""
     # A browser's form sends a file input that was left empty as a part without name and content.
-    files = [file for file in files if file.filename or file.stream.seek(0, 2)]
+    every = [file for name in request.files for file in request.files.getlist(name)]
+    files = [file for file in every if file.filename or file.stream.seek(0, 2)]
     if not files:
         raise BadRequest(f"no file in the request; {HOW_TO_CALL}")
     for file in files:
@@ -58,3 +73,17 @@ def files_of(request: Request) -> list[FileStorage]:
             raise BadRequest(f"a file in field {file.name!r} has no filename; {HOW_TO_CALL}")
         file.stream.seek(0)
     return files
+
+
+def file_of(request: Request) -> FileStorage:
+    """The one file of a body that has been read, in the field `file`, as OpenAI's API has it; raises BadField."""
+    if "file" in request.form:
+        raise BadField("file", "this is text; upload a file, for example: curl -F file=@speech.wav")
+    for name in request.files:
+        if name != "file" or len(request.files.getlist(name)) > 1:
+            raise BadField(name, "one file is transcribed at a time, in the field file")
+    if "file" not in request.files:
+        raise BadField("file", "missing; upload a file, for example: curl -F file=@speech.wav")
+    file = request.files["file"]
+    file.stream.seek(0)
+    return file

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import whisper
-from whisper.tokenizer import LANGUAGES
-from whisper_server import __version__, config
+from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
+from whisper_server import __version__, config, languages
 from whisper_server.config import ConfigError, Settings
 from whisper_server.engine import openai_whisper
 
@@ -50,10 +50,14 @@ def test_an_empty_list_of_origins_allows_none() -> None:
         ({"WHISPER_MODEL": "huge"}, "WHISPER_MODEL='huge': must be demo, an absolute path"),
         ({"WHISPER_MODEL": "models/my.pt"}, "absolute path"),
         ({"WHISPER_MODEL_DIR": "models"}, "absolute path"),
-        ({"WHISPER_ENGINE": "faster-whisper"}, "not available in this version"),
-        ({"WHISPER_ENGINE": "other"}, "must be openai-whisper"),
+        ({"WHISPER_ENGINE": "other"}, "must be openai-whisper or faster-whisper"),
         ({"WHISPER_DEVICE": "gpu"}, "must be auto or cuda or cpu"),
-        ({"WHISPER_DTYPE": "int8"}, "must be auto or float32 or float16"),
+        ({"WHISPER_DTYPE": "int4"}, "must be auto or float32 or float16"),
+        ({"WHISPER_DTYPE": "int8_float16", "WHISPER_DEVICE": "cpu"}, "not possible on the CPU"),
+        ({"WHISPER_VAD": "yes"}, "must be true or false"),
+        ({"WHISPER_API_KEYS_DIR": "keys"}, "absolute path"),
+        ({"WHISPER_MAX_QUEUE_BYTES": "1G"}, "whole number"),
+        ({"WHISPER_MAX_QUEUE_AUDIO_SECONDS": "0"}, "whole number"),
         ({"WHISPER_DTYPE": "float16", "WHISPER_DEVICE": "cpu"}, "not possible on the CPU"),
         ({"WHISPER_LANGUAGE": "english"}, "language code"),
         ({"WHISPER_LANGUAGE": "de", "WHISPER_MODEL": "base.en"}, "knows English only; use base"),
@@ -85,7 +89,8 @@ def test_nonsense_is_refused_with_one_line(variables: dict[str, str], message: s
 
 def test_lists_are_those_of_openai_whisper() -> None:
     assert set(config.MODELS) == set(whisper.available_models())
-    assert set(LANGUAGES) == config.LANGUAGES
+    assert list(LANGUAGES.items()) == list(languages.NAMES.items())
+    assert languages.CODES == TO_LANGUAGE_CODE
 
 
 def test_readme_and_help_list_every_setting() -> None:

@@ -1,0 +1,79 @@
+"""API keys: a directory with a file for each, as Kubernetes mounts a Secret.
+
+A file's name is the client's name in logs and metrics, its content the key. Read again every second, so that a key is added,
+changed or taken away without a restart.
+"""
+
+import hashlib
+import hmac
+import logging
+import threading
+import time
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_FRESH_SECONDS = 1.0
+_MAX_BYTES = 4096
+
+
+class KeysError(Exception):
+    """The directory can't be read. The message is one line that says what to do."""
+
+
+class ApiKeys:
+    """The keys of one directory."""
+
+    def __init__(self, directory: str) -> None:
+        """Raises KeysError where the directory can't be read now; later on, the last keys that could be read count."""
+        self._directory = Path(directory)
+        self._reading = threading.Lock()
+        self._complaint = ""
+        try:
+            self._digests = self._read()
+        except OSError as problem:
+            raise KeysError(
+                f"WHISPER_API_KEYS_DIR={directory}: {problem.strerror}; mount a Secret there"
+            ) from None
+        self._read_at = time.monotonic()
+        if not self._digests:
+            log.warning(
+                "WHISPER_API_KEYS_DIR=%s has no key: every request is refused until it has", directory
+            )
+
+    def client_of(self, key: bytes) -> str | None:
+        """The name of the client whose key this is; None: nobody's."""
+        self._refresh()
+        given, found = hashlib.sha256(key).digest(), None
+        # All of them, each in constant time: how long it takes tells nothing about a key.
+        for name, digest in self._digests.items():
+            if hmac.compare_digest(digest, given):
+                found = name
+        return found
+
+    def _refresh(self) -> None:
+        if time.monotonic() - self._read_at < _FRESH_SECONDS or not self._reading.acquire(blocking=False):
+            return
+        try:
+            self._digests, complaint = self._read(), ""
+        except OSError as problem:
+            complaint = str(problem)
+        finally:
+            self._read_at = time.monotonic()
+            self._reading.release()
+        if complaint and complaint != self._complaint:
+            log.warning("the API keys can't be read, those known before stay valid: %s", complaint)
+        self._complaint = complaint
+
+    def _read(self) -> dict[str, bytes]:
+        digests = {}
+        for path in sorted(self._directory.iterdir()):
+            # A mounted Secret also has ..data and the directory that it points to.
+            if path.name.startswith(".") or not path.is_file():
+                continue
+            with path.open("rb") as file:
+                key = file.read(_MAX_BYTES + 1).strip()
+            # An empty key would let in whoever sends none.
+            if 0 < len(key) <= _MAX_BYTES:
+                digests[path.name] = hashlib.sha256(key).digest()
+        return digests
