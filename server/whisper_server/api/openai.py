@@ -74,8 +74,9 @@ def blueprint(transcribing: Transcribing) -> Blueprint:
             info = transcribing.scheduler.info
             assert info is not None  # noqa: S101  # requests are admitted once it is loaded
             known(request.form.get("model", ALIAS))
+            file = file_of(request)
             asked = parameters.read(request.form, task, transcribing.settings, info)
-            (samples,) = transcribing.decode([file_of(request)], place)
+            (samples,) = transcribing.decode([file], place)
             parameters.check_duration(asked.options, calls.current().audio_seconds)
             job = stack.enter_context(transcribing.submit(samples, asked.options))
             if not asked.stream:

@@ -1,0 +1,274 @@
+"""OpenAI's audio API over plain HTTP: fields, formats, events, errors; and the document that describes it."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from whisper.utils import WriteSRT, WriteVTT
+from whisper_server import formats
+from whisper_server.fields import FIELDS, NOT_SERVED
+from whisper_server.transcript import Segment
+
+from tests.server.whisper_process import EXAMPLES, WhisperProcess, ffmpeg, table
+
+HELLO = EXAMPLES / "hello.wav"
+HELLO_TEXT = table(EXAMPLES / "transcripts.tsv")["hello.wav"]
+TRANSCRIPTIONS = "/v1/audio/transcriptions"
+
+
+def ask(
+    server: WhisperProcess, path: str = TRANSCRIPTIONS, file: Path = HELLO, **fields: Any
+) -> requests.Response:
+    """Send a file; `fields` by name, brackets spelled as a last underscore."""
+    data = {name[:-1] + "[]" if name.endswith("_") else name: value for name, value in fields.items()}
+    with file.open("rb") as opened:
+        return requests.post(server.url + path, files={"file": opened}, data=data, timeout=300)
+
+
+def events(response: requests.Response) -> list[dict[str, Any]]:
+    """The data of server-sent events, the last one's first."""
+    assert response.status_code == 200, response.text
+    assert response.headers["Content-Type"].startswith("text/event-stream")
+    blocks = response.content.decode().split("\n\n")
+    assert blocks[0].startswith(":")
+    assert blocks.pop() == ""
+    return [json.loads(block.removeprefix("data: ")) for block in blocks if not block.startswith(":")]
+
+
+def test_json_is_the_default_format(server: WhisperProcess) -> None:
+    response = ask(server, model="whisper-1")
+    assert response.json() == {"text": HELLO_TEXT, "usage": {"type": "duration", "seconds": 5}}
+    assert response.headers["X-Request-Id"]
+
+
+def test_text(server: WhisperProcess) -> None:
+    response = ask(server, response_format="text")
+    assert (response.text, response.headers["Content-Type"]) == (
+        HELLO_TEXT + "\n",
+        "text/plain; charset=utf-8",
+    )
+
+
+def test_verbose_json_has_every_field(server: WhisperProcess) -> None:
+    both = ["word", "segment"]
+    body = ask(server, response_format="verbose_json", timestamp_granularities_=both).json()
+    assert (body["task"], body["language"]) == ("transcribe", "english")
+    # Word times move the windows, in which the small model may hear a word more.
+    assert body["text"].startswith(HELLO_TEXT)
+    assert 4 < body["duration"] < 4.5
+    assert set(body["segments"][0]) == {
+        *("id", "seek", "start", "end", "text", "tokens", "temperature"),
+        *("avg_logprob", "compression_ratio", "no_speech_prob"),
+    }
+    assert [word["word"] for word in body["words"]] == body["text"].split()
+    assert all(0 <= word["start"] <= word["end"] <= body["duration"] + 0.1 for word in body["words"])
+
+
+def test_granularities_choose_what_is_told(server: WhisperProcess) -> None:
+    only = ask(server, response_format="verbose_json", timestamp_granularities_="word").json()
+    assert "words" in only
+    assert "segments" not in only
+    usual = ask(server, response_format="verbose_json").json()
+    assert "segments" in usual
+    assert "words" not in usual
+
+
+def test_subtitles_are_those_of_openai_whisper(server: WhisperProcess) -> None:
+    segments = ask(server, response_format="verbose_json").json()["segments"]
+    for writer, name, kind in ((WriteSRT, "srt", "application/x-subrip"), (WriteVTT, "vtt", "text/vtt")):
+        file = io.StringIO()
+        writer(".").write_result({"segments": segments}, file)
+        response = ask(server, response_format=name)
+        assert response.headers["Content-Type"].startswith(kind)
+        assert response.text == file.getvalue()
+
+
+@pytest.mark.parametrize("seconds", [0, 0.0004, 1.9996, 59.9999, 60, 3599.9996, 3600, 35999.5])
+def test_times_of_subtitles_round_as_openai_whisper_does(seconds: float) -> None:
+    one = Segment(
+        id=0,
+        seek=0,
+        start=seconds,
+        end=seconds + 1.5,
+        text=" a --> b ",
+        tokens=(),
+        temperature=0,
+        avg_logprob=0,
+        compression_ratio=1,
+        no_speech_prob=0,
+    )
+    for writer, mine in ((WriteSRT, formats.srt), (WriteVTT, formats.vtt)):
+        file = io.StringIO()
+        writer(".").write_result({"segments": [{"start": one.start, "end": one.end, "text": one.text}]}, file)
+        assert mine([one]) == file.getvalue()
+
+
+@pytest.mark.parametrize("form", ["json", "text", "verbose_json"])
+def test_streamed_text_is_the_text_not_streamed(server: WhisperProcess, workshop: Path, form: str) -> None:
+    long = workshop / "streamed.wav"
+    if not long.exists():
+        ffmpeg("-stream_loop", "9", "-i", HELLO, long)
+    whole = ask(server, file=long).json()["text"]
+    *deltas, done = events(ask(server, file=long, stream="true", response_format=form))
+    assert {delta["type"] for delta in deltas} == {"transcript.text.delta"}
+    assert done["type"] == "transcript.text.done"
+    assert "".join(delta["delta"] for delta in deltas) == done["text"] == whole
+    if form == "verbose_json":
+        assert [one for delta in deltas for one in delta["segments"]] == done["segments"]
+
+
+def test_options_reach_the_engine(server: WhisperProcess) -> None:
+    hot = ask(server, response_format="verbose_json", temperature="0.7").json()["segments"]
+    assert {one["temperature"] for one in hot} == {0.7}
+
+
+BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
+    ({"response_format": "xml"}, "response_format", "must be one of json, text, srt"),
+    ({"response_format": "diarized_json"}, "response_format", "speakers are not told apart"),
+    ({"temperature": "1.5"}, "temperature", "from 0 to 1"),
+    ({"temperature": "nan"}, "temperature", "from 0 to 1"),
+    ({"language": "klingon"}, "language", "a language that Whisper knows"),
+    ({"timestamp_granularities_": "word"}, "timestamp_granularities[]", "verbose_json"),
+    (
+        {"timestamp_granularities_": "phrase", "response_format": "verbose_json"},
+        "timestamp_granularities[]",
+        "word, seg",
+    ),
+    ({"stream": "maybe"}, "stream", "true or false"),
+    ({"stream": "true", "response_format": "srt"}, "stream", "verbose_json"),
+    ({"include_": "logprobs"}, "include[]", "avg_logprob"),
+    ({"chunking_strategy[type]": "server_vad"}, "chunking_strategy", "must be auto"),
+    ({"known_speaker_names_": "Ann"}, "known_speaker_names[]", "not served"),
+    ({"known_speaker_references_": "data:"}, "known_speaker_references[]", "not served"),
+    ({"beam_size": "9"}, "beam_size", "from 1 to 8"),
+    ({"best_of": "100000"}, "best_of", "from 1 to 8"),
+    ({"patience": "1"}, "patience", "needs beam_size"),
+    ({"patience": "inf", "beam_size": "2"}, "patience", "from 0.1 to 4"),
+    ({"length_penalty": "2"}, "length_penalty", "from 0 to 1"),
+    ({"suppress_tokens": "50257"}, "suppress_tokens", "text tokens"),
+    ({"suppress_tokens": ",".join(["1"] * 1001)}, "suppress_tokens", "at most 1000"),
+    ({"clip_timestamps": "5,1"}, "clip_timestamps", "rising"),
+    ({"clip_timestamps": "99"}, "clip_timestamps", "after the end of the audio"),
+    ({"clip_timestamps": "0,1", "vad": "true"}, "vad", "one of the two"),
+    ({"logprob_threshold": "high"}, "logprob_threshold", "a number"),
+    ({"hallucination_silence_threshold": "0"}, "hallucination_silence_threshold", "from 0.1"),
+    ({"seed": "-1"}, "seed", "whole number"),
+    ({"language": ["en", "de"]}, "language", "more than once"),
+    ({"task": "translate"}, "task", "unknown field"),
+    ({"initial_prompt": "x"}, "initial_prompt", "unknown field"),
+]
+
+
+@pytest.mark.parametrize(("fields", "param", "reason"), BAD_FIELDS, ids=lambda value: str(value)[:40])
+def test_nonsense_is_refused_by_name(
+    server: WhisperProcess, fields: dict[str, Any], param: str, reason: str
+) -> None:
+    response = ask(server, **fields)
+    error = response.json()["error"]
+    assert (response.status_code, set(error)) == (400, {"message", "type", "param", "code"})
+    assert (error["param"], error["type"]) == (param, "invalid_request_error")
+    assert reason in error["message"]
+    assert response.headers["x-should-retry"] == "false"
+
+
+def test_every_field_has_a_test_of_nonsense() -> None:
+    harmless = {"model", "prompt", "condition_on_previous_text", "carry_initial_prompt", "without_timestamps"}
+    harmless |= {
+        "word_timestamps",
+        "parallel",
+        "compression_ratio_threshold",
+        "no_speech_threshold",
+    }  # as their likes
+    harmless |= {"keywords[]", "languages[]"}
+    assert {param for _, param, _ in BAD_FIELDS} - {"task", "initial_prompt"} | harmless == {
+        *FIELDS,
+        *NOT_SERVED,
+    }
+
+
+def test_file_must_be_one_and_a_file(server: WhisperProcess) -> None:
+    for parts in ([("file", HELLO.open("rb")), ("file", HELLO.open("rb"))], [("audio", HELLO.open("rb"))]):
+        response = requests.post(server.url + TRANSCRIPTIONS, files=parts, timeout=60)
+        assert response.status_code == 400
+        assert "in the field file" in response.json()["error"]["message"]
+        for _, file in parts:
+            file.close()
+    missing = requests.post(server.url + TRANSCRIPTIONS, files={"model": (None, "whisper-1")}, timeout=60)
+    assert (missing.status_code, missing.json()["error"]["param"]) == (400, "file")
+    text = requests.post(server.url + TRANSCRIPTIONS, files={"file": (None, "speech.wav")}, timeout=60)
+    assert "this is text" in text.json()["error"]["message"]
+
+
+def test_broken_audio_is_named(server: WhisperProcess, workshop: Path) -> None:
+    broken = workshop / "broken.mp3"
+    broken.write_bytes(b"no audio at all")
+    for stream in ("false", "true"):  # before the first event: a status of its own
+        response = ask(server, file=broken, stream=stream)
+        assert response.status_code == 400
+        assert response.json()["error"]["message"].startswith("broken.mp3: it is not audio")
+
+
+def test_models(server: WhisperProcess) -> None:
+    listed = requests.get(server.url + "/v1/models", timeout=10).json()
+    assert [model["id"] for model in listed["data"]] == ["demo", "whisper-1"]
+    assert requests.get(server.url + "/v1/models/demo", timeout=10).json() == listed["data"][0]
+    unknown = requests.get(server.url + "/v1/models/gpt-4o-transcribe", timeout=10)
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")
+    assert ask(server, model="gpt-4o-transcribe").json()["error"]["param"] == "model"
+
+
+def test_other_errors_have_the_same_form(server: WhisperProcess) -> None:
+    for method, path, status in (
+        ("GET", "/v1/nothing", 404),
+        ("GET", TRANSCRIPTIONS, 405),
+        ("POST", TRANSCRIPTIONS, 400),
+    ):
+        response = requests.request(method, server.url + path, timeout=10)
+        assert response.status_code == status
+        assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+# The document.
+
+
+def test_document_is_valid_and_names_every_route(server: WhisperProcess) -> None:
+    document = requests.get(server.url + "/openapi.json", timeout=10).json()
+    OpenAPIV31SpecValidator(document).validate()
+    for path, operations in document["paths"].items():
+        concrete = path.replace("{model}", "demo").replace("{name}", "app.js")
+        allowed = requests.options(server.url + concrete, timeout=10).headers["Allow"]
+        assert {method.upper() for method in operations} == set(allowed.split(", ")) - {"OPTIONS", "HEAD"}
+    about = requests.get(server.url, timeout=10).json()
+    assert {entry.split()[1] for entry in about["endpoints"]} <= set(document["paths"])
+
+
+def test_document_has_the_fields_that_are_served(server: WhisperProcess) -> None:
+    document = requests.get(server.url + "/openapi.json", timeout=10).json()
+    documented = set(document["components"]["schemas"]["AudioRequest"]["properties"]) - {"file"}
+    known = ask(server, no_such_field="1").json()["error"]["message"]
+    assert documented == set(known.partition("known are file, ")[2].split(", "))
+
+
+def test_answers_are_as_documented(server: WhisperProcess) -> None:
+    document = requests.get(server.url + "/openapi.json", timeout=10).json()
+    words: dict[str, Any] = {
+        "response_format": "verbose_json",
+        "timestamp_granularities_": ["word", "segment"],
+    }
+    bad = ask(server, temperature="7").json()
+    for schema, answer in (
+        ("Transcription", ask(server).json()),
+        ("VerboseTranscription", ask(server, **words).json()),
+        ("Models", requests.get(server.url + "/v1/models", timeout=10).json()),
+        ("OpenAIError", bad),
+        ("Error", requests.post(server.url + "/whisper", timeout=10).json()),
+    ):
+        pointed = {"$ref": f"#/components/schemas/{schema}", "components": document["components"]}
+        Draft202012Validator(pointed).validate(answer)
+        described = document["components"]["schemas"][schema]["properties"]
+        assert set(answer) <= set(described)

@@ -1,0 +1,210 @@
+"""Clients that send slowly, hang up, or send what is refused: none holds a thread, none waits for an answer in vain."""
+
+import http.client
+import http.server
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+from werkzeug.test import EnvironBuilder
+from werkzeug.wrappers import Request
+from whisper_server import connection
+from whisper_server.calls import address
+from whisper_server.connection import Body
+
+from tests.server.test_hostile_uploads import wait_for
+from tests.server.test_openai_api import TRANSCRIPTIONS
+from tests.server.whisper_process import EXAMPLES, WhisperProcess, ffmpeg, part, running
+
+HELLO = EXAMPLES / "hello.wav"
+HEAD = b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: test\r\n"
+FORM = b"Content-Type: multipart/form-data; boundary=b\r\n"
+
+
+class Proxy(http.server.BaseHTTPRequestHandler):
+    """Sends the whole of a request on, then reads the answer: one that came early and was followed by a reset is lost."""
+
+    protocol_version = "HTTP/1.1"
+    upstream: tuple[str, int]
+    close = False
+
+    def do_POST(self) -> None:
+        to = http.client.HTTPConnection(*self.upstream, timeout=60)
+        try:
+            to.putrequest("POST", self.path, skip_host=True)
+            for name, value in self.headers.items():
+                to.putheader(name, value)
+            if self.close:
+                to.putheader("Connection", "close")
+            to.endheaders()
+            left = int(self.headers["Content-Length"])
+            while left:
+                piece = self.rfile.read(min(left, 1 << 16))
+                left -= len(piece)
+                to.send(piece)
+            answer = to.getresponse()
+            status, content = answer.status, answer.read()
+        except OSError as problem:
+            status, content = 502, repr(problem).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def proxy(server: WhisperProcess, *, close: bool) -> Iterator[str]:
+    handler = type("Handler", (Proxy,), {"upstream": ("127.0.0.1", server.port), "close": close})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.server_port}"
+        listening.shutdown()
+
+
+@pytest.mark.parametrize("close", [False, True], ids=["keep-alive", "close"])
+@pytest.mark.parametrize("path", ["/whisper", TRANSCRIPTIONS])
+def test_refusal_of_a_large_body_arrives_through_a_proxy(
+    server: WhisperProcess, path: str, close: bool
+) -> None:
+    with proxy(server, close=close) as url:
+        response = requests.post(url + path, files={"file": ("big.wav", bytes(30 << 20))}, timeout=120)
+        assert response.status_code == 413, response.text
+        assert "26214400" in response.text
+
+
+def test_slow_clients_are_told_or_cut_off(server: WhisperProcess) -> None:
+    """Two at once, as this takes as long as the server's patience lasts."""
+    with (
+        socket.create_connection(("127.0.0.1", server.port), timeout=90) as headers,
+        socket.create_connection(("127.0.0.1", server.port), timeout=90) as body,
+    ):
+        headers.sendall(HEAD)  # and never more
+        body.sendall(HEAD + FORM + b"Content-Length: 100000\r\n\r\n--b\r\n")
+        assert headers.recv(1000) == b""
+        answer = http.client.HTTPResponse(body)
+        answer.begin()
+        assert answer.status == 408
+        assert "too slowly" in json.loads(answer.read())["error"]["message"]
+        assert answer.headers["Connection"] == "close"
+        assert body.recv(1000) == b""
+    wait_for(lambda: server.metric("whisper_requests_in_flight") == 0)
+
+
+class Trickle:
+    """A body that has sent so many bytes."""
+
+    def read(self, size: int) -> bytes:
+        return bytes(size)
+
+
+@pytest.mark.parametrize(
+    ("sent", "seconds", "too_slow"),
+    [
+        (0, 19, False),
+        (0, 21, True),  # nothing came
+        (16 * 1024 * 100, 19, False),
+        (1, 21, True),
+    ],
+)
+def test_minimum_rate(monkeypatch: pytest.MonkeyPatch, sent: int, seconds: float, too_slow: bool) -> None:
+    now = 1000.0
+    monkeypatch.setattr("whisper_server.connection.time.monotonic", lambda: now)
+    body = Body(Trickle(), deadline=now + 600)
+    if sent:
+        body.read(sent)
+    now += seconds
+    assert body.is_over() is too_slow
+
+
+def test_a_steady_trickle_below_the_rate_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("whisper_server.connection.time.monotonic", lambda: now)
+    body = Body(Trickle(), deadline=now + 600)
+    while not body.is_over():
+        body.read(1000)
+        now += 1.0
+    assert 20 <= now - 1000 < 25
+    with pytest.raises(TimeoutError):
+        body.read(1)
+
+
+@pytest.fixture(scope="module")
+def hours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Speech that takes long to transcribe."""
+    path = tmp_path_factory.mktemp("hours") / "hours.flac"
+    ffmpeg("-stream_loop", "999", "-i", HELLO, "-t", "3600", path)
+    return path
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["waiting", "streaming"])
+def test_client_that_hangs_up_frees_its_place_and_the_device(
+    server: WhisperProcess, hours: Path, stream: bool
+) -> None:
+    with requests.Session() as session, hours.open("rb") as file:
+        data = {"stream": str(stream).lower()}
+        options = {"files": {"file": file}, "data": data, "stream": True, "timeout": 60 if stream else 2}
+        try:
+            response = session.post(server.url + TRANSCRIPTIONS, **options)  # type: ignore[arg-type]
+            assert (stream, response.status_code) == (True, 200)
+            next(response.iter_lines())
+            response.close()
+        except requests.Timeout:
+            assert not stream
+    wait_for(lambda: server.metric("whisper_requests_in_flight") == 0)
+    # Hours of speech would be in the way otherwise.
+    assert server.post(part(HELLO)).status_code == 200
+    wait_for(lambda: server.metric("whisper_queue_audio_seconds") == 0)
+
+
+def test_idle_connections_do_not_delay_the_end(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        server.wait_until_ready()
+        session = requests.Session()
+        session.get(server.url, timeout=10)  # kept alive
+        with socket.create_connection(("127.0.0.1", server.port)):  # never says anything
+            time.sleep(6)  # gunicorn hands a silent connection to its poller after five
+            begin = time.monotonic()
+            server.terminate()
+            assert server.wait() == 0
+            assert time.monotonic() - begin < 60  # of a grace of 600
+        session.close()
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "client"),
+    [
+        (None, "192.0.2.1"),
+        ("198.51.100.7, 203.0.113.9", "198.51.100.7"),
+        ("6.6.6.6, 198.51.100.7, 203.0.113.9", "198.51.100.7"),
+        ("2001:db8::1,203.0.113.9", "2001:db8::1"),
+        ("203.0.113.9", "192.0.2.1"),
+        ("<script>, 203.0.113.9", "192.0.2.1"),
+    ],
+)
+def test_client_is_who_the_load_balancer_says(forwarded: str | None, client: str) -> None:
+    headers = [("X-Forwarded-For", forwarded)] if forwarded else []
+    environ = EnvironBuilder(headers=headers, environ_base={"REMOTE_ADDR": "192.0.2.1"}).get_environ()
+    assert address(Request(environ)) == client  # type: ignore[arg-type]  # flask's adds nothing that matters here
+
+
+def test_watchdog_shuts_down_what_is_over() -> None:
+    watchdog = connection.Watchdog()
+    watchdog.start()
+    mine, theirs = socket.socketpair()
+    mine.settimeout(30)
+    over: Callable[[], bool] = lambda: True  # noqa: E731
+    with watchdog.limit(mine, over):
+        assert mine.recv(1) == b""
+    assert not connection.is_gone(None)
+    theirs.close()
+    assert connection.is_gone(mine)
+    mine.close()
