@@ -24,7 +24,7 @@ ROOT = HERE.parent
 EXAMPLE = Path("examples/minimal.yaml")
 RECORDING = Path("examples/audio/hello.wav")
 NAME = "whisper"
-CHILDREN = "backendconfigs,services,deployments,replicasets,pods,managedcertificates,ingresses"
+CHILDREN = "backendconfigs,networkpolicies,services,deployments,replicasets,pods,podmonitorings,managedcertificates,ingresses"
 PATIENCE = 180.0
 """Seconds until the demo gives up."""
 

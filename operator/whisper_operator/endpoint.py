@@ -18,6 +18,10 @@ CANONICAL_MODELS = {"large": "large-v3", "large-v3-turbo": "turbo"}
 """openai-whisper's second names of the same weights."""
 
 
+IN_FLIGHT = 8
+"""Requests in flight per replica that autoscaling aims at, where the queue is long enough to show more."""
+
+
 class SpecError(Exception):
     """The spec can't be carried out. Nothing is planned, what runs is kept, and Ready=False says why."""
 
@@ -128,7 +132,7 @@ def _parse(resource: Mapping[str, Any], settings: Settings) -> WhisperEndpoint:
     suspend = spec.flag("suspend")
     model_volume = volume(spec.sub("modelVolume"), model) if spec.has("modelVolume") else None
     gpu = _gpu(spec, settings)
-    autoscaling = None if suspend else _autoscaling(spec, settings, gpu)
+    autoscaling = None if suspend else _autoscaling(spec, settings, gpu, bounds)
     return WhisperEndpoint(
         namespace=metadata.text("namespace") or "default",
         name=metadata.text("name", required=True) or "",
@@ -182,13 +186,14 @@ def _gpu(spec: Fields, settings: Settings) -> Gpu | None:
     return Gpu(name, offered, spot=accelerator.flag("spot"))
 
 
-def _autoscaling(spec: Fields, settings: Settings, gpu: Gpu | None) -> Autoscaling | None:
+def _autoscaling(spec: Fields, settings: Settings, gpu: Gpu | None, bounds: Limits) -> Autoscaling | None:
     if not spec.has("autoscaling"):
         return None
     raw = spec.sub("autoscaling")
     minimum = raw.number("min", 1)
     # A GPU is kept busy by requests in flight, whatever the CPU does meanwhile; on CPUs their use says it all.
-    target = raw.number("targetInFlight", 8 if gpu else 0) or None
+    usual = max(1, min(IN_FLIGHT, bounds.max_queue // 2)) if gpu else 0
+    target = raw.number("targetInFlight", usual) or None
     return Autoscaling(minimum, raw.number("max", minimum), target, settings.in_flight_metric)
 
 

@@ -30,6 +30,8 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "spot": {"accelerator": {"spot": True}},
     "onprem-gpu": {"accelerator": {"type": "rtx-4090"}},
     "autoscaling": {"autoscaling": {"max": 4}},
+    "autoscaling-target": {"autoscaling": {"max": 4, "targetInFlight": 39}, "limits": {"maxQueue": 40}},
+    "autoscaling-cpus": {"autoscaling": {"max": 4}, "limits": {"maxQueue": 1}, "device": "cpu"},
     "resources-int": {
         "resources": {"requests": {"cpu": 2, "memory": "8Gi"}, "limits": {"cpu": "2500m", "memory": "8Gi"}}
     },
@@ -116,6 +118,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "spec.autoscaling.min in body should be greater than",
     ),
     "scaling-no-max": ({"autoscaling": {"min": 1}}, "spec.autoscaling.max: Required value"),
+    "scaling-target": (
+        {"autoscaling": {"max": 2, "targetInFlight": 32}},
+        "autoscaling.targetInFlight must be less than limits.maxQueue",
+    ),
+    "scaling-short-queue": (
+        {"autoscaling": {"max": 2}, "limits": {"maxQueue": 1}},
+        "autoscaling needs limits.maxQueue of at least 2",
+    ),
     "quantity": ({"resources": {"requests": {"memory": "24 GB"}}}, "spec.resources.requests.memory"),
     "cpu-order": (
         {"resources": {"requests": {"cpu": 4}, "limits": {"cpu": "3500m"}}},

@@ -159,6 +159,44 @@ def test_an_edited_child_is_put_right(settled: Cluster, namespace: str, child: s
     until(lambda: value() == before, f"{child} as before")
 
 
+MORE: dict[str, dict[str, Any]] = {
+    "HorizontalPodAutoscaler/whisper": {"maxReplicas": 9},
+    "PodDisruptionBudget/whisper": {"maxUnavailable": "50%"},
+    "FrontendConfig/whisper": {"redirectToHttps": {"enabled": False}},
+}
+
+
+def test_children_of_single_fields_are_put_right_and_made_anew(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    asked: dict[str, Any] = {"autoscaling": {"min": 2, "max": 3}, "ingress": {"httpsRedirect": True}}
+    installed.apply(endpoint("whisper", namespace, host=HOST, **asked))
+    wait_for_condition(installed, namespace, "whisper", "Ready", "False", "NoMetricsAPI")
+    until(lambda: set(MORE) <= set(children(installed, namespace)), "the children of these fields")
+
+    def redirected() -> bool:
+        front = children(installed, namespace)["FrontendConfig/whisper"]["spec"]
+        return bool(front["redirectToHttps"]["enabled"])
+
+    until(redirected, "the redirect")
+    for child, edit in MORE.items():
+        before = children(installed, namespace)[child]
+        change = json.dumps({"spec": edit})
+        installed.kubectl("patch", child, "-n", namespace, "--type=merge", "-p", change)
+        wanted = before["spec"]
+        until(
+            lambda child=child, wanted=wanted: children(installed, namespace)[child]["spec"] == wanted,  # type: ignore[misc]
+            f"{child} as before",
+        )
+        installed.kubectl("delete", child, "-n", namespace, "--wait=false")
+
+        def anew(child: str = child, uid: str = before["metadata"]["uid"]) -> bool:
+            found = children(installed, namespace).get(child)
+            return found is not None and found["metadata"]["uid"] != uid
+
+        until(anew, f"{child} made anew")
+
+
 RESHAPED: dict[str, tuple[str, Any, list[str]]] = {
     "a Service's port": (
         "Service/whisper",

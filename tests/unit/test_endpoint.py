@@ -89,6 +89,9 @@ def test_autoscaling_goes_by_requests_on_gpus_and_by_cpus_on_cpus() -> None:
     told = endpoint(device="cpu", autoscaling={"max": 4, "targetInFlight": 3}).autoscaling
     assert told is not None
     assert told.in_flight == 3
+    short = endpoint(autoscaling={"max": 4}, limits={"maxQueue": 6}).autoscaling
+    assert short is not None
+    assert short.in_flight == 3  # a target that the queue can exceed
     suspended = endpoint(autoscaling={"max": 4}, suspend=True)
     assert (suspended.replicas, suspended.autoscaling) == (0, None)
 
