@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,7 +42,10 @@ def install(cluster: Cluster) -> None:
 class Operator:
     """The operator as a process that ends with its cluster at the latest. It can be ended and started again."""
 
-    def __init__(self, cluster: Cluster, settings: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, cluster: Cluster, settings: dict[str, Any] | None = None, *, server: str | None = None
+    ) -> None:
+        """`server`: where it is to find the API server, such as a FaultProxy's url."""
         folder = cluster.folder / "operator"
         folder.mkdir(exist_ok=True)
         self.cluster = cluster
@@ -51,6 +56,12 @@ class Operator:
             yaml.safe_dump({"server": IMAGES, **(settings or {}), "healthPort": self._health_port})
         )
         self._kubeconfig = cluster.kubeconfig_for(USER)
+        if server is not None:
+            kubeconfig = yaml.safe_load(self._kubeconfig.read_text())
+            kubeconfig["clusters"][0]["cluster"] = {"server": server}
+            self._kubeconfig = folder / "kubeconfig"
+            self._kubeconfig.touch(mode=0o600)
+            self._kubeconfig.write_text(yaml.safe_dump(kubeconfig))
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
 
@@ -86,6 +97,34 @@ class Operator:
                 )
             time.sleep(0.05)
         return self
+
+    def ask(self, path: str) -> tuple[int, str]:
+        """HTTP status and body of /healthz, /readyz or /metrics. Raises OSError while nothing answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._health_port}{path}", timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value of a sample on /metrics; 0.0 for one that is not there."""
+        wanted = name + (
+            "{" + ",".join(f'{key}="{value}"' for key, value in sorted(labels.items())) + "}"
+            if labels
+            else ""
+        )
+        for line in self.ask("/metrics")[1].splitlines():
+            sample, _, value = line.rpartition(" ")
+            if sample == wanted:
+                return float(value)
+        return 0.0
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise DevclusterError("the operator was not started")
+        return self._process.pid
 
     def log(self) -> list[dict[str, Any]]:
         """Its log lines; one that is no JSON stands as {"level": "RAW", "message": the line}."""

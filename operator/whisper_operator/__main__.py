@@ -18,15 +18,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = config.load(options.config)
         if options.command == "render":
             return 1 if sum([render(path, settings, sys.stdout) for path in options.files]) else 0
+        _run(settings)
     except (config.ConfigError, InputError) as error:
         print(f"whisper-operator: {error}", file=sys.stderr)
         return 2
+    return 0
+
+
+def _run(settings: config.Settings) -> None:
     from whisper_operator import controller  # Slow to import, and not needed to render.
 
     logs.configure()
     while asyncio.run(controller.run(settings)):
         pass
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

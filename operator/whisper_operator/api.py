@@ -15,6 +15,7 @@ from kubernetes.aio import client, config
 from kubernetes.aio.dynamic import DynamicClient
 from kubernetes.aio.dynamic.exceptions import DynamicApiError
 
+from whisper_operator import metrics
 from whisper_operator.kinds import EVENT, FIELD_MANAGER, Kind
 from whisper_operator.workqueue import Retry
 
@@ -91,7 +92,9 @@ class Api:
         Without `force`, a field of another manager's with another value is a Conflict instead of taken over.
         """
         metadata = body["metadata"]
-        return await self._request(
+        return await self._write(
+            "apply",
+            kind,
             "patch",
             kind.path(metadata["namespace"], metadata["name"]),
             body=body,
@@ -110,7 +113,7 @@ class Api:
         path = kind.path(metadata["namespace"], metadata["name"])
         options = {"content_type": "application/merge-patch+json", "field_manager": REPAIR_MANAGER}
         wanted = {"metadata": {"uid": metadata["uid"]}, "spec": body["spec"]}
-        live = (await self._request("patch", path, body=wanted, **options))["metadata"]
+        live = (await self._write("repair", kind, "patch", path, body=wanted, **options))["metadata"]
         kept = [entry for entry in live["managedFields"] if entry["manager"] != REPAIR_MANAGER]
         cleaned = {"resourceVersion": live["resourceVersion"], "managedFields": kept}
         await self._request("patch", path, body={"metadata": cleaned}, **options)
@@ -119,7 +122,9 @@ class Api:
         self, kind: Kind, namespace: str, name: str, body: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Merge patch of the status subresource; the object's new state."""
-        return await self._request(
+        return await self._write(
+            "status",
+            kind,
             "patch",
             kind.path(namespace, name, "status"),
             body=body,
@@ -130,7 +135,9 @@ class Api:
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         """Delete that very object; fine if it is gone already."""
         try:
-            await self._request(
+            await self._write(
+                "delete",
+                kind,
                 "delete",
                 kind.path(namespace, name),
                 body={"preconditions": {"uid": uid}, "propagationPolicy": "Background"},
@@ -141,7 +148,12 @@ class Api:
 
     async def create_event(self, body: Mapping[str, Any]) -> None:
         """Publish a core/v1 Event."""
-        await self._request("post", EVENT.path(body["metadata"]["namespace"]), body=body)
+        await self._write("event", EVENT, "post", EVENT.path(body["metadata"]["namespace"]), body=body)
+
+    async def _write(self, what: str, kind: Kind, method: str, path: str, **options: Any) -> dict[str, Any]:
+        answer = await self._request(method, path, **options)
+        metrics.WRITES.labels(what, kind.name).inc()
+        return answer
 
     async def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         try:
@@ -150,8 +162,12 @@ class Api:
             )
             answer = await response.json()
         except DynamicApiError as error:
-            raise _failure(f"{method.upper()} {path}", error) from None
+            failure = _failure(f"{method.upper()} {path}", error)
+            if error.status != 404:
+                metrics.REQUEST_ERRORS.labels(type(failure).__name__.lower()).inc()
+            raise failure from None
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            metrics.REQUEST_ERRORS.labels("unavailable").inc()
             raise Unavailable(f"{method.upper()} {path}: {type(error).__name__}: {error}") from error
         if not isinstance(answer, dict):
             raise Unavailable(f"{method.upper()} {path}: the answer is no object")

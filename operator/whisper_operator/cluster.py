@@ -25,6 +25,7 @@ from whisper_operator.observed import Child, Observed
 from whisper_operator.outcome import Outcome
 from whisper_operator.status import Report
 from whisper_operator.store import Key, Raw, Store
+from whisper_operator.watches import Watches
 from whisper_operator.workqueue import Retry
 
 OPTIONAL = frozenset(kind for kind in CHILDREN if kind.optional)
@@ -35,9 +36,10 @@ logger = logging.getLogger(__name__)
 class Cluster:
     """Reads come from the store; writes go to the API server, and their answers into the store."""
 
-    def __init__(self, api: Api, store: Store) -> None:
+    def __init__(self, api: Api, store: Store, watches: Watches) -> None:
         self._api = api
         self._store = store
+        self._watches = watches
         self._lacking: set[Kind] = set()
         self.kind_appeared = asyncio.Event()
         """Set when a kind that was missing turns out to be there."""
@@ -62,6 +64,7 @@ class Cluster:
                 raise Retry(f"the cluster has no {ENDPOINT.qualified}: apply crds/whisperendpoints.yaml")
             items, version = listed if listed is not None else ([], sys.maxsize)
             changed |= self._store.relist(kind, items, version)
+            self._watches.listed(kind, items)
         return changed
 
     async def carry_out(self, resource: Raw, plan: drift.Plan) -> Outcome:

@@ -45,6 +45,8 @@ class Settings:
     """Namespaces whose pods may read metrics: Google's managed collection, and the usual place of a Prometheus."""
     workers: int = 16
     health_port: int = 8080
+    list_again_seconds: float = 600.0
+    """How often to look for what the watches missed; a read of everything, and no write."""
 
     def server_image(self, engine: str, model: str | None) -> str | None:
         """The image with the weights of `model` in it (None: of no model); None while no repository is configured."""
@@ -77,7 +79,18 @@ def parse(raw: object) -> Settings:
     """Settings out of the file's content. Raises ConfigError."""
     top = _mapping(raw, "the configuration")
     _only(
-        top, {"server", "autopilot", "accelerators", "autoscaling", "monitoring", "workers", "healthPort"}, ""
+        top,
+        {
+            "server",
+            "autopilot",
+            "accelerators",
+            "autoscaling",
+            "monitoring",
+            "workers",
+            "healthPort",
+            "listAgainSeconds",
+        },
+        "",
     )
     server = _mapping(top.get("server", {}), "server")
     _only(server, {"repository", "version"}, "server.")
@@ -98,6 +111,9 @@ def parse(raw: object) -> Settings:
     workers = _typed(top, "workers", int, 16)
     if workers < 1:
         raise ConfigError(f"workers must be at least 1, not {workers}")
+    again = _typed(top, "listAgainSeconds", int, 600)
+    if again < 1:
+        raise ConfigError(f"listAgainSeconds must be at least 1, not {again}")
     return Settings(
         server_repository=_typed(server, "repository", str, None),
         server_version=_typed(server, "version", str, None),
@@ -106,6 +122,7 @@ def parse(raw: object) -> Settings:
         scrapers=tuple(scrapers),
         workers=workers,
         health_port=_typed(top, "healthPort", int, 8080),
+        list_again_seconds=again,
     )
 
 

@@ -3,38 +3,41 @@
 import asyncio
 import logging
 import random
+import time
 
 import kopf
 
-from whisper_operator import handlers
+from whisper_operator import handlers, logs, metrics
 from whisper_operator.api import Refused, connect
 from whisper_operator.cluster import Cluster
 from whisper_operator.config import Settings
+from whisper_operator.health import Health, serve
 from whisper_operator.reconcile import reconcile
 from whisper_operator.store import Key, Store
+from whisper_operator.watches import GRACE_SECONDS, Watches
 from whisper_operator.workqueue import Retry, WorkQueue
 
 logger = logging.getLogger(__name__)
 
 NAME = "whisper-operator"
-LIST_AGAIN_SECONDS = 600.0
 NOT_LISTED_YET_SECONDS = 3.0
 UNTIL_DISCOVERED_SECONDS = 2.0
 """From when the API server serves a new kind to when its discovery documents surely name it."""
 
 
 async def run(settings: Settings) -> bool:
-    """Run until SIGINT or SIGTERM, or until a part fails: then its exception. Returns whether to run anew.
+    """Run until SIGINT or SIGTERM, or until a part fails: then its exception. Returns whether to run anew. Raises ConfigError.
 
     That is so when the cluster has got a kind that it lacked: kopf looks for the resources of a new CRD when it sees that, which
     may be before the API server serves them, and then never again.
     """
-    store, queue, stop = Store(), WorkQueue[Key](), asyncio.Event()
+    store, queue, watches, stop = Store(), WorkQueue[Key](), Watches(), asyncio.Event()
     registry = kopf.OperatorRegistry()
-    handlers.register(registry, store, queue)
-    async with connect() as api:
-        cluster = Cluster(api, store)
-        working = asyncio.create_task(_work(cluster, store, queue, settings))
+    handlers.register(registry, store, queue, watches)
+    health = Health(store, queue, watches)
+    async with serve(health, settings.health_port), connect() as api:
+        cluster = Cluster(api, store, watches)
+        working = asyncio.create_task(_work(cluster, health, settings))
         appearing = asyncio.create_task(_until_a_kind_appears(cluster))
 
         async def end(**_: object) -> None:
@@ -53,7 +56,6 @@ async def run(settings: Settings) -> bool:
             standalone=True,
             # Else kopf asks for the name of the user, which a container's user id need not have.
             identity=NAME,  # type: ignore[arg-type]  # a str by a private name
-            liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
             stop_flag=stop,
         )
         if not working.cancelled():
@@ -67,15 +69,36 @@ async def _until_a_kind_appears(cluster: Cluster) -> None:
     logger.info("The cluster has a kind that it lacked: starting anew")
 
 
-async def _work(cluster: Cluster, store: Store, queue: WorkQueue[Key], settings: Settings) -> None:
+async def _work(cluster: Cluster, health: Health, settings: Settings) -> None:
     """Workers start only once every kind has been listed: until then, a child that is not in the store might well exist."""
+    queue = health.queue
+
+    async def job(key: Key) -> float | None:
+        with logs.about(key):
+            return await _measured(key, cluster, settings)
+
     await _list(cluster)
-    for key in store.endpoints():
+    for key in health.store.endpoints():
         queue.add(key)
+    health.working = True
     logger.info("Reconciling %d endpoints", len(queue))
     async with asyncio.TaskGroup() as group:
-        group.create_task(_list_regularly(cluster, queue))
-        group.create_task(queue.work(settings.workers, lambda key: reconcile(key, cluster, settings)))
+        group.create_task(_list_regularly(cluster, health, settings.list_again_seconds))
+        group.create_task(queue.work(settings.workers, job))
+
+
+async def _measured(key: Key, cluster: Cluster, settings: Settings) -> float | None:
+    start, result = time.perf_counter(), "error"
+    try:
+        next_look = await reconcile(key, cluster, settings)
+        result = "done"
+    except Retry:
+        result = "retry"
+        raise
+    finally:
+        metrics.RECONCILES.labels(result).inc()
+        metrics.RECONCILE_SECONDS.observe(time.perf_counter() - start)
+    return next_look
 
 
 async def _list(cluster: Cluster) -> set[Key]:
@@ -88,9 +111,14 @@ async def _list(cluster: Cluster) -> set[Key]:
             await asyncio.sleep(NOT_LISTED_YET_SECONDS)
 
 
-async def _list_regularly(cluster: Cluster, queue: WorkQueue[Key]) -> None:
-    """Find what the watches missed. Reads only."""
+async def _list_regularly(cluster: Cluster, health: Health, seconds: float) -> None:
+    """Find what the watches missed, and watches that are dead. Reads only."""
+    pause = seconds * random.uniform(0.9, 1.1)
     while True:
-        await asyncio.sleep(LIST_AGAIN_SECONDS * random.uniform(0.9, 1.1))
+        await asyncio.sleep(pause)
         for key in await _list(cluster):
-            queue.add(key)
+            health.queue.add(key)
+        if health.watches.dead:
+            logger.error("The watch of %s is dead: a restart is needed", ", ".join(health.watches.dead))
+        grace = min(GRACE_SECONDS, seconds)
+        pause = grace if health.watches.behind else seconds * random.uniform(0.9, 1.1)

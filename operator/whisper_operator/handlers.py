@@ -13,15 +13,16 @@ import kopf
 from whisper_operator.api import in_cluster
 from whisper_operator.kinds import CHILDREN, ENDPOINT, OURS, Kind
 from whisper_operator.store import Key, Store
+from whisper_operator.watches import Watches
 from whisper_operator.workqueue import WorkQueue
 
 
-def register(registry: kopf.OperatorRegistry, store: Store, queue: WorkQueue[Key]) -> None:
+def register(registry: kopf.OperatorRegistry, store: Store, queue: WorkQueue[Key], watches: Watches) -> None:
     """Watch every kind; an event about an endpoint or a child of one wakes that endpoint's key."""
     kopf.on.login(registry=registry)(_login)
     for kind in (ENDPOINT, *CHILDREN):
         kopf.on.event(kind.group, kind.version, kind.plural, id=kind.plural, registry=registry)(
-            _listener(kind, store, queue)
+            _listener(kind, store, queue, watches)
         )
 
 
@@ -35,8 +36,9 @@ def settings() -> kopf.OperatorSettings:
     return chosen
 
 
-def _listener(kind: Kind, store: Store, queue: WorkQueue[Key]) -> Any:
+def _listener(kind: Kind, store: Store, queue: WorkQueue[Key], watches: Watches) -> Any:
     async def on_event(event: Any, **_: Any) -> None:
+        watches.shown(kind, event["object"])
         take = store.forget if event["type"] == "DELETED" else store.absorb
         for key in take(kind, event["object"]):
             queue.add(key)

@@ -2,13 +2,28 @@
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from pythonjsonlogger.json import JsonFormatter
+
+_subject: ContextVar[tuple[str, str] | None] = ContextVar("_subject", default=None)
+
+
+@contextmanager
+def about(key: tuple[str, str]) -> Iterator[None]:
+    """Whatever is logged inside, by any module, carries this endpoint's namespace and name."""
+    token = _subject.set(key)
+    try:
+        yield
+    finally:
+        _subject.reset(token)
 
 
 class _Formatter(JsonFormatter):
     def process_log_record(self, log_data: dict[str, object]) -> dict[str, object]:
-        key = log_data.pop("endpoint", None)
+        key = log_data.pop("endpoint", None) or _subject.get()
         if isinstance(key, tuple):
             log_data["namespace"], log_data["name"] = key
         return log_data

@@ -37,6 +37,16 @@ class WorkQueue(Generic[K]):
     def __len__(self) -> int:
         return len(self._queued)
 
+    @property
+    def depth(self) -> int:
+        """Keys that wait for a worker or are with one."""
+        return len(self._queued) + len(self._active)
+
+    @property
+    def failing(self) -> int:
+        """Keys whose last try failed, and that are tried again."""
+        return len(self._failures)
+
     def add(self, key: K) -> None:
         """Have the key worked on as soon as a worker is free."""
         self._cancel_timer(key)

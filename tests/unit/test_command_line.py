@@ -1,6 +1,7 @@
 """What people meet first: the command line, and the settings of an installation."""
 
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,15 @@ def test_a_configuration_that_cannot_be_read_stops_with_one_line(
 ) -> None:
     assert main(["run", "--config", str(tmp_path / "absent.yaml")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_port_that_is_taken_stops_the_start_with_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "config.yaml"
+    with socket.socket() as other:
+        other.bind(("0.0.0.0", 0))
+        other.listen()
+        path.write_text(f"healthPort: {other.getsockname()[1]}\n")
+        assert main(["run", "--config", str(path)]) == 2
+    assert "cannot listen on healthPort" in capsys.readouterr().err

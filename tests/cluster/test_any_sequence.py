@@ -1,0 +1,340 @@
+"""After any sequence of edits, faults and restarts, a cluster equals a fresh apply of the last spec.
+
+Random sequences by hypothesis; a failure prints the steps that led to it. $WHISPER_PROPERTY_MINUTES says for how long to
+search, with new sequences each time; unset, the same few run every time.
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, note, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from devcluster import Cluster, DevclusterError
+from devcluster.faults import FAULTS, FaultProxy
+from devcluster.installation import USER, WRITES, Operator, install
+from tests.cluster.declared import Snapshot, declared, said
+from tests.cluster.support import condition, endpoint, live, now, until
+
+MINUTES = float(os.environ.get("WHISPER_PROPERTY_MINUTES", "0"))
+NAME = "w"
+A, B = "a.example.com", "b.example.com"
+QUIET_SECONDS = 3.0
+CEILING = 180.0
+
+FIELDS: dict[str, list[dict[str, Any]]] = {
+    "size": [
+        {},
+        {"replicas": 1},
+        {"replicas": 3},
+        {"autoscaling": {"max": 3}},
+        {"autoscaling": {"min": 2, "max": 4, "targetInFlight": 5}},
+        {"suspend": True},
+    ],
+    "device": [
+        {},
+        {"device": "cpu"},
+        {"accelerator": {"type": "nvidia-l4"}},
+        {"accelerator": {"spot": True}},
+        {"accelerator": {"type": "abacus"}},
+    ],
+    "public": [
+        {},
+        {"host": A, "staticIPName": "one"},
+        {"host": A, "additionalHosts": [B]},
+        {"host": B},
+        {"host": A, "ingress": {"httpsRedirect": True}},
+        {"host": A, "additionalHosts": [B], "ingress": {"httpsRedirect": True, "sslPolicy": "strict"}},
+        {"host": A, "ingress": {"tls": {"mode": "none"}}},
+        {"host": A, "ingress": {"tls": {"preSharedCert": "shared"}}},
+        {"host": A, "ingress": {"class": "traefik", "tls": {"secretName": "tls"}}},
+        {"host": A, "ingress": {"class": "gce-internal"}},
+    ],
+    "rollout": [{}, {"rollout": "Recreate"}],
+    "model": [
+        {},
+        {"model": "turbo"},
+        {"engine": "faster-whisper", "model": "small"},
+        {"model": "base", "modelVolume": {"emptyDir": {"sizeLimit": "2Gi"}}},
+    ],
+    "other": [
+        {},
+        {"limits": {"requestTimeoutSeconds": 120}},
+        {"cors": {"allowedOrigins": ["https://example.com"]}},
+        {"defaults": {"language": "de", "vad": True}},
+        {"auth": {"secretName": "keys"}},
+        {"resources": {"requests": {"cpu": "1500m", "memory": "4Gi"}}},
+        {"scheduling": {"podLabels": {"team": "x"}, "env": [{"name": "LEVEL", "value": "1"}]}},
+    ],
+}
+"""Parts of a spec; those of one name exclude each other, all else goes together."""
+
+BROKEN = {"accelerator": {"type": "abacus"}}
+
+EDITS: list[tuple[str, dict[str, Any]]] = [
+    ("deployment", {"spec": {"template": {"spec": {"enableServiceLinks": True}}}}),
+    ("deployment", {"spec": {"replicas": 5}}),
+    ("deployment", {"spec": {"template": {"spec": {"containers": [{"name": "renamed", "image": "x"}]}}}}),
+    ("deployment", {"spec": {"strategy": {"type": "Recreate", "rollingUpdate": None}}}),
+    ("deployment", {"metadata": {"annotations": {"whisper-operator.io/applied-hash": None}}}),
+    ("service", {"spec": {"selector": {"whisper-operator.io/endpoint": "x"}}}),
+    ("service", {"spec": {"ports": [{"name": "other", "port": 8001}]}}),
+    ("service", {"metadata": {"annotations": {"cloud.google.com/neg": None}}}),
+    ("service", {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}}),
+    ("service", {"metadata": {"labels": {"whisper-operator.io/endpoint": "other"}}}),
+    ("ingress", {"spec": {"rules": [{"host": "c.example.com"}]}}),
+    ("ingress", {"metadata": {"annotations": {"networking.gke.io/managed-certificates": "other"}}}),
+    ("backendconfig", {"spec": {"timeoutSec": 30}}),
+    ("frontendconfig", {"spec": {"redirectToHttps": {"enabled": False}}}),
+    ("networkpolicy", {"spec": {"ingress": []}}),
+    ("horizontalpodautoscaler", {"spec": {"maxReplicas": 9}}),
+    ("poddisruptionbudget", {"spec": {"maxUnavailable": 3}}),
+    ("managedcertificate", {"spec": {"domains": ["c.example.com"]}}),
+    ("podmonitoring", {"spec": {"endpoints": [{"port": "other", "interval": "10s"}]}}),
+]
+KINDS = sorted({kind for kind, _ in EDITS})
+
+CLOUD: list[dict[str, str]] = [
+    {},
+    {"certificates": "Provisioning"},
+    {"certificates": "FailedNotVisible"},
+    {"certificates": "RenewalFailed"},
+    {f"certificate.{B}": "FailedCaaForbidden"},
+    {"noAddress": "true"},
+]
+"""Faults of Google's side."""
+SOON = {"certificateSeconds": "0.3", "addressSeconds": "0.2", "negSeconds": "0.1", "finalizerSeconds": "0.3"}
+
+
+class AnySequence(RuleBasedStateMachine):
+    """One endpoint in the namespace `default`, and all that happens to it."""
+
+    cluster: ClassVar[Cluster]
+    operator: ClassVar[Operator]
+    proxy: ClassVar[FaultProxy]
+    autopilot: ClassVar[bool] = False
+    end: ClassVar[float]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chosen: dict[str, dict[str, Any]] = {}
+        self.stopped = False
+
+    @initialize(
+        autopilot=st.booleans(),
+        public=st.sampled_from(FIELDS["public"]),
+        size=st.sampled_from(FIELDS["size"]),
+    )
+    def begin(self, autopilot: bool, public: dict[str, Any], size: dict[str, Any]) -> None:
+        if autopilot != AnySequence.autopilot:
+            self.cluster.autopilot(autopilot)
+            AnySequence.autopilot = autopilot
+        self._cloud({})
+        self.chosen = {"public": public, "size": size}
+        self._apply()
+
+    @rule(field=st.sampled_from(sorted(FIELDS)), data=st.data())
+    def edit_the_spec(self, field: str, data: st.DataObject) -> None:
+        self.chosen[field] = data.draw(st.sampled_from(FIELDS[field]))
+        self._apply()
+
+    @rule(edit=st.sampled_from(EDITS))
+    def edit_a_child(self, edit: tuple[str, dict[str, Any]]) -> None:
+        kind, patch = edit
+        for name in self._names(kind)[:1]:
+            self._try("patch", kind, name, "--type=merge", "-p", json.dumps(patch))
+
+    @rule(kind=st.sampled_from(KINDS), cascade=st.sampled_from(["background", "orphan", "foreground"]))
+    def delete_a_child(self, kind: str, cascade: str) -> None:
+        for name in self._names(kind)[:1]:
+            self._try("delete", kind, name, "--wait=false", f"--cascade={cascade}")
+
+    @rule()
+    def delete_every_child(self) -> None:
+        self._try("delete", ",".join(KINDS), "--all", "--wait=false")
+
+    @rule(wait=st.booleans())
+    def delete_the_endpoint_and_make_it_anew(self, wait: bool) -> None:
+        self.cluster.kubectl("delete", "wep", NAME, f"--wait={str(wait).lower()}")
+        self._apply()
+
+    @rule(cloud=st.sampled_from(CLOUD))
+    def something_happens_at_google(self, cloud: dict[str, str]) -> None:
+        self._cloud(cloud)
+
+    @rule(faults=st.lists(st.sampled_from(["", *FAULTS]), min_size=1, max_size=8))
+    def requests_go_wrong(self, faults: list[str]) -> None:
+        self.proxy.fail(*faults)
+
+    @rule()
+    def watches_break(self) -> None:
+        self.proxy.drop_watches()
+
+    @rule(kind=st.sampled_from(KINDS), edit=st.sampled_from(EDITS))
+    def children_are_deleted_and_edited_while_the_watches_are_blind(
+        self, kind: str, edit: tuple[str, dict[str, Any]]
+    ) -> None:
+        with self.proxy.blind():
+            self.delete_a_child(kind, "background")
+            self.edit_a_child(edit)
+
+    @precondition(lambda self: not self.stopped)
+    @rule(sign=st.sampled_from([signal.SIGKILL, signal.SIGTERM]))
+    def the_operator_ends(self, sign: signal.Signals) -> None:
+        self.operator.stop(sign)
+        self.stopped = True
+
+    @precondition(lambda self: self.stopped)
+    @rule()
+    def the_operator_starts(self) -> None:
+        self.operator.start()
+        self.stopped = False
+
+    @rule(seconds=st.sampled_from([0.2, 1.0, 3.0]))
+    def time_passes(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def teardown(self) -> None:
+        try:
+            if self.chosen:
+                self._judge()
+        finally:
+            self._remove()
+
+    def _judge(self) -> None:
+        self.proxy.behave()
+        self._cloud({})
+        if self.stopped:
+            self.the_operator_starts()
+        if self.chosen.get("device") == BROKEN:
+            until(lambda: self._reason() == "UnknownAccelerator", "the broken spec is told of", CEILING)
+            self.chosen["device"] = {}
+            self._apply()
+        try:
+            after = self._settled()
+            self._remove()
+            self._apply()
+            fresh = self._settled()
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {json.dumps(live(self.cluster, 'default', NAME))}") from None
+        note(f"faults that were met: {self.proxy.done}")
+        self.proxy.done.clear()
+        assert after == fresh
+        failed = [line for line in self.operator.complaints() if "Reconciling failed" in str(line["message"])]
+        assert failed == []
+
+    def _settled(self) -> Snapshot:
+        """The cluster once the operator has taken up the spec and writes no more, and nothing moves."""
+        last: Snapshot = {}
+        since = time.monotonic()
+
+        def look() -> bool:
+            nonlocal last, since
+            found = {
+                "children": declared(self.cluster, "default"),
+                "status": said(self.cluster, "default", NAME),
+            }
+            idle = not any(
+                self.operator.metric(f"whisper_operator_{name}") for name in ("queue_depth", "retries")
+            )
+            quiet = idle and not [
+                event
+                for event in self.cluster.audit(user=USER, verbs=WRITES, since=start)
+                if (now() - event.time).total_seconds() < QUIET_SECONDS
+            ]
+            if found != last or not quiet or not self._current():
+                last, since = found, time.monotonic()
+            return time.monotonic() - since > QUIET_SECONDS and not any(
+                "way out" in name for name in found["children"]
+            )
+
+        start = now()
+        until(look, "the endpoint settles", CEILING)
+        return last
+
+    def _current(self) -> bool:
+        resource = live(self.cluster, "default", NAME)
+        ready = condition(resource, "Ready")
+        pending = ready.get("reason") in ("RollingOut", "DeletionPending", "NotDeployed", "Provisioning")
+        return ready.get("observedGeneration") == resource["metadata"]["generation"] and not pending
+
+    def _reason(self) -> str:
+        return str(condition(live(self.cluster, "default", NAME), "Ready").get("reason"))
+
+    def _apply(self) -> None:
+        spec: dict[str, Any] = {}
+        for choice in self.chosen.values():
+            spec |= choice
+        until(lambda: self._try_apply(spec), "the spec is applied", 30.0)
+
+    def _try_apply(self, spec: dict[str, Any]) -> bool:
+        body = json.dumps(endpoint(NAME, "default", **spec))
+        try:
+            self.cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=body)
+        except DevclusterError as error:
+            if "Conflict" in str(error) or "AlreadyExists" in str(error):
+                return False
+            raise
+        return True
+
+    def _remove(self) -> None:
+        self.cluster.kubectl("delete", "wep", NAME, "--ignore-not-found")
+        until(lambda: not declared(self.cluster, "default"), "no child is left", CEILING)
+
+    def _names(self, kind: str) -> list[str]:
+        items = self.cluster.get(kind, "-l", f"whisper-operator.io/endpoint={NAME}")["items"]
+        return [item["metadata"]["name"] for item in items]
+
+    def _try(self, *arguments: str) -> None:
+        try:
+            self.cluster.kubectl(*arguments)
+        except DevclusterError as error:
+            if "not found" not in str(error):
+                note(str(error))
+
+    def _cloud(self, faults: dict[str, str]) -> None:
+        settings = {"kind": "ConfigMap", "apiVersion": "v1", "data": SOON | faults}
+        self.cluster.apply({**settings, "metadata": {"name": "gke-stand-in", "namespace": "default"}})
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[None]:
+    """A cluster of its own: its faults are nobody else's."""
+    with Cluster.start() as cluster, FaultProxy(cluster) as proxy:
+        install(cluster)
+        with Operator(cluster, {"listAgainSeconds": 10}, server=proxy.url) as operator:
+            operator.wait_until_working()
+            AnySequence.cluster, AnySequence.proxy, AnySequence.operator = cluster, proxy, operator
+            yield
+
+
+@pytest.mark.timeout(900 + MINUTES * 60)
+def test_any_sequence_ends_as_a_fresh_apply(stage: None) -> None:
+    chosen = settings(
+        max_examples=5,
+        stateful_step_count=12,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
+    )
+    end = time.monotonic() + MINUTES * 60
+    turn = 0
+    while turn == 0 or time.monotonic() < end:
+        turn += 1
+        number = time.time_ns() if MINUTES else turn
+        run_state_machine_as_test(seed(number)(AnySequence), settings=chosen)
+        print(f"{turn * chosen.max_examples} sequences", flush=True)

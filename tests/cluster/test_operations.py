@@ -1,0 +1,68 @@
+"""What those who run the operator see of it: probes, metrics, logs."""
+
+from devcluster import Cluster
+from devcluster.faults import FaultProxy
+from devcluster.installation import Operator
+from tests.cluster.support import endpoint, live, until, wait_for_condition
+
+
+def test_metrics_probes_and_logs_tell_what_the_operator_does(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    assert operator.ask("/healthz") == (200, "ok\n")
+    assert operator.ask("/readyz") == (200, "ok\n")
+    count = "whisper_operator_endpoints"
+    before = {name: operator.metric(count, readiness=name) for name in ("ready", "suspended", "stalled")}
+    applied = operator.metric("whisper_operator_writes_total", verb="apply", kind="Service")
+    installed.apply(
+        endpoint("good", namespace),
+        endpoint("asleep", namespace, suspend=True),
+        endpoint("bad", namespace, accelerator={"type": "abacus"}),
+    )
+    wait_for_condition(installed, namespace, "good")
+    wait_for_condition(installed, namespace, "asleep", status="False", reason="Suspended")
+    wait_for_condition(installed, namespace, "bad", status="False", reason="UnknownAccelerator")
+
+    def counted() -> bool:
+        return all(operator.metric(count, readiness=name) == number + 1 for name, number in before.items())
+
+    until(counted, "one more endpoint of each")
+    assert operator.metric("whisper_operator_writes_total", verb="apply", kind="Service") == applied + 2
+    assert operator.metric("whisper_operator_reconciles_total", result="done") >= 3
+    assert operator.metric("whisper_operator_reconcile_seconds_count") >= 3
+    assert operator.metric("whisper_operator_request_errors_total", reason="refused") == 0
+    until(lambda: operator.metric("whisper_operator_queue_depth") == 0, "an empty queue")
+    assert operator.metric("whisper_operator_retries") == 0
+
+
+def test_every_line_about_an_endpoint_names_it(installed: Cluster, namespace: str) -> None:
+    """Those of requests that go wrong, too."""
+    with FaultProxy(installed) as proxy, Operator(installed, server=proxy.url) as operator:
+        operator.wait_until_working()
+        proxy.fail(*["500"] * 4)
+        installed.apply(endpoint("whisper", namespace))
+        wait_for_condition(installed, namespace, "whisper")
+        lines = [line for line in operator.log() if "Trying again" in str(line["message"])]
+        assert any((line.get("namespace"), line.get("name")) == (namespace, "whisper") for line in lines)
+        assert all("namespace" in line and "name" in line for line in lines)
+        assert all(line["level"] != "RAW" for line in operator.log()), "a line that is no JSON"
+        assert operator.metric("whisper_operator_request_errors_total", reason="unavailable") >= 1
+        assert operator.metric("whisper_operator_reconciles_total", result="retry") >= 1
+
+
+def test_a_watch_that_reports_nothing_any_more_is_found_out(installed: Cluster, namespace: str) -> None:
+    """The regular list still brings the change to be carried out; only the probe fails, so that Kubernetes restarts it."""
+    with (
+        FaultProxy(installed) as proxy,
+        Operator(installed, {"listAgainSeconds": 3}, server=proxy.url) as operator,
+    ):
+        operator.wait_until_working()
+        installed.apply(endpoint("before", namespace))
+        wait_for_condition(installed, namespace, "before")
+        assert operator.ask("/healthz")[0] == 200
+        proxy.stall_watches()
+        installed.apply(endpoint("after", namespace))
+        until(lambda: operator.ask("/healthz")[0] == 500, "the dead watch is found out")
+        assert "reports nothing any more" in operator.ask("/healthz")[1]
+        assert operator.metric("whisper_operator_dead_watches") >= 1
+        until(lambda: live(installed, namespace, "after").get("status"), "a status nevertheless")

@@ -1,0 +1,42 @@
+"""A dead watch is told from one that has nothing to report."""
+
+from whisper_operator.kinds import DEPLOYMENT, SERVICE
+from whisper_operator.watches import Watches
+
+
+def item(uid: str, version: int) -> dict[str, dict[str, str]]:
+    return {"metadata": {"uid": uid, "resourceVersion": str(version)}}
+
+
+def test_a_watch_that_has_shown_all_that_a_list_holds_lives() -> None:
+    watches = Watches()
+    watches.shown(SERVICE, item("a", 5))
+    for _ in range(3):
+        watches.listed(SERVICE, [item("a", 5), item("b", 4)])
+        watches.listed(DEPLOYMENT, [])
+    assert not watches.behind
+    assert watches.dead == []
+
+
+def test_a_watch_that_owes_what_two_lists_hold_is_dead_until_it_shows_it() -> None:
+    watches = Watches()
+    watches.shown(SERVICE, item("a", 5))
+    watches.listed(SERVICE, [item("a", 5), item("b", 9)])
+    assert watches.behind
+    assert watches.dead == []
+    watches.listed(SERVICE, [item("a", 5), item("b", 9)])
+    assert watches.dead == ["services"]
+    watches.shown(SERVICE, item("b", 9))
+    assert watches.dead == []
+    assert not watches.behind
+
+
+def test_what_is_gone_by_the_second_list_proves_nothing() -> None:
+    """It may have come and gone while the watch had to list anew."""
+    watches = Watches()
+    watches.shown(SERVICE, item("a", 5))
+    watches.listed(SERVICE, [item("a", 5), item("b", 9)])
+    watches.listed(SERVICE, [item("a", 5)])
+    assert watches.dead == []
+    watches.listed(SERVICE, [item("a", 5), item("b", 12)])
+    assert watches.dead == []
