@@ -18,7 +18,7 @@ lint: environments ## style and types
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy operator/whisper_operator devcluster benchmarks tests/unit tests/cluster tests/e2e
-	.venv-server/bin/mypy server tests/server
+	.venv-server/bin/mypy server tests/server tests/clients benchmarks/server
 
 unit: .venv-operator-ready ## tests of pure code, in seconds
 	.venv/bin/pytest tests/unit
@@ -29,7 +29,9 @@ cluster: .venv-operator-ready binaries ## tests on a real control plane
 server: .venv-server-ready ## tests of the server, with a real model
 	.venv-server/bin/pytest tests/server
 
-e2e: environments binaries ## the demo, and the images where Docker can run
+e2e: environments binaries ## the demo, a browser, OpenAI's client for Node, and the images where Docker can run
+	@scripts/environment clients
+	.venv-server/bin/pytest tests/clients
 	.venv/bin/pytest tests/e2e
 
 # Downloading and compiling go well together, so `make -j2` may do them at once.
@@ -50,4 +52,4 @@ images: ## build the images: REPO=... VERSION=... MODEL=... PUSH=1
 
 clean: ## remove all that these commands made in the checkout
 	@if [ -d .venv ]; then .venv/bin/python -m devcluster down >/dev/null 2>&1 || true; fi
-	rm -rf .venv .venv-server .cache .mypy_cache .ruff_cache .pytest_cache
+	rm -rf tests/clients/node/node_modules .venv .venv-server .cache .mypy_cache .ruff_cache .pytest_cache

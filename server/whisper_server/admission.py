@@ -123,11 +123,11 @@ class Place:
         self._admission._hold(audio_seconds)
         self.audio_seconds += audio_seconds
 
-    def upload_is_gone(self) -> None:
-        """The request has no file on disk any more."""
+    def resize(self, length: int) -> None:
+        """The request's upload has this many bytes, as is known once it is read; 0 once it is gone."""
         with self._admission._lock:
-            self._admission.bytes -= self.bytes
-            self.bytes = 0
+            self._admission.bytes += length - self.bytes
+            self.bytes = length
 
     def __enter__(self) -> Self:
         return self

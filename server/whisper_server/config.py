@@ -138,7 +138,7 @@ class Settings:
     max_queue_bytes: int | None = _setting(
         None,
         _integer(1024, 2**40),
-        "bytes of the uploads being received and decoded; above: 429; default: a quarter of WHISPER_MAX_QUEUE largest ones",
+        "bytes of the uploads being received and decoded; above: 429; default: 4 of the largest, or WHISPER_MAX_QUEUE / 4",
     )
     max_queue_audio_seconds: int | None = _setting(
         None,
@@ -159,7 +159,7 @@ class Settings:
     @property
     def queue_bytes(self) -> int:
         """WHISPER_MAX_QUEUE_BYTES, or what follows from the other limits; one upload always has room."""
-        derived = self.max_queue * self.max_upload_bytes // 4
+        derived = max(4, self.max_queue // 4) * self.max_upload_bytes
         return max(self.max_queue_bytes or derived, self.max_upload_bytes)
 
     @property

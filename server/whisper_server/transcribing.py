@@ -54,9 +54,10 @@ class Transcribing:
             )
         return self.admission.admit(self.settings.max_upload_bytes if length is None else length)
 
-    def receive(self) -> None:
+    def receive(self, place: Place) -> None:
         """Read the body: form and files are in flask's `request` afterwards; raises werkzeug's 4xx."""
-        uploads.read_body(request, self._watchdog, self._deadline(calls.current()))
+        body = uploads.read_body(request, self._watchdog, self._deadline(calls.current()))
+        place.resize(body.received)
 
     def decode(self, files: Sequence[FileStorage], place: Place) -> list[Samples]:
         """The samples of all files, before the first is transcribed: a bad one wastes no time of the device.
@@ -78,7 +79,7 @@ class Transcribing:
                 call.decode_seconds += time.monotonic() - begin
                 call.audio_seconds += seconds
                 left -= seconds
-        place.upload_is_gone()
+        place.resize(0)
         return tracks
 
     def submit(self, samples: Samples, options: Options) -> Job:

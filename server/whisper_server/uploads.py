@@ -5,7 +5,7 @@ from typing import IO, cast
 
 from flask import Request
 from werkzeug.datastructures import FileStorage
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.formparser import FormDataParser
 
 from whisper_server.api.errors import BadField, TooSlow
@@ -45,10 +45,6 @@ def read_body(request: Request, watchdog: Watchdog, deadline: float) -> Body:
     try:
         with watchdog.limit(request.environ.get("gunicorn.socket"), body.is_over):
             request.files  # noqa: B018  # werkzeug parses at first use
-    except TimeoutError as problem:
-        raise TooSlow(
-            f"{problem}: {body.received} bytes so far; try again over a faster connection"
-        ) from None
     except RequestEntityTooLarge as problem:
         problem.description = (
             f"more than {request.max_content_length} bytes, this server's limit (WHISPER_MAX_UPLOAD_BYTES)"
@@ -56,7 +52,15 @@ def read_body(request: Request, watchdog: Watchdog, deadline: float) -> Body:
             else f"a form field is too large for text, or there are too many; {HOW_TO_CALL}"
         )
         raise
-    except (ValueError, OSError) as problem:
+    except (
+        OSError,
+        ValueError,
+        ClientDisconnected,
+    ) as problem:  # what werkzeug makes of errors while it reads
+        if body.too_slow:
+            raise TooSlow(
+                f"the body came too slowly, {body.received} bytes so far; try again over a faster connection"
+            ) from None
         raise BadRequest(f"the body is malformed or incomplete ({problem}); {HOW_TO_CALL}") from None
     return body
 

@@ -29,7 +29,7 @@ def test_bytes_are_bounded_until_the_uploads_are_gone() -> None:
     with queue.admit(800) as first:
         with pytest.raises(TooManyRequests, match="WHISPER_MAX_QUEUE_BYTES"):
             queue.admit(300)
-        first.upload_is_gone()
+        first.resize(0)
         with queue.admit(300):
             assert queue.bytes == 300
     assert queue.bytes == 0

@@ -1,11 +1,13 @@
 """Whatever is sent: a 4xx in JSON, nothing read that was not sent, nothing left behind."""
 
+import gzip
 import http.client
 import io
 import json
 import os
 import random
 import socket
+import struct
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -48,6 +50,13 @@ def hls(target: str) -> bytes:
     return f"{head}{target}\n#EXT-X-ENDLIST\n".encode()
 
 
+def wav(channels: int = 1, rate: int = 16000, bits: int = 16, size: int = 0xFFFFFFFF, kind: int = 1) -> bytes:
+    """A wav header that says what it likes, and a bit of noise."""
+    width = max(1, channels * bits // 8) % 65536
+    form = struct.pack("<HHIIHH", kind, channels, rate, rate * width % 2**32, width, bits)
+    return b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0" + form + b"data" + struct.pack("<I", size) + bytes(100)
+
+
 BAD_FILES: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "empty.wav": (lambda _: b"", "not audio"),
     "text.wav": (lambda _: b"hello world\n" * 100, "not audio"),
@@ -62,6 +71,23 @@ BAD_FILES: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "concat.ffconcat": (lambda _: b"ffconcat version 1.0\nfile " + str(CANARY).encode(), "not audio"),
     "sibling.ffconcat": (lambda _: b"ffconcat version 1.0\nfile 3\nfile hello.wav", "not audio"),
     "descriptor.ffconcat": (lambda _: b"ffconcat version 1.0\nfile /proc/self/fd/3", "not audio"),
+    "zeros.wav": (lambda _: bytes(1_000_000), "not audio"),
+    "script.svg": (lambda _: b'<svg><image href="file:///etc/passwd"/></svg>', "not audio"),
+    "list.pls": (lambda _: b"[playlist]\nFile1=" + str(CANARY).encode(), "not audio"),
+    "show.smil": (lambda _: b'<smil><audio src="' + str(CANARY).encode() + b'"/></smil>', "not audio"),
+    "red.asx": (
+        lambda _: b'<asx version="3.0"><ref href="' + str(CANARY).encode() + b'"/></asx>',
+        "not audio",
+    ),
+    "program.wav": (lambda _: Path("/bin/true").read_bytes(), "not audio"),
+    "packed.wav.gz": (lambda _: gzip.compress(CANARY.read_bytes()), "not audio"),
+    "bomb.gz": (lambda _: gzip.compress(bytes(50_000_000)), "not audio"),
+    "boxes.mp4": (lambda _: b"\0\0\0\x18ftypisom" + bytes(12) + b"\0\0\0\x08moov" * 10_000, "audio"),
+    "endless.mp4": (lambda _: b"\0\0\0\x18ftypisom" + bytes(12) + b"\0\0\0\0moov" + bytes(1000), "audio"),
+    "void.mkv": (lambda _: b"\x1aE\xdf\xa3\x80\xec\x01" + b"\xff" * 7 + bytes(1000), "audio"),
+    "pages.ogg": (lambda _: b"OggS\0\x02" + b"\xff" * 20 + b"\xff" * 256, "audio"),
+    "channels.wav": (lambda _: wav(channels=65535), "decoded"),
+    "codec.wav": (lambda _: wav(kind=0x1234), "decoded"),
     "session.sdp": (lambda _: b"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=audio 9 RTP/AVP 0\n", "not audio"),
     "dash.mpd": (
         lambda _: b'<?xml version="1.0"?><MPD><BaseURL>file:///etc/passwd</BaseURL></MPD>',
@@ -80,6 +106,14 @@ def test_bad_file_is_refused_with_a_reason(server: WhisperProcess, workshop: Pat
     assert reason in response.json()["error"]
     assert "/proc" not in response.text
     assert "hello world" not in response.text
+
+
+@pytest.mark.parametrize(
+    "header", [{"rate": 1}, {"rate": 2**32 - 1}, {"size": 0}, {"bits": 1}, {"bits": 64}, {"rate": 0}]
+)
+def test_headers_that_lie_break_nothing(server: WhisperProcess, header: dict[str, int]) -> None:
+    response = server.post(("file", ("odd.wav", wav(**header))))
+    assert response.status_code in (200, 400), response.text
 
 
 def test_playlists_name_a_canary_that_would_be_heard(server: WhisperProcess) -> None:

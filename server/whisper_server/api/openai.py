@@ -70,7 +70,7 @@ def blueprint(transcribing: Transcribing) -> Blueprint:
     def serve(task: str) -> Response:
         with ExitStack() as stack:
             place = stack.enter_context(transcribing.admit())
-            transcribing.receive()
+            transcribing.receive(place)
             info = transcribing.scheduler.info
             assert info is not None  # noqa: S101  # requests are admitted once it is loaded
             known(request.form.get("model", ALIAS))

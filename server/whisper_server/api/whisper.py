@@ -21,7 +21,7 @@ def blueprint(transcribing: Transcribing) -> Blueprint:
     def whisper() -> Response:
         """Transcribe every file of a multipart request; all of them or none."""
         with transcribing.admit() as place, ExitStack() as stack:
-            transcribing.receive()
+            transcribing.receive(place)
             files = files_of(request)
             tracks = transcribing.decode(files, place)
             jobs = [stack.enter_context(transcribing.submit(samples, options)) for samples in tracks]

@@ -23,6 +23,7 @@ function size(bytes) {
 }
 
 function length(seconds) {
+  if (seconds < 60) return `${Math.round(seconds)} s`;
   return seconds >= 3600 ? `${+(seconds / 3600).toFixed(1)} h` : `${+(seconds / 60).toFixed(1)} min`;
 }
 
@@ -160,6 +161,7 @@ async function read(response) {
 }
 
 function show(segment) {
+  if (!segment.text.trim()) return;
   const line = document.createElement("p");
   const time = document.createElement("span");
   time.className = "time";
@@ -174,7 +176,7 @@ function show(segment) {
 
 function finish(done) {
   if (!done.text) empty("No speech was heard.");
-  say(`Done: ${length(done.duration)} of ${done.language}.`);
+  say(`Done: ${length(done.duration)} of ${done.language.replace(/^./, (first) => first.toUpperCase())}.`);
   const name = chosen.name.replace(/\.[^.]*$/, "");
   const files = { txt: done.text + "\n", srt: srt(done.segments), vtt: vtt(done.segments) };
   for (const [kind, content] of Object.entries(files)) {

@@ -1,0 +1,210 @@
+"""The page at /ui in a real browser: upload, live text, downloads, keys, and the keyboard."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+from tests.clients.conftest import KEY
+from tests.server.whisper_process import EXAMPLES, WhisperProcess, table
+
+HELLO = EXAMPLES / "hello.wav"
+TEXT = table(EXAMPLES / "transcripts.tsv")["hello.wav"]
+
+# selenium leaves the pipe to its driver to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+class Page:
+    """The page, as someone who uses it sees it."""
+
+    def __init__(self, browser: webdriver.Chrome) -> None:
+        self.browser = browser
+
+    def __getitem__(self, name: str) -> WebElement:
+        return self.browser.find_element(By.ID, name)
+
+    def wait(self, condition: Callable[[], object], seconds: float = 240) -> None:
+        """Wait until it is true; fails with what the page shows."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, self.browser.find_element(By.TAG_NAME, "body").text
+            time.sleep(0.05)
+
+    def shown(self, name: str) -> str:
+        """The text of an element, empty while it is hidden."""
+        return self[name].text
+
+    def said(self) -> str:
+        """The transcript as far as it is there, without the times."""
+        return " ".join(
+            each.text for each in self["transcript"].find_elements(By.CSS_SELECTOR, "span:not(.time)")
+        )
+
+
+@pytest.fixture(scope="session")
+def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="session")
+def browser(downloads: Path) -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1200,900"):
+        options.add_argument(argument)
+    # A microphone that hums, and nobody who has to be asked for it.
+    options.add_argument("--use-fake-device-for-media-stream")
+    options.add_argument("--use-fake-ui-for-media-stream")
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    made = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
+    yield made
+    made.quit()
+
+
+@pytest.fixture
+def page(browser: webdriver.Chrome, keyed_server: WhisperProcess) -> Iterator[Page]:
+    """The page just opened, with the key entered; at the end, the browser must have had nothing to complain about."""
+    browser.get(keyed_server.url + "/ui")
+    browser.execute_script("sessionStorage.clear()")
+    browser.refresh()
+    opened = Page(browser)
+    opened.wait(lambda: opened["key"].is_displayed())
+    opened["key"].send_keys(KEY)
+    browser.get_log("browser")
+    yield opened
+    complaints = [entry for entry in browser.get_log("browser") if "status of 4" not in entry["message"]]
+    assert complaints == []
+
+
+def test_upload_and_text(page: Page) -> None:
+    assert not page["start"].is_enabled()
+    page["file"].send_keys(str(HELLO))
+    page["language"].send_keys("English")
+    page["start"].click()
+    page.wait(lambda: page["results"].is_displayed())
+    assert page.said().startswith("hello world please play music")
+    assert "of English" in page.shown("status")
+    if folder := os.environ.get("WHISPER_SCREENSHOTS"):
+        page.browser.save_screenshot(f"{folder}/page.png")
+
+
+def test_text_comes_while_the_rest_is_transcribed(page: Page, long_audio: Path) -> None:
+    page["file"].send_keys(str(long_audio))
+    page["start"].click()
+    page.wait(lambda: page.said() != "")
+    if not page["results"].is_displayed():  # the server told of the first window before the last
+        assert page["cancel"].is_displayed()
+        assert page["transcript"].get_attribute("aria-busy") == "true"
+    page.wait(lambda: page["results"].is_displayed())
+    assert page.said().count("hello world") > 10
+
+
+def test_downloads_are_what_the_api_answers(page: Page, downloads: Path) -> None:
+    page["file"].send_keys(str(HELLO))
+    page["start"].click()
+    page.wait(lambda: page["results"].is_displayed())
+    for kind, form in (("srt", "srt"), ("vtt", "vtt"), ("txt", "text")):
+        page[f"save-{kind}"].click()
+        file = downloads / f"hello.{kind}"
+        page.wait(file.exists, 30)
+        with HELLO.open("rb") as audio:
+            expected = requests.post(
+                page.browser.current_url.removesuffix("/ui") + "/v1/audio/transcriptions",
+                files={"file": audio},
+                data={"response_format": form},
+                headers={"Authorization": f"Bearer {KEY}"},
+                timeout=60,
+            ).text
+        assert file.read_text() == expected
+
+
+def test_wrong_key_is_said_and_can_be_put_right(page: Page) -> None:
+    page["key"].clear()
+    page["key"].send_keys("sk-wrong")
+    page["file"].send_keys(str(HELLO))
+    page["start"].click()
+    page.wait(lambda: "not known" in page.shown("error"))
+    assert page.browser.switch_to.active_element == page["error"]
+    assert page["error"].get_attribute("role") == "alert"
+    page["key"].clear()
+    page["key"].send_keys(KEY)
+    page["start"].click()
+    page.wait(lambda: page["results"].is_displayed())
+    assert not page["error"].is_displayed()
+
+
+def test_missing_key_is_asked_for(page: Page) -> None:
+    page["key"].clear()
+    page["file"].send_keys(str(HELLO))
+    page["start"].click()
+    assert "needs an API key" in page.shown("error")
+    assert page.browser.switch_to.active_element == page["key"]
+
+
+def test_bad_file_is_named(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("no audio")
+    page["file"].send_keys(str(tmp_path / "letter.txt"))
+    page["start"].click()
+    page.wait(lambda: "letter.txt: it is not audio" in page.shown("error"))
+
+
+def test_recording(page: Page) -> None:
+    page["record"].click()
+    page.wait(lambda: page["record"].get_attribute("aria-pressed") == "true")
+    time.sleep(1)  # of sound
+    page["record"].click()
+    page.wait(lambda: "recording.webm" in page.shown("chosen"))
+    page["start"].click()
+    page.wait(lambda: page["results"].is_displayed())
+
+
+def test_stop(page: Page, long_audio: Path) -> None:
+    page["file"].send_keys(str(long_audio))
+    page["start"].click()
+    page.browser.execute_script("document.getElementById('cancel').click()")
+    page.wait(lambda: page.shown("status") == "Stopped.")
+    assert page["start"].is_enabled()
+
+
+def test_keyboard_alone_suffices(page: Page) -> None:
+    page["file"].send_keys(str(HELLO))
+    page["key"].click()
+    visited = []
+    for _ in range(12):
+        ActionChains(page.browser).send_keys(Keys.TAB).perform()
+        visited.append(page.browser.switch_to.active_element.get_attribute("id"))
+        if visited[-1] == "start":
+            break
+    assert visited == ["file", "record", "language", "task", "prompt", "vad", "start"]
+    ActionChains(page.browser).send_keys(Keys.ENTER).perform()
+    page.wait(lambda: page["results"].is_displayed())
+
+
+def test_everything_has_a_name_for_screen_readers(page: Page) -> None:
+    for element in page.browser.find_elements(By.CSS_SELECTOR, "input, select, button, a[href]"):
+        if element.is_displayed():
+            assert element.accessible_name, element.get_attribute("outerHTML")
+    assert page["status"].aria_role == "status"
+    assert page["transcript"].get_attribute("aria-live") == "polite"
+    assert page.browser.find_element(By.TAG_NAME, "html").get_attribute("lang") == "en"
+
+
+def test_nothing_comes_from_elsewhere(page: Page, keyed_server: WhisperProcess) -> None:
+    script = "return JSON.stringify(performance.getEntriesByType('resource').map(each => each.name))"
+    loaded = json.loads(page.browser.execute_script(script))
+    assert loaded
+    assert all(name.startswith(keyed_server.url) for name in loaded)
+    policy = requests.get(keyed_server.url + "/ui", timeout=10).headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
