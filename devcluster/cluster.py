@@ -20,6 +20,7 @@ from devcluster.errors import DevclusterError
 from devcluster.gke import autopilot, stand_in
 from devcluster.guardian import Guardian
 from devcluster.paths import HERE, clusters
+from devcluster.waiting import eventually
 
 TOKEN_LIFETIME = "8760h"
 
@@ -161,6 +162,11 @@ class Cluster:
             input=yaml.safe_dump_all(nodes.all_nodes()),
         )  # fmt: skip
         self._stand_in = stand_in.start(self)
+        # The first request for a new kind may be answered with 429, which its first user need not see: the stand-in has asked for
+        # all others, kubectl tries again.
+        eventually(
+            lambda: self.kubectl("get", "podmonitorings", "-A") is not None, what="PodMonitorings served"
+        )
 
     def _config(self) -> dict[str, Any]:
         config: dict[str, Any] = yaml.safe_load(self.kubeconfig.read_text())

@@ -8,12 +8,11 @@ from whisper_operator.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.kinds import AUTOSCALER
 from whisper_operator.observed import Child, Observed
 
-NO_API = (
-    "no custom metrics API",
-    "could not find the requested resource",
-    "currently unable to handle the request",
-)
-"""What the autoscaler says where nothing serves the metrics API that it asks, or what should is down."""
+DOWN = "currently unable to handle the request"
+"""What the autoscaler says where something should serve the metrics API that it asks, and does not answer."""
+
+NO_API = ("no custom metrics API", "could not find the requested resource", DOWN)
+"""What it says where nothing serves it, too."""
 
 
 def conditions(endpoint: WhisperEndpoint | SpecError, observed: Observed) -> list[Condition]:
@@ -59,7 +58,7 @@ def _no_api(words: str) -> Condition:
         "NoMetricsAPI",
         f"The autoscaler can't see the load, and the number of replicas stays as it is: {advice}; or set replicas instead of "
         f"autoscaling. It says: {words}",
-        alarming=True,
+        alarming=DOWN not in words,  # it may come back by itself
     )
 
 

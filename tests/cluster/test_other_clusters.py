@@ -36,6 +36,14 @@ def test_kinds_that_are_missing_or_come_late() -> None:
             message = condition(resource, "Ready")["message"]
             for kind in GKE:
                 assert kind in message
+            # Another ingress controller needs none of GKE's kinds.
+            other = {"class": "traefik", "tls": {"secretName": "cert"}}
+            cluster.apply(
+                endpoint("onprem", "default", host="onprem.example.com", device="cpu", ingress=other)
+            )
+            wait_for_condition(cluster, "default", "onprem", "Ready", "False", "AddressPending")
+            assert cluster.get("ingress", "onprem")["spec"]["ingressClassName"] == "traefik"
+
             made = cluster.get(
                 "deployments,services", "-n", "default", "-l", "whisper-operator.io/endpoint=inside"
             )

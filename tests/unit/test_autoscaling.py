@@ -34,6 +34,7 @@ NO_RESOURCE = (
     "unable to fetch metrics from resource metrics API: the server could not find the requested resource "
     "(get pods.metrics.k8s.io)"
 )
+DOWN = f"{NO_CUSTOM[: NO_CUSTOM.index(': no custom')]}: the server is currently unable to handle the request"
 NO_FIGURES = "the HPA was unable to compute the replica count: no metrics returned from custom metrics API"
 
 
@@ -63,6 +64,13 @@ NO_FIGURES = "the HPA was unable to compute the replica count: no metrics return
             "NoMetricsAPI",
             "install metrics-server",
             True,
+        ),
+        (
+            told(ABLE, ("ScalingActive", "False", "FailedGetPodsMetric", DOWN)),
+            "False",
+            "NoMetricsAPI",
+            "can't see the load",
+            False,
         ),
         (
             told(ABLE, ("ScalingActive", "False", "FailedGetPodsMetric", NO_FIGURES)),
