@@ -64,15 +64,21 @@ class Api:
                 return None
             raise
 
-    async def list_all(self, kind: Kind, selector: str | None) -> tuple[list[dict[str, Any]], int] | None:
-        """Every object in the cluster that the label selector matches, and the list's resourceVersion; None: no such kind."""
+    async def list_all(
+        self, kind: Kind, labels: str | None, fields: str | None = None
+    ) -> tuple[list[dict[str, Any]], int] | None:
+        """Every object in the cluster that the selectors match, and the list's resourceVersion; None: no such kind."""
         items: list[dict[str, Any]] = []
         token: str | None = None
         while True:
             try:
-                query = [("continue", token)] if token else []
                 page = await self._request(
-                    "get", kind.path(), label_selector=selector, limit=PAGE, query_params=query
+                    "get",
+                    kind.path(),
+                    label_selector=labels,
+                    field_selector=fields,
+                    limit=PAGE,
+                    query_params=[("continue", token)] if token else [],
                 )
             except NoSuchKind:
                 return None

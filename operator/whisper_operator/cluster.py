@@ -10,14 +10,18 @@ from typing import Any
 
 from whisper_operator import drift
 from whisper_operator.api import Api, NoSuchKind, Refused
+from whisper_operator.claims import Claim
 from whisper_operator.kinds import (
     AUTOSCALER,
     CHILDREN,
     ENDPOINT,
     ENDPOINT_LABEL,
+    EVENT,
     FIELD_MANAGER,
     MANAGED_BY_LABEL,
     OURS,
+    WARNINGS,
+    WITNESSES,
     Kind,
 )
 from whisper_operator.manifests import Manifest
@@ -49,16 +53,21 @@ class Cluster:
         return self._store.endpoint(key)
 
     def observe(self, resource: Raw) -> Observed:
-        """Its live children as last seen."""
+        """Its live children, their pods and the warnings about them, as last seen."""
         metadata = resource["metadata"]
         seen = self._store.observed((metadata["namespace"], metadata["name"]), metadata["uid"])
         return replace(seen, optional=OPTIONAL - self._lacking)
 
+    def conflicts(self, resource: Raw) -> list[tuple[Claim, Key]]:
+        """What it asks for that an older endpoint has, and which one."""
+        return self._store.claims.against((resource["metadata"]["namespace"], resource["metadata"]["name"]))
+
     async def list_everything(self) -> set[Key]:
         """List every kind into the store; the endpoints that something changed for. Raises Retry, Refused."""
         changed: set[Key] = set()
-        for kind in (ENDPOINT, *CHILDREN):
-            listed = await self._api.list_all(kind, None if kind is ENDPOINT else OURS)
+        for kind in (ENDPOINT, *CHILDREN, *WITNESSES):
+            labels = None if kind in (ENDPOINT, EVENT) else OURS
+            listed = await self._api.list_all(kind, labels, WARNINGS if kind is EVENT else None)
             self._note(kind, there=listed is not None)
             if listed is None and kind is ENDPOINT:
                 raise Retry(f"the cluster has no {ENDPOINT.qualified}: apply crds/whisperendpoints.yaml")

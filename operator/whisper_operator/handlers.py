@@ -11,26 +11,29 @@ from typing import Any
 import kopf
 
 from whisper_operator.api import in_cluster
-from whisper_operator.kinds import CHILDREN, ENDPOINT, OURS, Kind
+from whisper_operator.kinds import CHILDREN, ENDPOINT, EVENT, OURS, WARNINGS, WITNESSES, Kind
 from whisper_operator.store import Key, Store
 from whisper_operator.watches import Watches
 from whisper_operator.workqueue import WorkQueue
 
 
 def register(registry: kopf.OperatorRegistry, store: Store, queue: WorkQueue[Key], watches: Watches) -> None:
-    """Watch every kind; an event about an endpoint or a child of one wakes that endpoint's key."""
+    """Watch every kind; an event about an endpoint, a child of one, or what tells of them wakes that endpoint's key."""
     kopf.on.login(registry=registry)(_login)
-    for kind in (ENDPOINT, *CHILDREN):
+    for kind in (ENDPOINT, *CHILDREN, *WITNESSES):
         kopf.on.event(kind.group, kind.version, kind.plural, id=kind.plural, registry=registry)(
             _listener(kind, store, queue, watches)
         )
 
 
 def settings() -> kopf.OperatorSettings:
-    """Children are watched by label; nothing is posted or written by kopf itself."""
+    """All but endpoints are watched by label, warnings by their type; nothing is posted or written by kopf itself."""
     chosen = kopf.OperatorSettings()
-    for kind in CHILDREN:
-        chosen.watching.label_selectors[kind.group, kind.plural] = OURS
+    for kind in (*CHILDREN, *WITNESSES):
+        if kind is EVENT:
+            chosen.watching.field_selectors[kind.group, kind.plural] = WARNINGS
+        else:
+            chosen.watching.label_selectors[kind.group, kind.plural] = OURS
     chosen.posting.enabled = False
     chosen.watching.chunk_size = 500
     return chosen

@@ -85,3 +85,12 @@ CHILDREN = (
     INGRESS,
 )
 """In the order they are written: an object that another one names comes before it."""
+
+REPLICA_SET = Kind("apps", "v1", "replicasets", "ReplicaSet")
+POD = Kind("", "v1", "pods", "Pod")
+
+WITNESSES = (REPLICA_SET, POD, EVENT)
+"""Read for the status only."""
+
+WARNINGS = "type=Warning"
+"""Field selector of the Events that matter."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from whisper_operator.evidence import Pod, Warning
 from whisper_operator.kinds import FIELD_MANAGER, HASH_ANNOTATION, INGRESS, Kind
 
 KEPT_SPEC_FIELDS = ("replicas", "domains")
@@ -85,6 +86,13 @@ class Observed:
     optional: frozenset[Kind] = frozenset()
     """Of the kinds that a cluster may lack without harm, those that it has."""
 
+    pods: tuple[Pod, ...] = ()
+    """Of the current spec, as far as the Deployment has taken it up."""
+    old_pods: tuple[Pod, ...] = ()
+    """Of earlier specs."""
+    warnings: tuple[Warning, ...] = ()
+    """Events about children and pods, in no order."""
+
     @staticmethod
     def nothing() -> "Observed":
         """What a cluster without any child of the endpoint shows."""
@@ -95,6 +103,10 @@ class Observed:
 
     def only(self, kind: Kind, name: str) -> Child | None:
         return self.children.get((kind, name))
+
+    def warned(self, uid: str) -> list[Warning]:
+        """The warnings about one object."""
+        return [warning for warning in self.warnings if warning.about == uid]
 
     @property
     def address(self) -> str | None:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from whisper_operator import drift, manifests, status
+from whisper_operator import claims, drift, manifests, status
 from whisper_operator.cluster import Cluster
 from whisper_operator.config import Settings
 from whisper_operator.endpoint import SpecError, WhisperEndpoint, parse
@@ -21,6 +21,7 @@ async def reconcile(key: Key, cluster: Cluster, settings: Settings) -> float | N
     endpoint: WhisperEndpoint | SpecError
     try:
         endpoint = parse(resource, settings)
+        claims.check(cluster.conflicts(resource))
         plan = drift.plan(manifests.of(endpoint, observed), observed)
         outcome = await cluster.carry_out(resource, plan)
     except SpecError as error:

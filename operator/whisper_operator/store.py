@@ -8,8 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from whisper_operator.kinds import ENDPOINT, ENDPOINT_LABEL, Kind
+from whisper_operator.claims import Claims
+from whisper_operator.evidence import Pod, ReplicaSet, Warning, label_of
+from whisper_operator.kinds import DEPLOYMENT, ENDPOINT, ENDPOINT_LABEL, EVENT, POD, REPLICA_SET, Kind
 from whisper_operator.observed import Child, Observed
+from whisper_operator.witnesses import Witnesses
 
 Key = tuple[str, str]
 """Namespace and name of an endpoint."""
@@ -28,6 +31,15 @@ class Store:
         """Under which key a child is filed, by its uid: its labels and owner may change."""
         self._gone: dict[Kind, dict[str, int]] = {}
         """By uid, the version at which an object was deleted: a list that was on its way must not bring it back."""
+        self.claims = Claims()
+        self._pods = Witnesses(Pod.of, _labelled)
+        self._replica_sets = Witnesses(ReplicaSet.of, _labelled)
+        self._warnings = Witnesses(Warning.of, self._named)
+        self._witnesses: dict[Kind, Witnesses[Any]] = {
+            POD: self._pods,
+            REPLICA_SET: self._replica_sets,
+            EVENT: self._warnings,
+        }
 
     def endpoint(self, key: Key) -> Raw | None:
         return self._endpoints.get(key)
@@ -36,18 +48,29 @@ class Store:
         return list(self._endpoints)
 
     def observed(self, key: Key, uid: str) -> Observed:
-        """The children that the endpoint with this uid controls, and those that outlive endpoints and have its name."""
-        children = self._children.get(key, {})
+        """The children that the endpoint with this uid controls, and those that outlive endpoints and have its name; their
+        pods, and the warnings about all of them."""
+        own = {
+            at: child
+            for at, child in self._children.get(key, {}).items()
+            if (child.owner.uid == uid if child.owner else not child.kind.owned)
+        }
+        deployments = {child.uid for child in own.values() if child.kind is DEPLOYMENT}
+        sets = {each.uid: each.revision for each in self._replica_sets.of(key) if each.owner in deployments}
+        newest = max(sets.values(), default=0)
+        pods = [pod for pod in self._pods.of(key) if pod.owner in sets and not pod.going]
+        about = {child.uid for child in own.values()} | {pod.uid for pod in pods} | set(sets)
         return Observed(
-            {
-                at: child
-                for at, child in children.items()
-                if (child.owner.uid == uid if child.owner else not child.kind.owned)
-            }
+            own,
+            pods=tuple(pod for pod in pods if sets[pod.owner] == newest),
+            old_pods=tuple(pod for pod in pods if sets[pod.owner] != newest),
+            warnings=tuple(warning for warning in self._warnings.of(key) if warning.about in about),
         )
 
     def absorb(self, kind: Kind, raw: Raw) -> set[Key]:
         """Take in an object's state; the keys of the endpoints that it changes something for."""
+        if kind in self._witnesses:
+            return self._witnesses[kind].absorb(raw)
         metadata = raw["metadata"]
         if int(metadata["resourceVersion"]) <= self._gone.get(kind, {}).get(metadata["uid"], -1):
             return set()
@@ -55,6 +78,8 @@ class Store:
 
     def forget(self, kind: Kind, raw: Raw) -> set[Key]:
         """Take in a deletion (or that the object has left our label selector); the keys that it concerns."""
+        if kind in self._witnesses:
+            return self._witnesses[kind].forget(raw)
         metadata = raw["metadata"]
         uid, version = metadata["uid"], int(metadata["resourceVersion"])
         self._gone.setdefault(kind, {})[uid] = version
@@ -62,6 +87,7 @@ class Store:
             key = (metadata["namespace"], metadata["name"])
             if key in self._endpoints and self._endpoints[key]["metadata"]["uid"] == uid:
                 del self._endpoints[key]
+                return {key} | self.claims.note(key, None)
             return {key}
         home = self._home.get(uid)
         if home is not None and self._children[home][(kind, metadata["name"])].version <= version:
@@ -70,6 +96,8 @@ class Store:
 
     def relist(self, kind: Kind, items: Iterable[Raw], version: int) -> set[Key]:
         """Take in a complete list as of resourceVersion `version`; the keys of the endpoints that something changed for."""
+        if kind in self._witnesses:
+            return self._witnesses[kind].relist(items, version)
         changed: set[Key] = set()
         alive: set[str] = set()
         for raw in items:
@@ -82,7 +110,7 @@ class Store:
                     and int(known["metadata"]["resourceVersion"]) <= version
                 ):
                     del self._endpoints[key]
-                    changed.add(key)
+                    changed |= {key} | self.claims.note(key, None)
         else:
             for key, children in list(self._children.items()):
                 for child in list(children.values()):
@@ -110,7 +138,16 @@ class Store:
         # Other managers' field sets are of no use here, and a good part of the size.
         kept = {name: value for name, value in metadata.items() if name != "managedFields"}
         self._endpoints[key] = {**raw, "metadata": kept}
-        return {key}
+        return {key} | self.claims.note(key, raw)
+
+    def _named(self, event: Raw) -> set[Key]:
+        """The endpoints that an Event may concern: names of children and pods begin with the endpoint's."""
+        about = event["involvedObject"]
+        if about.get("kind") == ENDPOINT.name:  # our own
+            return set()
+        namespace, parts = about.get("namespace", ""), about.get("name", "").split("-")
+        names = ("-".join(parts[:count]) for count in range(1, len(parts) + 1))
+        return {(namespace, name) for name in names if (namespace, name) in self._endpoints}
 
     def _absorb_child(self, kind: Kind, raw: Raw) -> set[Key]:
         child = Child.of(kind, raw)
@@ -148,6 +185,11 @@ class Store:
         del children[(kind, name)]
         if not children:
             del self._children[key]
+
+
+def _labelled(raw: Raw) -> set[Key]:
+    key = label_of(raw)
+    return set() if key is None else {key}
 
 
 def _endpoint_of(child: Child, raw: Raw) -> Key | None:
