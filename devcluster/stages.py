@@ -6,17 +6,26 @@ A pod without a fault is ready within a second and, deleted, gone at once. A fau
 image-pull   the image can't be pulled: ErrImagePull, then ImagePullBackOff
 crash-loop   the containers end with exit status 1 a second after each start: CrashLoopBackOff
 oom          likewise, killed for memory: OOMKilled
+no-device    likewise, with exit status 3 and what the server says when it can't use its GPU
+missing-secret  waiting for a volume, as the Secret of its first such volume does not exist: FailedMount
 slow-start   running, but ready only after 20 s, or what the annotation .../start-duration says (such as "90s")
 never-ready  running, but the readiness probe never passes
 
 Conditions, container statuses and Events read as a kubelet writes them. A fault may be set on a running pod and taken away.
 """
 
+import json
 from typing import Any
 
 FAULT = "devcluster.whisper-operator.io/fault"
 START_DURATION = "devcluster.whisper-operator.io/start-duration"
-FAULTS = ("image-pull", "crash-loop", "oom", "slow-start", "never-ready")
+FAULTS = ("image-pull", "crash-loop", "oom", "no-device", "missing-secret", "slow-start", "never-ready")
+
+NO_DEVICE = (
+    '{"message": "WHISPER_DEVICE=cuda, but CUDA can\'t be used: no driver; NVIDIA driver here: none; this torch 2.13.0 is built'
+    ' for CUDA 13.0", "level": "CRITICAL"}'
+)
+"""The last line of the server's log then."""
 
 Object = dict[str, Any]
 
@@ -28,6 +37,7 @@ def all_stages() -> list[Object]:
         *_healthy_stages(),
         *_image_pull_stages(),
         *_crash_stages(),
+        *_missing_secret_stages(),
         *_slow_start_stages(),
         *_never_ready_stages(),
     ]
@@ -128,10 +138,12 @@ def _wait(reason: str, message: str) -> str:
     return f"  state: {{waiting: {{reason: {reason}, message: {{{{ {message} | Quote }}}}}}}}"
 
 
-def _event(kind: str, reason: str, slug: str, message: str) -> Object:
-    """An Event about the pod's first container, as the kubelet reports it; `message` is a template expression."""
+def _event(kind: str, reason: str, slug: str, message: str, before: str = "") -> Object:
+    """An Event about the pod's first container, as the kubelet reports it; `message` is a template expression, `before` the
+    template's lines that prepare it."""
     text = f"""\
 {{{{ $now := Now }}}}
+{before}
 {{{{ $container := index .spec.containers 0 }}}}
 apiVersion: v1
 kind: Event
@@ -272,7 +284,7 @@ def _image_pull_stages() -> list[Object]:
 
 def _crash_stages() -> list[Object]:
     """The kubelet restarts at once the first time and waits after that: the first back-off shows one restart already."""
-    fault = _fault("In", "crash-loop", "oom")
+    fault = _fault("In", "crash-loop", "oom", "no-device")
     which = (
         f'{{{{ $key := "{FAULT}" }}}}\n'
         "{{ $fault := or (index (or .metadata.labels dict) $key) (index (or .metadata.annotations dict) $key) }}"
@@ -285,6 +297,8 @@ def _crash_stages() -> list[Object]:
     ended = (
         "  lastState:\n    terminated:\n"
         '      {{ if eq $fault "oom" }}\n      exitCode: 137\n      reason: OOMKilled\n'
+        '      {{ else if eq $fault "no-device" }}\n      exitCode: 3\n      reason: Error\n'
+        f"      message: {json.dumps(NO_DEVICE)}\n"
         "      {{ else }}\n      exitCode: 1\n      reason: Error\n      {{ end }}\n"
         "      startedAt: {{ $now | Quote }}\n      finishedAt: {{ $now | Quote }}\n"
     )
@@ -317,6 +331,28 @@ def _crash_stages() -> list[Object]:
             [_run(ready=False, started=True, restarts="add 1 (int $before.restartCount)")],
             10_000,
         ),
+    ]
+
+
+def _missing_secret_stages() -> list[Object]:
+    """The pod stays as it was admitted, its containers not made; taking the fault away lets it run."""
+    find = """\
+{{ $volume := "" }}
+{{ $secret := "" }}
+{{ range .spec.volumes }}{{ if and .secret (eq $secret "") }}
+{{ $volume = .name }}
+{{ $secret = .secret.secretName }}
+{{ end }}{{ end }}"""
+    message = 'printf "MountVolume.SetUp failed for volume %q : secret %q not found" $volume $secret'
+    where = [_ALIVE, _fault("In", "missing-secret"), _waiting("In", "ContainerCreating")]
+    return [
+        _stage(
+            "Pod",
+            "pod-missing-secret",
+            where,
+            [_event("Warning", "FailedMount", "mount", message, find)],
+            5_000,
+        )
     ]
 
 

@@ -10,7 +10,7 @@ import logging
 import sys
 from pathlib import Path
 
-from devcluster.gke import certificates, ingress, negs, settings
+from devcluster.gke import autoscaler, certificates, ingress, negs, settings
 from devcluster.gke.client import ApiError, Client, Object
 from devcluster.gke.events import Recorder
 from devcluster.gke.store import Collection, Key, key_of
@@ -22,13 +22,14 @@ log = logging.getLogger(__name__)
 WORKERS = 16
 
 INGRESS, INGRESS_CERTIFICATES = "ingress", "certificates of ingress"
-CERTIFICATE, SERVICE = "certificate", "service"
+CERTIFICATE, SERVICE, POD = "certificate", "service", "pod"
 
 ROUTINES = {
     INGRESS: ingress.sync,
     INGRESS_CERTIFICATES: certificates.sync_ingress,
     CERTIFICATE: certificates.sync,
     SERVICE: negs.sync,
+    POD: autoscaler.sync,
 }
 
 
@@ -90,6 +91,12 @@ class Wiring:
         for service in self._world.services_by_backend.to(key_of(new or old or {})):
             self._wake_ingresses(self._world.by_service.to(service))
 
+    def unscheduled(self, old: Object | None, new: Object | None) -> None:
+        """A pod without a node: itself."""
+        self._world.queue.add((POD, key_of(new or old or {})))
+        if new is None:
+            self._world.forget(old or {})
+
     def config_map(self, old: Object | None, new: Object | None) -> None:
         """Settings: everything, or everything in the namespace."""
         world = self._world
@@ -104,6 +111,9 @@ class Wiring:
         for key in world.certificates.all_keys():
             if everywhere or key[0] == namespace:
                 world.queue.add((CERTIFICATE, key))
+        for key in world.unscheduled.all_keys():
+            if everywhere or key[0] == namespace:
+                world.queue.add((POD, key))
 
     def _wake_ingresses(self, keys: list[Key]) -> None:
         for key in keys:
@@ -134,6 +144,7 @@ async def run(kubeconfig: Path, ready: Path) -> None:
             (world.certificates, wiring.certificate),
             (world.frontends, wiring.frontend_config),
             (world.backends, wiring.backend_config),
+            (world.unscheduled, wiring.unscheduled),
         ):
             group.create_task(collection.follow(client, changed))
             followed.append(collection)

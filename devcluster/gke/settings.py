@@ -44,6 +44,8 @@ class Settings:
     """Names of static addresses, and of pre-shared certificates, that don't exist in the project; all others do."""
     no_address: bool = False
     """Load balancers never get an address, and nothing says why."""
+    scale_up: str = ""
+    """Why the autoscaler can make no more nodes, in its own words; empty: it is silent."""
 
     def outcome(self, domain: str) -> tuple[str, str]:
         """Certificate status and domain status that `domain` comes to."""
@@ -86,6 +88,10 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.replace(",", " ").split())
 
 
+def _text(text: str) -> str:
+    return text
+
+
 def _flag(text: str) -> bool:
     if text not in ("true", "false"):
         raise ValueError(f"{text!r} is neither true nor false")
@@ -101,4 +107,5 @@ _KEYS = {
     "missingStaticIPs": ("missing_static_ips", _names),
     "missingCertificates": ("missing_certificates", _names),
     "noAddress": ("no_address", _flag),
+    "scaleUp": ("scale_up", _text),
 }

@@ -69,6 +69,10 @@ class World:
     backends: Collection = field(
         default_factory=lambda: Collection("apis/cloud.google.com/v1", "backendconfigs", "BackendConfig")
     )
+    unscheduled: Collection = field(
+        default_factory=lambda: Collection("api/v1", "pods?fieldSelector=spec.nodeName=", "Pod")
+    )
+    """Pods that wait for a node."""
     config_maps: Collection = field(default_factory=lambda: Collection("api/v1", "configmaps", "ConfigMap"))
 
     by_service: References = field(default_factory=lambda: References(services_of))

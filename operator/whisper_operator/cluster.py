@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -27,6 +28,7 @@ from whisper_operator.kinds import (
 from whisper_operator.manifests import Manifest
 from whisper_operator.observed import Child, Observed
 from whisper_operator.outcome import Outcome
+from whisper_operator.pace import Pace
 from whisper_operator.status import Report
 from whisper_operator.store import Key, Raw, Store
 from whisper_operator.watches import Watches
@@ -45,6 +47,7 @@ class Cluster:
         self._store = store
         self._watches = watches
         self._lacking: set[Kind] = set()
+        self._pace = Pace()
         self.kind_appeared = asyncio.Event()
         """Set when a kind that was missing turns out to be there."""
 
@@ -118,10 +121,16 @@ class Cluster:
         except Refused as error:
             refusals.append((f"deletion of {child.kind.name} {child.name}", error.message))
 
-    async def report(self, resource: Raw, report: Report, now: datetime) -> None:
-        """Write the status if it changed, and publish an Event for each transition. Raises Retry."""
+    async def report(self, resource: Raw, report: Report, now: datetime) -> float | None:
+        """Write the status if it changed, and publish an Event for each transition. Raises Retry.
+
+        Returns in how many seconds it may be written, where that was too often lately.
+        """
         if report.patch:
             metadata = resource["metadata"]
+            wait = self._pace.wait(metadata["uid"], metadata.get("generation", 0), time.monotonic())
+            if wait > 0:
+                return wait
             body = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": report.patch}
             try:
                 answer = await self._api.patch_status(ENDPOINT, metadata["namespace"], metadata["name"], body)
@@ -129,7 +138,7 @@ class Cluster:
                 if error.status == 404:
                     # Deleted, whether or not a watch has said so: there is nobody to report to.
                     self._store.forget(ENDPOINT, resource)
-                    return
+                    return None
                 raise
             self._store.absorb(ENDPOINT, answer)
         for transition in report.transitions:
@@ -137,6 +146,7 @@ class Cluster:
                 await self._api.create_event(_event(resource, transition, now))
             except (Refused, Retry) as reason:  # Events are a courtesy: the status says the same.
                 logger.info("Could not publish an event: %s", reason)
+        return None
 
     async def _in_the_way(self, resource: Raw, manifest: Manifest) -> str:
         """What has the name of a child that the store lacks: nothing, ours, going (it will vanish) or foreign."""

@@ -1,6 +1,8 @@
-"""One condition of an endpoint, the form that every module about conditions speaks."""
+"""The forms that every module about conditions speaks."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -13,3 +15,34 @@ class Condition:
     message: str
     alarming: bool = False
     """Whether a person has to act."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that is wrong: a stable reason, and what it is, in which object, and what to do about it."""
+
+    reason: str
+    message: str
+    alarming: bool = True
+    """Whether nothing will change until a person acts."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """The status before. Events expire after an hour or so; what was learned from one stands until evidence contradicts it."""
+
+    status: Mapping[str, Any]
+    generation: int
+    """Of the spec now: what was said of an earlier one proves nothing."""
+
+    def message(self, kind: str, *reasons: str) -> tuple[str, str] | None:
+        """Reason and message of a condition that was not True, if it is of this spec and gave one of these reasons."""
+        for each in self.status.get("conditions") or ():
+            if (
+                each["type"] == kind
+                and each["status"] != "True"
+                and each["reason"] in reasons
+                and each.get("observedGeneration") == self.generation
+            ):
+                return each["reason"], each["message"]
+        return None

@@ -34,10 +34,13 @@ class Trouble:
 
     what: str
     """ImagePull, OutOfMemory, Crash, NotCreated, Unschedulable or Failed."""
+    container: str = ""
     about: str = ""
     """The image, the container's exit status, or the pod's reason."""
     words: str = ""
     """What the kubelet, the scheduler or the container itself says."""
+    again: bool = False
+    """Whether the container has been started again more than once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,9 @@ def _starting(status: Mapping[str, Any]) -> bool:
 
 def _trouble(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Trouble | None:
     if status.get("phase") == "Failed":
-        return Trouble("Failed", str(status.get("reason") or "Error"), _short(status.get("message") or ""))
+        return Trouble(
+            "Failed", about=str(status.get("reason") or "Error"), words=_short(status.get("message") or "")
+        )
     scheduled = _condition(status, "PodScheduled")
     if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
         return Trouble("Unschedulable", words=_short(scheduled.get("message") or ""))
@@ -148,21 +153,24 @@ def _declared(spec: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
 
 def _container_trouble(container: Mapping[str, Any], images: Mapping[str, str]) -> Trouble | None:
     waiting = _waiting(container)
-    reason = str(waiting.get("reason"))
+    name, reason = container["name"], str(waiting.get("reason"))
     if reason in PULLING:
         # Its message goes to and fro between the cause and the back-off; the cause is in a warning.
-        return Trouble("ImagePull", images.get(container["name"]) or container.get("image", ""))
+        return Trouble("ImagePull", name, images.get(name) or container.get("image", ""))
     if reason in NOT_CREATED:
-        return Trouble("NotCreated", reason, _short(waiting.get("message") or ""))
+        return Trouble("NotCreated", name, reason, _short(waiting.get("message") or ""))
     if container.get("ready"):
         return None
     states = (container.get("state") or {}, container.get("lastState") or {})
     ended = next((state["terminated"] for state in states if state.get("terminated")), None)
     if ended is None or (ended.get("exitCode") == 0 and container.get("restartCount", 0) == 0):
         return None
+    again = container.get("restartCount", 0) > 1
     if ended.get("reason") == "OOMKilled":
-        return Trouble("OutOfMemory", container["name"])
-    return Trouble("Crash", str(ended.get("exitCode", 1)), _last_line(ended.get("message") or ""))
+        return Trouble("OutOfMemory", name, again=again)
+    return Trouble(
+        "Crash", name, str(ended.get("exitCode", 1)), _last_line(ended.get("message") or ""), again
+    )
 
 
 def _waiting(container: Mapping[str, Any]) -> Mapping[str, Any]:

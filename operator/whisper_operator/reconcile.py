@@ -28,5 +28,5 @@ async def reconcile(key: Key, cluster: Cluster, settings: Settings) -> float | N
         endpoint, outcome = error, Outcome()  # plan nothing, keep what runs, say so
     now = datetime.now(UTC)
     report = status.of(resource, endpoint, cluster.observe(resource), outcome, now)
-    await cluster.report(resource, report, now)
-    return outcome.next_look
+    held_back = await cluster.report(resource, report, now)
+    return min((each for each in (outcome.next_look, held_back) if each is not None), default=None)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from whisper_operator import conditions
-from whisper_operator.condition import Condition
+from whisper_operator.condition import Before, Condition
 from whisper_operator.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.kinds import DEPLOYMENT, MANAGED_CERTIFICATE
 from whisper_operator.manifests.deployment import HTTP_PORT
@@ -35,7 +35,7 @@ def of(
     """What changed since the status that `resource` carries."""
     before: Mapping[str, Any] = resource.get("status") or {}
     generation = resource["metadata"].get("generation", 0)
-    found = conditions.of(endpoint, observed, outcome)
+    found = conditions.of(endpoint, observed, outcome, Before(before, generation))
     status = {
         "observedGeneration": generation,
         "conditions": [_stamped(condition, before, generation, now) for condition in found],

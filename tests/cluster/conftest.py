@@ -7,8 +7,28 @@ import pytest
 from devcluster import Cluster
 from devcluster.fixtures import cluster, namespace
 from devcluster.installation import Operator, install
+from tests.cluster import troubleshooting
 
 __all__ = ["cluster", "namespace"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-troubleshooting",
+        action="store_true",
+        help="write docs/troubleshooting.md from what the tests see",
+    )
+
+
+@pytest.fixture(scope="session")
+def written(request: pytest.FixtureRequest) -> Iterator[list[str] | None]:
+    """Lines for docs/troubleshooting.md, where it is to be written anew; None: it is to be checked."""
+    if not request.config.getoption("--write-troubleshooting"):
+        yield None
+        return
+    lines: list[str] = []
+    yield lines
+    troubleshooting.write(lines)
 
 
 @pytest.fixture(scope="session")

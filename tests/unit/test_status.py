@@ -148,7 +148,7 @@ FAILED = {"certificateStatus": "ProvisioningFailedPermanently"}
         (observed(), None, "NotDeployed", "no Deployment yet", False),
         (observed({"observedGeneration": 0}), None, "RollingOut", "not taken up", False),
         (observed({"observedGeneration": 1}), None, "RollingOut", "0 of 1 replicas", False),
-        (observed(QUOTA), None, "RollingOut", "exceeded quota", False),
+        (observed(QUOTA), None, "QuotaExceeded", "exceeded quota", True),
         (
             observed({**SERVING, "replicas": 2}),
             None,

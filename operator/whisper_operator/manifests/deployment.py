@@ -21,6 +21,9 @@ PRE_STOP_SECONDS = 30
 PROGRESS_DEADLINE_SECONDS = 1800
 """A cold GPU node takes 5 to 15 minutes, the pull of the image some more."""
 
+LAST_WORDS = "FallbackToLogsOnError"
+"""The end of the log of a container that failed stands in the pod's status then, which the operator may read, and passes on."""
+
 LOADING_SECONDS = 1800
 """The longest that loading a model may take before the container is started again."""
 
@@ -106,6 +109,7 @@ def _container(endpoint: WhisperEndpoint) -> dict[str, Any]:
     gpu = {endpoint.gpu.offered.resource: "1"} if endpoint.gpu else {}
     return {
         "name": "server",
+        "terminationMessagePolicy": LAST_WORDS,
         "image": endpoint.image,
         "env": _environment(endpoint),
         "ports": [
@@ -131,6 +135,7 @@ def _downloads(endpoint: WhisperEndpoint) -> list[dict[str, Any]]:
         return []
     download = {
         "name": "download",
+        "terminationMessagePolicy": LAST_WORDS,
         "image": endpoint.image,
         "args": ["--preload", endpoint.model],
         "env": _environment(endpoint),

@@ -1,0 +1,50 @@
+"""The conditions of an endpoint: what is true of it, why, and what a person should do next.
+
+Reasons are stable words for programs; messages are for people and may change. A module per concern; the first thing in the way
+is what Ready speaks of.
+"""
+
+from whisper_operator import autoscaling
+from whisper_operator.condition import Before, Condition
+from whisper_operator.conditions import address, certificates, notes, obstacles, redirect, workload
+from whisper_operator.endpoint import SpecError, WhisperEndpoint
+from whisper_operator.observed import Observed
+from whisper_operator.outcome import Outcome
+
+
+def of(
+    endpoint: WhisperEndpoint | SpecError, observed: Observed, outcome: Outcome, before: Before
+) -> list[Condition]:
+    """Every condition that applies, in the order people read them."""
+    available = workload.available(endpoint, observed, before)
+    others = [
+        *address.conditions(endpoint, observed, before),
+        *certificates.conditions(endpoint, observed),
+        *autoscaling.conditions(endpoint, observed),
+    ]
+    fault = obstacles.fault(endpoint, outcome) or workload.fault(endpoint, observed, before)
+    unmet = None if fault else _unmet(others)
+    if unmet is None:
+        fault = fault or redirect.fault(endpoint, observed)
+    if fault is not None:
+        ready = Condition("Ready", "False", fault.reason, fault.message, fault.alarming)
+    else:
+        ready = unmet or _ready(endpoint)
+    found = [available, *others, ready]
+    if ready.alarming:
+        found.append(Condition("Stalled", "True", ready.reason, ready.message, alarming=True))
+    return found
+
+
+def _unmet(others: list[Condition]) -> Condition | None:
+    # What a person has to mend comes before what mends itself.
+    for condition in sorted(others, key=lambda each: not each.alarming):
+        if condition.status != "True":
+            return Condition("Ready", "False", condition.reason, condition.message, condition.alarming)
+    return None
+
+
+def _ready(endpoint: WhisperEndpoint | SpecError) -> Condition:
+    said = notes.of(endpoint) if isinstance(endpoint, WhisperEndpoint) else []
+    message = " ".join(["The current spec is served, with all it asks for.", *said])
+    return Condition("Ready", "True", "Ready", message)

@@ -1,0 +1,138 @@
+"""AddressAssigned: whether the load balancer has its address, or what its controller says is wrong with the Ingress."""
+
+import re
+
+from whisper_operator.condition import Before, Condition, Fault
+from whisper_operator.endpoint import SpecError, WhisperEndpoint
+from whisper_operator.evidence import Warning
+from whisper_operator.kinds import INGRESS
+from whisper_operator.observed import Child, Observed
+from whisper_operator.public import Public
+
+PASSING = ("networkEndpointGroups/", "MissingCertificate")
+"""What a controller says of objects that are on their way: normal at first."""
+
+BARE = "The load balancer has no address yet, which takes a few minutes at first."
+
+LEARNED = (
+    "StaticIPNotFound",
+    "TLSSecretMissing",
+    "CertificateNotFound",
+    "PolicyNotFound",
+    "FrontendConfigMissing",
+    "NoHTTPAndNoCertificate",
+    "LoadBalancerQuota",
+    "SyncFailed",
+)
+"""Reasons that come from events, which expire."""
+
+
+def conditions(endpoint: WhisperEndpoint | SpecError, observed: Observed, before: Before) -> list[Condition]:
+    """AddressAssigned, where there is or should be an Ingress."""
+    public = endpoint.public if isinstance(endpoint, WhisperEndpoint) else None
+    ingress = next(iter(observed.of_kind(INGRESS)), None)
+    if public is None and (isinstance(endpoint, WhisperEndpoint) or ingress is None):
+        return []
+    if observed.address:
+        message = f"The load balancer has the address {observed.address}."
+        return [Condition("AddressAssigned", "True", "Assigned", message)]
+    fault = _fault(ingress, public, observed.warned(ingress.uid)) if ingress else None
+    if fault is not None:
+        return [Condition("AddressAssigned", "False", fault.reason, fault.message, fault.alarming)]
+    learned = before.message("AddressAssigned", *LEARNED)
+    if learned is not None and ingress is not None:
+        reason, message = learned
+        return [Condition("AddressAssigned", "False", reason, message, reason != "SyncFailed")]
+    return [
+        Condition(
+            "AddressAssigned",
+            "False",
+            "AddressPending",
+            f"{BARE} If it lasts: kubectl describe ingress {ingress.name if ingress else ''}".strip(),
+        )
+    ]
+
+
+def _fault(ingress: Child, public: Public | None, warnings: list[Warning]) -> Fault | None:
+    """What the controller complains of: rather what it names than what it only passes on."""
+    unknown: Fault | None = None
+    for warning in sorted(warnings, key=lambda each: each.words):
+        if any(mark in warning.words or mark == warning.reason for mark in PASSING):
+            continue
+        known = _known(ingress, public, warning.words)
+        if known is not None:
+            return known
+        if warning.reason in ("Sync", "Translate"):
+            unknown = Fault(
+                "SyncFailed",
+                f"The controller of Ingress {ingress.name} can't make its load balancer, and tries again: {warning.words}",
+                alarming=False,
+            )
+    return unknown
+
+
+def _known(ingress: Child, public: Public | None, words: str) -> Fault | None:
+    where = f"Ingress {ingress.name} has no load balancer: "
+    if found := re.search(r"static IP name (\S+) doesn't translate", words):
+        return _no_static_ip(where, found[1], public)
+    if found := re.search(r'secrets? "([^"]*)" (not found|does not exist|does not specify .*)', words):
+        return Fault(
+            "TLSSecretMissing",
+            f"{where}Secret {ingress.namespace}/{found[1]}, which spec.ingress.tls.secretName names, "
+            f"{found[2].removesuffix('.')}: create it with kubectl create secret tls {found[1]} --cert=FILE --key=FILE, or "
+            "name another.",
+        )
+    if found := re.search(r"sslCertificates/([^' ]+)' was not found", words):
+        return Fault(
+            "CertificateNotFound",
+            f"{where}the project has no certificate {found[1]}, which spec.ingress.tls.preSharedCert names: create it with "
+            f"gcloud compute ssl-certificates create {found[1]}, or name another.",
+        )
+    if found := re.search(
+        r"(ssl|security)Polic(?:ies/|y )\"?([-a-z0-9]+)\"?.*(?:not found|does not exist)", words
+    ):
+        return Fault(
+            "PolicyNotFound",
+            f"{where}the project has no policy {found[2]}, which spec.ingress.{found[1]}Policy names: create it, or name "
+            "another.",
+        )
+    if "no FrontendConfig" in words:
+        return Fault(
+            "FrontendConfigMissing",
+            f"{where}its FrontendConfig is missing, and the operator makes it again; if it lasts, look for who deletes it.",
+            alarming=False,
+        )
+    if "both HTTP and HTTPS are disabled" in words:
+        return Fault(
+            "NoHTTPAndNoCertificate",
+            f"{where}HTTP is switched off and there is no certificate yet: take kubernetes.io/ingress.allow-http out of "
+            "spec.ingress.annotations, and set httpsRedirect instead.",
+        )
+    if re.search(r"limitExceeded|quotaExceeded|QUOTA_EXCEEDED|Quota '", words):
+        return Fault(
+            "LoadBalancerQuota",
+            f"{where}a quota of the project is used up; raise it in the Google Cloud console, or delete what is not needed. "
+            f"Google says: {words}",
+        )
+    return None
+
+
+def _no_static_ip(where: str, name: str, public: Public | None) -> Fault | None:
+    if public is not None and public.static_ip_name != name:
+        return None  # what was asked for before
+    if public is not None and public.reserve_static_ip:
+        return Fault(
+            "StaticIPNotFound",
+            f"{where}the address {name} is not reserved yet; if it lasts: kubectl describe computeaddress {name}",
+            alarming=False,
+        )
+    region = (
+        "--region=REGION --purpose=SHARED_LOADBALANCER_VIP"
+        if public and public.ingress_class != "gce"
+        else "--global"
+    )
+    return Fault(
+        "StaticIPNotFound",
+        f"{where}the project has no address named {name}: reserve it with gcloud compute addresses create {name} {region}, "
+        "or correct spec.staticIPName.",
+    )

@@ -1,0 +1,103 @@
+"""Everything that can go wrong: the status says what it is and what to do, says so once, and is Ready when that is done.
+
+All faults are brought about first, then looked at, then mended one by one.
+"""
+
+import secrets
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from devcluster import Cluster
+from devcluster.installation import Operator
+from tests.cluster import troubleshooting
+from tests.cluster.faults import FAULTS, NAME, Fault, bring_about
+from tests.cluster.support import condition, live, now, wait_for_condition, wait_until_quiet, writes
+
+NAMES = [fault.name for fault in FAULTS]
+CRASHES_SECONDS = 25
+"""In which a simulated container crashes twice."""
+
+
+@pytest.fixture(scope="module")
+def broken(installed: Cluster, operator: Operator) -> Iterator[dict[str, str]]:
+    """The namespace of each fault."""
+    places = {fault.name: f"{fault.name}-{secrets.token_hex(4)}" for fault in FAULTS}
+    for place in places.values():
+        installed.kubectl("create", "namespace", place)
+    for fault in FAULTS:
+        bring_about(installed, places[fault.name], fault)
+    yield places
+    installed.kubectl("delete", "namespace", *places.values(), "--wait=false")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fault", FAULTS, ids=NAMES)
+def test_a_fault_is_said_with_what_to_do(
+    installed: Cluster, broken: dict[str, str], written: list[str] | None, fault: Fault
+) -> None:
+    namespace = broken[fault.name]
+    resource = wait_for_condition(installed, namespace, NAME, "Ready", "False", fault.reason)
+    if fault.stalled:
+        resource = wait_for_condition(installed, namespace, NAME, "Stalled", "True", fault.reason)
+    assert condition(resource, "Stalled").get("status") == ("True" if fault.stalled else None)
+    assert condition(resource, fault.condition)["reason"] == fault.reason
+    message = condition(resource, fault.condition)["message"]
+    for words in fault.words:
+        assert words in message
+    line = troubleshooting.line(fault.symptom, fault.cure, resource, fault.condition)
+    if written is not None:
+        written.append(line)
+    else:
+        assert line in troubleshooting.lines(), (
+            "docs/troubleshooting.md is out of date: see troubleshooting.py"
+        )
+
+
+@pytest.mark.timeout(600)
+def test_a_fault_that_lasts_is_said_once(
+    installed: Cluster, operator: Operator, broken: dict[str, str]
+) -> None:
+    """Containers crash and back off, images are tried again, controllers repeat themselves: no reason to write."""
+    wait_until_quiet(installed)
+    start = now()
+    time.sleep(CRASHES_SECONDS)
+    assert [each for each in writes(installed, start) if each.namespace in broken.values()] == []
+    assert operator.complaints() == []
+
+
+@pytest.mark.timeout(600)
+def test_a_restart_after_the_events_have_expired_writes_nothing(
+    installed: Cluster, operator: Operator, broken: dict[str, str]
+) -> None:
+    """What was learned from them stands, as nothing contradicts it."""
+    wait_until_quiet(installed)
+    operator.stop()
+    for namespace in broken.values():
+        installed.kubectl("delete", "events", "--all", "-n", namespace, "--wait=false")
+    before = {name: live(installed, place, NAME)["status"] for name, place in broken.items()}
+    start = now()
+    operator.start().wait_until_working()
+    wait_until_quiet(installed, seconds=5)
+    assert {name: live(installed, place, NAME)["status"] for name, place in broken.items()} == before
+    assert [each for each in writes(installed, start) if each.namespace in broken.values()] == []
+    assert operator.complaints() == []
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fault", FAULTS, ids=NAMES)
+def test_doing_what_the_status_says_mends_it(
+    installed: Cluster, broken: dict[str, str], fault: Fault
+) -> None:
+    namespace = broken[fault.name]
+    fault.mend(installed, namespace)
+    resource = wait_for_condition(installed, namespace, NAME)
+    assert condition(resource, "Stalled") == {}
+    assert condition(resource, fault.condition)["status"] == "True"
+
+
+def test_the_table_has_no_line_too_many(written: list[str] | None) -> None:
+    if written is None:
+        symptoms = [each.split(" | ")[0].removeprefix("| ") for each in troubleshooting.lines()]
+        assert symptoms == [*(fault.symptom for fault in FAULTS), *troubleshooting.INSTALLATION]

@@ -1,0 +1,34 @@
+"""Status writes: many in a row, then one a minute, and afresh for a new spec."""
+
+from whisper_operator.pace import BURST, SECONDS, Pace
+
+
+def test_a_burst_and_then_one_a_minute() -> None:
+    pace = Pace()
+    assert [pace.wait("u", 1, 0.0) for _ in range(BURST)] == [0.0] * BURST
+    assert pace.wait("u", 1, 0.0) == SECONDS
+    assert pace.wait("u", 1, SECONDS - 1) == 1.0
+    assert pace.wait("u", 1, SECONDS) == 0.0
+    assert pace.wait("u", 1, SECONDS) == SECONDS
+    assert pace.wait("other", 1, SECONDS) == 0.0
+
+
+def test_flapping_for_an_hour_costs_about_one_write_a_minute() -> None:
+    pace = Pace()
+    written = sum(pace.wait("u", 1, float(second)) == 0.0 for second in range(3600))
+    assert written <= BURST + 60
+
+
+def test_a_new_generation_is_written_at_once() -> None:
+    pace = Pace()
+    for _ in range(BURST + 1):
+        pace.wait("u", 1, 0.0)
+    assert pace.wait("u", 1, 0.0) > 0
+    assert pace.wait("u", 2, 0.0) == 0.0
+
+
+def test_quiet_endpoints_are_forgotten() -> None:
+    pace = Pace()
+    for number in range(25_000):
+        assert pace.wait(f"u{number}", 1, number * SECONDS) == 0.0
+    assert len(pace._buckets) <= 10_000
