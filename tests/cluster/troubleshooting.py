@@ -16,12 +16,12 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "troubleshooting.md"
 HEAD = """\
 # Troubleshooting
 
-`kubectl describe wep NAME` shows the conditions of an endpoint. The first thing in the way is what `Ready` speaks of; `Stalled` is
-there, and True, when nothing will change until somebody acts. A message says what is wrong, in which object, and what to do.
+`kubectl describe wep NAME` shows the conditions of an endpoint. The first thing in the way is what `Ready` speaks of; `Stalled`
+is there, and True, when nothing will change until somebody acts. A message says what is wrong, in which object, and what to do.
 
-Where nothing is wrong, `Ready` may still add a limit to mind: with `accelerator.spot`, a request that takes longer than the 25 s that a
-Spot node gives its pods is lost when the node is taken back; and GKE waits 10 minutes at most for the pods of a node that it scales
-down, so that a longer `limits.requestTimeoutSeconds` may be cut short.
+Where nothing is wrong, `Ready` may still add a limit to mind: with `accelerator.spot`, a request that takes longer than the 25 s
+that a Spot node gives its pods is lost when the node is taken back; and GKE waits 10 minutes at most for the pods of a node that
+it scales down, so that a longer `limits.requestTimeoutSeconds` may be cut short.
 
 This table is made by the tests, which bring each of these faults about on a development cluster, read the message off, and
 mend it: `pytest tests/cluster/test_faults.py tests/cluster/test_faults_of_installations.py --write-troubleshooting`.
@@ -29,6 +29,9 @@ mend it: `pytest tests/cluster/test_faults.py tests/cluster/test_faults_of_insta
 | symptom | condition | reason | stalled | message | what mends it |
 | --- | --- | --- | --- | --- | --- |
 """
+
+INSTALLATION = ("No server image is configured", "The cluster lacks GKE's kinds")
+"""Symptoms of what is wrong with an installation; they come last."""
 
 
 def line(symptom: str, cure: str, resource: dict[str, Any], kind: str) -> str:
