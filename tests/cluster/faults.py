@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from devcluster import Cluster
-from tests.cluster.support import endpoint, until, wait_for_condition
+from tests.cluster.support import endpoint, exists, until, wait_for_condition
 
 FAULT = "devcluster.whisper-operator.io/fault"
 NAME = "whisper"
@@ -129,6 +129,14 @@ def claim(cluster: Cluster, namespace: str) -> None:
     wanted = {"accessModes": ["ReadOnlyMany"], "storageClassName": "", **request}
     metadata = {"name": "models", "namespace": namespace}
     cluster.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": wanted})
+
+
+def allow_http(annotation: str) -> Act:
+    def act(cluster: Cluster, namespace: str) -> None:
+        until(lambda: exists(cluster, namespace, "ingress", NAME), "the Ingress")
+        cluster.kubectl("annotate", "ingress", NAME, "-n", namespace, annotation)
+
+    return act
 
 
 def tls_secret(cluster: Cluster, namespace: str) -> None:
@@ -306,13 +314,12 @@ FAULTS = (
         condition="AddressAssigned",
     ),
     Fault(
-        "allow-http", "HTTP is switched off, and there is no certificate yet", "NoHTTPAndNoCertificate",
-        ("kubernetes.io/ingress.allow-http", "httpsRedirect"), "take the annotation out", respec(ingress=None),
-        {
-            "device": "cpu", "host": "HOST",
-            "ingress": {"tls": {"mode": "none"}, "annotations": {"kubernetes.io/ingress.allow-http": "false"}},
-        },
-        condition="AddressAssigned",
+        "allow-http", "HTTP was switched off by hand, and there is no certificate yet", "NoHTTPAndNoCertificate",
+        ("kubernetes.io/ingress.allow-http-", "httpsRedirect"), "take the annotation away",
+        allow_http("kubernetes.io/ingress.allow-http-"),
+        {"device": "cpu", "host": "HOST", "ingress": {"tls": {"mode": "none"}}},
+        condition="AddressAssigned", settings={"addressSeconds": "10"},
+        after=allow_http("kubernetes.io/ingress.allow-http=false"),
     ),
     Fault(
         "no-address", "The load balancer gets no address, and nobody says why", "AddressPending",

@@ -35,8 +35,8 @@ def test_an_image_that_nobody_configured_and_kinds_that_the_cluster_lacks(writte
                 (
                     "public",
                     "KindNotInstalled",
-                    "needs a GKE cluster",
-                    "use a GKE cluster, or leave out spec.host",
+                    "GKE has what a public endpoint needs",
+                    "install what it names, or do without",
                 ),
             )
             for (name, reason, words, cure), symptom in zip(cases, troubleshooting.INSTALLATION, strict=True):

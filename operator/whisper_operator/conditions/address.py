@@ -105,8 +105,9 @@ def _known(ingress: Child, public: Public | None, words: str) -> Fault | None:
     if "both HTTP and HTTPS are disabled" in words:
         return Fault(
             "NoHTTPAndNoCertificate",
-            f"{where}HTTP is switched off and there is no certificate yet: take kubernetes.io/ingress.allow-http out of "
-            "spec.ingress.annotations, and set httpsRedirect instead.",
+            f"{where}somebody switched HTTP off by an annotation, and there is no certificate yet: kubectl annotate ingress -n "
+            f"{ingress.namespace} {ingress.name} kubernetes.io/ingress.allow-http- takes it away; spec.ingress.httpsRedirect "
+            "does what it was meant for.",
         )
     if re.search(r"limitExceeded|quotaExceeded|QUOTA_EXCEEDED|Quota '", words):
         return Fault(

@@ -1,0 +1,211 @@
+"""Pods cut down: what is kept says why a pod does not serve, and stays the same while it goes through the motions."""
+
+from typing import Any
+
+import pytest
+from whisper_operator.evidence import Pod, ReplicaSet, Trouble, Warning
+from whisper_operator.kinds import DEPLOYMENT, ENDPOINT, EVENT, POD, REPLICA_SET
+from whisper_operator.store import Store
+
+KEY = ("n", "w")
+LABELS = {"whisper-operator.io/endpoint": "w"}
+BAD = {"terminated": {"exitCode": 1, "reason": "Error"}}
+OOM = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+BACK_OFF = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting"}}
+RUNNING = {"running": {"startedAt": "2026-01-02T03:04:05Z"}}
+CREATING = {"waiting": {"reason": "ContainerCreating"}}
+
+
+def metadata(uid: str, version: int, owner: str, kind: str, **more: Any) -> dict[str, Any]:
+    reference = {"kind": kind, "name": "x", "uid": owner, "controller": True}
+    return {
+        "namespace": "n",
+        "name": f"w-{uid}",
+        "uid": uid,
+        "resourceVersion": str(version),
+        "labels": LABELS,
+        "ownerReferences": [reference],
+        **more,
+    }
+
+
+def pod(
+    *containers: dict[str, Any],
+    ready: bool = False,
+    uid: str = "p",
+    version: int = 1,
+    owner: str = "rs",
+    **status: Any,
+) -> dict[str, Any]:
+    conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
+    return {
+        "metadata": metadata(uid, version, owner, "ReplicaSet"),
+        "spec": {"containers": [{"name": "server", "image": "img:1"}]},
+        "status": {
+            "phase": "Pending",
+            "conditions": conditions,
+            "containerStatuses": list(containers),
+            **status,
+        },
+    }
+
+
+def container(
+    state: dict[str, Any], last: dict[str, Any] | None = None, restarts: int = 0, **more: Any
+) -> dict[str, Any]:
+    status = {"name": "server", "image": "img:1", "state": state, "restartCount": restarts, "ready": False}
+    return {**status, "lastState": last or {}, **more}
+
+
+def trouble(*containers: dict[str, Any], **more: Any) -> Trouble | None:
+    return Pod.of(pod(*containers, **more)).trouble
+
+
+@pytest.mark.parametrize(("end", "what"), [(BAD, "Crash"), (OOM, "OutOfMemory")])
+def test_a_crash_loop_looks_the_same_from_one_crash_to_the_next(end: dict[str, Any], what: str) -> None:
+    motions = [
+        container(end, restarts=2),
+        container(BACK_OFF, end, restarts=2),
+        container(RUNNING, end, restarts=3, started=False),
+        container(RUNNING, end, restarts=3, started=True),
+        container(end, end, restarts=3),
+        container(BACK_OFF, end, restarts=9),
+    ]
+    seen = {trouble(each) for each in motions}
+    assert [each.what for each in seen if each] == [what]
+
+
+def test_pulling_an_image_looks_the_same_whether_tried_or_backed_off() -> None:
+    states = [
+        {"waiting": {"reason": "ErrImagePull", "message": "not found"}},
+        {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}},
+    ]
+    assert {trouble(container(state)) for state in states} == {Trouble("ImagePull", "server", "img:1")}
+
+
+def test_what_is_on_its_way_is_no_trouble() -> None:
+    assert trouble(container(CREATING)) is None
+    assert Pod.of(pod(container(CREATING))).starting
+    assert trouble(container(RUNNING, started=False), phase="Running") is None
+    assert trouble(container(RUNNING, BAD, restarts=1, ready=True), ready=True) is None
+    assert trouble() is None
+    assert not Pod.of(pod(ready=True)).starting
+
+
+def test_the_scheduler_is_quoted() -> None:
+    unscheduled = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/3 nodes",
+    }
+    seen = Pod.of(pod(conditions=[unscheduled]))
+    assert seen.trouble == Trouble("Unschedulable", words="0/3 nodes")
+    assert not seen.starting
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        ('noise\n{"time": "1", "message": "no CUDA", "level": "CRITICAL"}\n', "no CUDA"),
+        ("Traceback\n  File x\nValueError: bad\n\n", "ValueError: bad"),
+        ("[1, 2]", "[1, 2]"),
+        ("", ""),
+    ],
+)
+def test_the_last_words_of_a_server(log: str, words: str) -> None:
+    end = {"terminated": {"exitCode": 3, "reason": "Error", "message": log}}
+    found = trouble(container(BACK_OFF, end, restarts=1))
+    assert found == Trouble("Crash", "server", "3", words)
+
+
+def test_a_pod_that_will_never_run_again() -> None:
+    found = trouble(
+        phase="Failed", reason="Evicted", message="The node was low on resource: ephemeral-storage."
+    )
+    assert found is not None
+    assert (found.what, found.about) == ("Failed", "Evicted")
+
+
+def test_long_words_are_cut() -> None:
+    event = {"involvedObject": {"uid": "p"}, "reason": "Failed", "message": "x " * 5000}
+    assert len(Warning.of(event).words) <= 400
+
+
+def event(
+    uid: str, about: str, name: str, version: int = 1, message: str = "m", **more: Any
+) -> dict[str, Any]:
+    return {
+        "metadata": {"namespace": "n", "name": uid, "uid": uid, "resourceVersion": str(version)},
+        "involvedObject": {"kind": "Pod", "namespace": "n", "name": name, "uid": about},
+        "reason": "FailedMount",
+        "message": message,
+        **more,
+    }
+
+
+@pytest.fixture
+def store() -> Store:
+    """An endpoint with a Deployment, a ReplicaSet of each of two revisions, and a pod of each."""
+    filled = Store()
+    filled.absorb(ENDPOINT, {"metadata": {"namespace": "n", "name": "w", "uid": "u", "resourceVersion": "1"}})
+    deployment = metadata("d", 1, "u", "WhisperEndpoint")
+    deployment["ownerReferences"][0]["name"] = "w"
+    filled.absorb(DEPLOYMENT, {"metadata": {**deployment, "name": "w"}})
+    for revision, name in ((1, "old"), (2, "rs")):
+        annotations = {"deployment.kubernetes.io/revision": str(revision)}
+        raw = {"metadata": metadata(name, 1, "d", "Deployment", annotations=annotations)}
+        assert filled.absorb(REPLICA_SET, raw) == {KEY}
+    filled.absorb(POD, pod(uid="p", owner="rs"))
+    filled.absorb(POD, pod(uid="q", owner="old"))
+    return filled
+
+
+def test_pods_are_told_apart_by_revision_and_owner(store: Store) -> None:
+    store.absorb(POD, pod(uid="stranger", owner="somebody"))
+    seen = store.observed(KEY, "u")
+    assert [each.uid for each in seen.pods] == ["p"]
+    assert [each.uid for each in seen.old_pods] == ["q"]
+
+
+def test_only_news_wake_an_endpoint(store: Store) -> None:
+    assert store.absorb(POD, pod(container(CREATING), uid="p", version=2)) == set()  # just as before
+    heartbeat = pod(container(CREATING), uid="p", version=3)
+    heartbeat["status"]["hostIP"] = "10.0.0.1"
+    assert store.absorb(POD, heartbeat) == set()
+    assert (
+        store.absorb(POD, pod(container(BACK_OFF, BAD, restarts=1), uid="p", version=2)) == set()
+    )  # old news
+    assert store.absorb(POD, pod(container(BACK_OFF, BAD, restarts=1), uid="p", version=4)) == {KEY}
+    assert store.absorb(EVENT, event("e", "p", "w-p")) == {KEY}
+    assert store.absorb(EVENT, event("e", "p", "w-p", version=5, count=7)) == set()
+    assert [each.words for each in store.observed(KEY, "u").warnings] == ["m"]
+
+
+def test_warnings_about_others_are_not_kept(store: Store) -> None:
+    assert store.absorb(EVENT, event("e", "x", "other-p")) == set()
+    assert store.absorb(EVENT, event("f", "x", "w-p-of-a-namesake")) == {KEY}
+    assert store.observed(KEY, "u").warnings == ()
+    own = event("g", "u", "w")
+    own["involvedObject"]["kind"] = "WhisperEndpoint"
+    assert store.absorb(EVENT, own) == set()
+
+
+def test_what_is_gone_is_forgotten_and_stays_so(store: Store) -> None:
+    assert store.forget(POD, pod(uid="p", version=5)) == {KEY}
+    assert store.absorb(POD, pod(uid="p", version=4)) == set()
+    assert store.relist(POD, [pod(uid="q", owner="old")], 3) == set()
+    assert store.relist(POD, [], 9) == {KEY}
+    seen = store.observed(KEY, "u")
+    assert (seen.pods, seen.old_pods) == ((), ())
+
+
+def test_a_pod_that_loses_our_label_is_dropped(store: Store) -> None:
+    stripped = pod(uid="p", version=2)
+    stripped["metadata"]["labels"] = {}
+    assert store.absorb(POD, stripped) == {KEY}
+    assert store.observed(KEY, "u").pods == ()
+
+
+def test_a_revision_that_is_no_number_is_the_oldest() -> None:
+    assert ReplicaSet.of({"metadata": metadata("r", 1, "d", "Deployment")}).revision == 0
