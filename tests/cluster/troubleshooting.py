@@ -26,7 +26,7 @@ it scales down, so that a longer `limits.requestTimeoutSeconds` may be cut short
 This table is made by the tests, which bring each of these faults about on a development cluster, read the message off, and
 mend it: `pytest tests/cluster/test_faults.py tests/cluster/test_faults_of_installations.py --write-troubleshooting`.
 
-| symptom | condition | reason | stalled | message | what mends it |
+| symptom | condition | reason | stalled | message | what to do |
 | --- | --- | --- | --- | --- | --- |
 """
 

@@ -12,6 +12,8 @@ from whisper_operator.public import Public
 PASSING = ("networkEndpointGroups/", "MissingCertificate")
 """What a controller says of objects that are on their way: normal at first."""
 
+STATIC_IP = re.compile(r"static IP name (\S+) doesn't translate")
+
 BARE = "The load balancer has no address yet, which takes a few minutes at first."
 
 LEARNED = (
@@ -59,6 +61,8 @@ def _fault(ingress: Child, public: Public | None, warnings: list[Warning]) -> Fa
     for warning in sorted(warnings, key=lambda each: each.words):
         if any(mark in warning.words or mark == warning.reason for mark in PASSING):
             continue
+        if _is_over(public, warning.words):
+            continue
         known = _known(ingress, public, warning.words)
         if known is not None:
             return known
@@ -71,15 +75,22 @@ def _fault(ingress: Child, public: Public | None, warnings: list[Warning]) -> Fa
     return unknown
 
 
+def _is_over(public: Public | None, words: str) -> bool:
+    """Whether it is about an address that was asked for before."""
+    found = STATIC_IP.search(words)
+    return found is not None and public is not None and public.static_ip_name != found[1]
+
+
 def _known(ingress: Child, public: Public | None, words: str) -> Fault | None:
     where = f"Ingress {ingress.name} has no load balancer: "
-    if found := re.search(r"static IP name (\S+) doesn't translate", words):
+    if found := STATIC_IP.search(words):
         return _no_static_ip(where, found[1], public)
     if found := re.search(r'secrets? "([^"]*)" (not found|does not exist|does not specify .*)', words):
+        wrong = found[2] if found[2].startswith("does not specify") else "does not exist"
         return Fault(
             "TLSSecretMissing",
-            f"{where}Secret {ingress.namespace}/{found[1]}, which spec.ingress.tls.secretName names, "
-            f"{found[2].removesuffix('.')}: create it with kubectl create secret tls {found[1]} --cert=FILE --key=FILE, or "
+            f"{where}Secret {ingress.namespace}/{found[1]}, which spec.ingress.tls.secretName names, {wrong}: "
+            f"create it with kubectl create secret tls {found[1]} --cert=FILE --key=FILE, or "
             "name another.",
         )
     if found := re.search(r"sslCertificates/([^' ]+)' was not found", words):
@@ -118,9 +129,7 @@ def _known(ingress: Child, public: Public | None, words: str) -> Fault | None:
     return None
 
 
-def _no_static_ip(where: str, name: str, public: Public | None) -> Fault | None:
-    if public is not None and public.static_ip_name != name:
-        return None  # what was asked for before
+def _no_static_ip(where: str, name: str, public: Public | None) -> Fault:
     if public is not None and public.reserve_static_ip:
         return Fault(
             "StaticIPNotFound",

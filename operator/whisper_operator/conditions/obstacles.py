@@ -31,7 +31,11 @@ def fault(endpoint: WhisperEndpoint | SpecError, outcome: Outcome) -> Fault | No
         )
     if outcome.refusals:
         text = "; ".join(f"{what}: {words}" for what, words in outcome.refusals)
-        return Fault("ApplyRefused", f"The API server refused {text}")
+        return Fault(
+            "ApplyRefused",
+            f"The API server refused {text}. Correct what it names, in spec or in the cluster; the rest is done already, and this "
+            "is tried again every half minute.",
+        )
     if outcome.waiting:
         return Fault(
             "DeletionPending", f"Waiting until it is deleted: {', '.join(outcome.waiting)}.", alarming=False

@@ -86,9 +86,10 @@ def _pod(endpoint: WhisperEndpoint) -> dict[str, Any]:
         "tolerations": _tolerations(endpoint),
         "topologySpreadConstraints": _spread(endpoint),
         "priorityClassName": scheduling.priority_class_name,
-        "serviceAccountName": scheduling.service_account_name,
     }
     return {
+        # Spelled out: Kubernetes keeps a second field of the same meaning, which would stay if this one were taken back.
+        "serviceAccountName": scheduling.service_account_name or "default",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": PRE_STOP_SECONDS + endpoint.limits.request_timeout_seconds + 15,

@@ -1,0 +1,208 @@
+"""Faults that the development cluster does not bring about, and messages that outlive the events they came from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from whisper_operator import conditions
+from whisper_operator.condition import Before, Condition
+from whisper_operator.config import Settings
+from whisper_operator.endpoint import parse
+from whisper_operator.evidence import Pod, Trouble, Warning
+from whisper_operator.kinds import DEPLOYMENT, INGRESS, Kind
+from whisper_operator.observed import Child, Observed, Owner
+from whisper_operator.outcome import Outcome
+
+SETTINGS = Settings(server_repository="r/whisper-server", server_version="1")
+NOTHING_READY = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1}
+SERVING = {**NOTHING_READY, "readyReplicas": 1, "availableReplicas": 1}
+
+
+def child(kind: Kind, live: Mapping[str, Any]) -> Child:
+    return Child(
+        kind, "n", "w", kind.plural, 1, 1, Owner("WhisperEndpoint", "w", "u"), False, "h", "{}", {}, live
+    )
+
+
+def pod(trouble: Trouble | None = None, name: str = "w-1", **more: Any) -> Pod:
+    return Pod(
+        name, name, "rs", **{"ready": False, "starting": False, "going": False, **more}, trouble=trouble
+    )
+
+
+def ready(
+    *pods: Pod,
+    warnings: tuple[Warning, ...] = (),
+    before: Mapping[str, Any] | None = None,
+    deployment: Mapping[str, Any] = NOTHING_READY,
+    ingress: Mapping[str, Any] | None = None,
+    **spec: Any,
+) -> Condition:
+    endpoint = parse({"metadata": {"name": "w", "namespace": "n", "uid": "u"}, "spec": spec}, SETTINGS)
+    children = [child(DEPLOYMENT, deployment)]
+    if ingress is not None:
+        children.append(child(INGRESS, ingress))
+    seen = Observed({(each.kind, each.name): each for each in children}, pods=pods, warnings=warnings)
+    found = conditions.of(endpoint, seen, Outcome(), Before(before or {}, 1))
+    return next(each for each in found if each.type == "Ready")
+
+
+def said(found: Condition) -> dict[str, Any]:
+    """As a status that says so."""
+    condition = {"type": "Ready", "status": found.status, "reason": found.reason, "message": found.message}
+    return {"conditions": [{**condition, "observedGeneration": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason", "words", "alarming"),
+    [
+        (
+            Trouble("Crash", "server", "2", "WHISPER_PORT=x", True),
+            "ServerSettingsInvalid",
+            "WHISPER_PORT=x",
+            True,
+        ),
+        (Trouble("Crash", "server", "3", "no such file", True), "ModelNotLoaded", "model large-v3", True),
+        (Trouble("Crash", "server", "3", "no CUDA", False), "DeviceUnusable", "driver", False),
+        (Trouble("Crash", "server", "1", "", True), "CrashLooping", "kubectl logs -n n w-1 -c server", True),
+        (Trouble("Crash", "download", "1", "timed out", True), "ModelDownloadFailed", "internet", True),
+        (Trouble("NotCreated", "server", "X", 'secret "s" not found'), "SecretMissing", "Secret s", True),
+        (Trouble("NotCreated", "server", "X", "bad path"), "ContainerNotCreated", "bad path", True),
+        (
+            Trouble("Failed", "", "UnexpectedAdmissionError", "no healthy devices"),
+            "DeviceUnusable",
+            "plugin",
+            True,
+        ),
+        (Trouble("Failed", "", "Evicted", "low on disk."), "PodEvicted", "ephemeral-storage", False),
+        (Trouble("Failed", "", "OutOfcpu", "no room"), "PodFailed", "no room", False),
+        (
+            Trouble("Unschedulable", words="pod has unbound immediate PersistentVolumeClaims"),
+            "VolumeClaimPending",
+            "kubectl describe pvc -n n",
+            False,
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_pod(trouble: Trouble, reason: str, words: str, alarming: bool) -> None:
+    found = ready(pod(trouble))
+    assert (found.reason, found.alarming) == (reason, alarming)
+    assert words in found.message
+
+
+def test_a_living_pod_tells_more_than_a_failed_one() -> None:
+    corpse = pod(Trouble("Failed", "", "Evicted", "x"), name="a")
+    assert ready(corpse, pod(Trouble("OutOfMemory", "server"), name="b")).reason == "OutOfMemory"
+    assert ready(corpse, pod(name="b")).reason == "PodEvicted"
+
+
+def test_a_pod_that_serves_or_is_not_wanted_is_no_fault() -> None:
+    crashing = pod(Trouble("Crash", "server", "1"))
+    assert ready(crashing, deployment=SERVING).reason == "Ready"
+    assert ready(pod()).reason == "RollingOut"
+
+
+def test_mounting_is_normal_until_somebody_complains() -> None:
+    starting = pod(starting=True)
+    assert ready(starting).reason == "RollingOut"
+    slow = Warning("w-1", "FailedMount", "Unable to attach or mount volumes: timed out")
+    assert ready(starting, warnings=(slow,)).reason == "VolumeNotMounted"
+    named = Warning("w-1", "FailedMount", 'MountVolume.SetUp failed for volume "k" : secret "s" not found')
+    found = ready(starting, warnings=(slow, named))
+    assert found.reason == "SecretMissing"
+    # The events expire, and nothing else has changed.
+    assert ready(starting, before=said(found)) == found
+    # Evidence to the contrary: the pod has got further, or is another one, or the spec is another.
+    assert ready(pod(), before=said(found)).reason == "RollingOut"
+    assert ready(pod(name="w-2", starting=True), before=said(found)).reason == "RollingOut"
+    changed = {"conditions": [{**said(found)["conditions"][0], "observedGeneration": 0}]}
+    assert ready(starting, before=changed).reason == "RollingOut"
+
+
+def test_the_cause_of_a_failed_pull_outlives_its_event() -> None:
+    pulling = pod(Trouble("ImagePull", "server", "img:1"))
+    causes = tuple(
+        Warning("w-1", "Failed", f'Failed to pull image "img:1": {cause}') for cause in ("denied", "reset")
+    )
+    found = ready(pulling, warnings=causes)
+    assert "(denied)" in found.message
+    assert ready(pulling, before=said(found)) == found
+    other = pod(Trouble("ImagePull", "server", "img:2"), name="w-2")
+    assert "denied" not in ready(other, before=said(found)).message
+
+
+def test_figures_that_change_are_not_told_again() -> None:
+    def waiting(nodes: int) -> Pod:
+        return pod(Trouble("Unschedulable", words=f"0/{nodes} nodes are available: {nodes} too small."))
+
+    found = ready(waiting(7))
+    assert ready(waiting(8), before=said(found)) == found
+    assert ready(pod(Trouble("Unschedulable", words="another reason")), before=said(found)) != found
+
+
+def test_a_quota_of_the_project_is_told_from_a_stockout() -> None:
+    waiting = pod(Trouble("Unschedulable", words="0/3 nodes"))
+    quota = Warning("w-1", "FailedScaleUp", "failed: GCE quota exceeded.")
+    found = ready(waiting, warnings=(quota,))
+    assert (found.reason, found.alarming) == ("NoGPUQuota", True)
+    assert ready(waiting, before=said(found)) == found
+    assert ready(waiting, warnings=(quota,), device="cpu").reason == "NoQuota"
+    stock = Warning("w-1", "FailedScaleUp", "failed: GCE out of resources.")
+    assert (ready(waiting, warnings=(stock,)).reason, found.alarming) == ("OutOfStock", True)
+
+
+SYNC = "Error syncing to GCP: error running load balancer syncing routine: "
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (
+            f"{SYNC}googleapi: Error 404: The resource 'x/networkEndpointGroups/y' was not found, notFound",
+            "AddressPending",
+        ),
+        (f"{SYNC}the given static IP name old doesn't translate to an existing static IP.", "AddressPending"),
+        (
+            f"{SYNC}the given static IP name ip doesn't translate to an existing static IP.",
+            "StaticIPNotFound",
+        ),
+        (
+            f"{SYNC}googleapi: Error 403: Quota 'URL_MAPS' exceeded. Limit: 10.0 globally.",
+            "LoadBalancerQuota",
+        ),
+        (
+            f"{SYNC}googleapi: Error 403: Exceeded limit of 15 SSL certificates, limitExceeded",
+            "LoadBalancerQuota",
+        ),
+        (
+            f"{SYNC}googleapi: Error 404: The resource 'projects/p/global/securityPolicies/armor' was not found, notFound",
+            "PolicyNotFound",
+        ),
+        ("Error: no FrontendConfig for Ingress exists.", "FrontendConfigMissing"),
+        (f"{SYNC}googleapi: Error 503: backend error", "SyncFailed"),
+    ],
+)
+def test_what_the_ingress_controller_says_is_passed_on(words: str, reason: str) -> None:
+    warning = Warning(INGRESS.plural, "Sync", words)
+    found = ready(
+        deployment=SERVING, ingress={}, warnings=(warning,), host="w.example.com", staticIPName="ip",
+    )  # fmt: skip
+    assert found.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"accelerator": {"spot": True}}, "25 s notice"),
+        ({"accelerator": {"spot": True}, "limits": {"requestTimeoutSeconds": 20}}, None),
+        ({"limits": {"requestTimeoutSeconds": 601}}, "600 s at most"),
+        ({}, None),
+    ],
+)
+def test_requests_that_outlast_what_a_node_allows_are_pointed_out(
+    spec: dict[str, Any], words: str | None
+) -> None:
+    found = ready(deployment=SERVING, **spec)
+    assert found.status == "True"
+    assert ("Mind" in found.message) is (words is not None)
+    assert words is None or words in found.message
