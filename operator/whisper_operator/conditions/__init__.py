@@ -5,7 +5,7 @@ is what Ready speaks of.
 """
 
 from whisper_operator import autoscaling
-from whisper_operator.condition import Before, Condition
+from whisper_operator.condition import Before, Condition, Fault
 from whisper_operator.conditions import address, certificates, notes, obstacles, redirect, workload
 from whisper_operator.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.observed import Observed
@@ -22,26 +22,29 @@ def of(
         *certificates.conditions(endpoint, observed),
         *autoscaling.conditions(endpoint, observed),
     ]
-    fault = obstacles.fault(endpoint, outcome) or workload.fault(endpoint, observed, before)
-    unmet = None if fault else _unmet(others)
-    if unmet is None:
-        fault = fault or redirect.fault(endpoint, observed)
-    if fault is not None:
-        ready = Condition("Ready", "False", fault.reason, fault.message, fault.alarming)
-    else:
-        ready = unmet or _ready(endpoint)
+    fault = (
+        obstacles.fault(endpoint, outcome)
+        or workload.fault(endpoint, observed, before)
+        or _unmet(others)
+        or redirect.fault(endpoint, observed)
+    )
+    ready = _not_ready(fault) if fault is not None else _ready(endpoint)
     found = [available, *others, ready]
     if ready.alarming:
         found.append(Condition("Stalled", "True", ready.reason, ready.message, alarming=True))
     return found
 
 
-def _unmet(others: list[Condition]) -> Condition | None:
+def _unmet(others: list[Condition]) -> Fault | None:
     # What a person has to mend comes before what mends itself.
     for condition in sorted(others, key=lambda each: not each.alarming):
         if condition.status != "True":
-            return Condition("Ready", "False", condition.reason, condition.message, condition.alarming)
+            return Fault(condition.reason, condition.message, condition.alarming)
     return None
+
+
+def _not_ready(fault: Fault) -> Condition:
+    return Condition("Ready", "False", fault.reason, fault.message, fault.alarming)
 
 
 def _ready(endpoint: WhisperEndpoint | SpecError) -> Condition:

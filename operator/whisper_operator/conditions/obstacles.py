@@ -33,8 +33,8 @@ def fault(endpoint: WhisperEndpoint | SpecError, outcome: Outcome) -> Fault | No
         text = "; ".join(f"{what}: {words}" for what, words in outcome.refusals)
         return Fault(
             "ApplyRefused",
-            f"The API server refused {text}. Correct what it names, in spec or in the cluster; the rest is done already, and this "
-            "is tried again every half minute.",
+            f"The API server refused {text}. Correct what it names, in spec or in the cluster: it is tried again every half "
+            "minute.",
         )
     if outcome.waiting:
         return Fault(
