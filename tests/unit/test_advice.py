@@ -65,6 +65,7 @@ def said(found: Condition) -> dict[str, Any]:
         (Trouble("Crash", "server", "3", "no such file", True), "ModelNotLoaded", "model large-v3", True),
         (Trouble("Crash", "server", "3", "no CUDA", False), "DeviceUnusable", "driver", False),
         (Trouble("Crash", "server", "1", "", True), "CrashLooping", "kubectl logs -n n w-1 -c server", True),
+        (Trouble("Crash", "sidecar", "3", "x", True), "CrashLooping", "container sidecar", True),
         (Trouble("Crash", "download", "1", "timed out", True), "ModelDownloadFailed", "internet", True),
         (Trouble("NotCreated", "server", "X", 'secret "s" not found'), "SecretMissing", "Secret s", True),
         (Trouble("NotCreated", "server", "X", "bad path"), "ContainerNotCreated", "bad path", True),

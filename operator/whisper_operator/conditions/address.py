@@ -137,7 +137,7 @@ def _no_static_ip(where: str, name: str, public: Public | None) -> Fault:
             alarming=False,
         )
     region = (
-        "--region=REGION --purpose=SHARED_LOADBALANCER_VIP"
+        "--region=REGION --subnet=SUBNET --purpose=SHARED_LOADBALANCER_VIP"
         if public and public.ingress_class != "gce"
         else "--global"
     )

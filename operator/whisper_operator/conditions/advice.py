@@ -11,7 +11,7 @@ PASSING = {"OutOfStock", "Unschedulable", "VolumeNotMounted", "VolumeClaimPendin
 """Reasons of what may pass without anybody's doing."""
 
 WRONG_SETTINGS, NO_MODEL = "2", "3"
-"""The server's exit statuses."""
+"""The server's exit statuses; other containers, which somebody may have added, have their own."""
 
 
 @dataclass(frozen=True)
@@ -58,28 +58,29 @@ def out_of_memory(about: About, pod: str, trouble: Trouble) -> Fault:
 def crashed(about: About, pod: str, trouble: Trouble) -> Fault:
     says = f': "{trouble.words}"' if trouble.words else "."
     logs = f"kubectl logs -n {about.namespace} {pod} -c {trouble.container} --previous"
-    if trouble.container != "server":
+    if trouble.container == "download":
         return Fault(
             "ModelDownloadFailed",
             f"Pod {pod} could not download {about.model}{says} See {logs}; check that the cluster's way to the internet is open, "
             "and that spec.modelVolume is large enough.",
             trouble.again,
         )
-    if trouble.about == WRONG_SETTINGS:
+    status = trouble.about if trouble.container == "server" else ""
+    if status == WRONG_SETTINGS:
         return Fault(
             "ServerSettingsInvalid",
             f"Pod {pod} does not start, as the server refuses its settings{says} Correct the field of spec that it is made from, "
             f"or the server's version. See {logs}",
             trouble.again,
         )
-    if trouble.about == NO_MODEL and re.search(r"cuda|gpu|nvidia|driver|device", trouble.words, re.I):
+    if status == NO_MODEL and re.search(r"cuda|gpu|nvidia|driver|device", trouble.words, re.I):
         return Fault(
             "DeviceUnusable",
             f"Pod {pod} can't use its GPU{says} Install the driver that it asks for on the node pool, or build the image "
             f"with a torch for that driver. See {logs}",
             trouble.again,
         )
-    if trouble.about == NO_MODEL:
+    if status == NO_MODEL:
         return Fault(
             "ModelNotLoaded",
             f"Pod {pod} can't load {about.model}{says} Check spec.model, spec.modelVolume and the image. See {logs}",
