@@ -151,7 +151,7 @@ class Trainer:
                 cross_entropy, ctc, attention = losses
                 optimizer.zero_grad()
                 total = cross_entropy + 0.3 * ctc + 0.5 * attention
-                total.backward()  # type: ignore[no-untyped-call]
+                total.backward()
                 torch.nn.utils.clip_grad_norm_(parameters, 1.0)
                 optimizer.step()
                 step += 1

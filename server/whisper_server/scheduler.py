@@ -1,143 +1,272 @@
-"""The way from the many threads that serve requests to the one thread that owns the model."""
+"""Brings files to the engine and their texts back.
 
+Three kinds of threads meet here. Those that serve requests submit files and wait. The host thread drives the files' generators
+(transcription.py): it knows files and no tensors. The device thread steps the engine (device.py): it knows windows and no files.
+They talk in queues only.
+"""
+
+import itertools
 import logging
 import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
-from whisper_server.engine import DeviceLost, LoadError, ModelInfo, Samples
+from whisper_server.assembly import Assembly
+from whisper_server.device import EXIT_STATUS, Device
+from whisper_server.engine import (
+    SAMPLE_RATE,
+    Answer,
+    Decoded,
+    Encode,
+    Engine,
+    ModelInfo,
+    Request,
+    Samples,
+    Ticket,
+    Window,
+)
+from whisper_server.engine.prompts import tokenizer_of
+from whisper_server.fairness import Turns
+from whisper_server.job import Job, Stopped
+from whisper_server.mel import Spectrogram, spectrogram
 from whisper_server.options import Options
-from whisper_server.transcript import Transcript, Update
+from whisper_server.transcript import Segment
+from whisper_server.transcription import Final, Heard, Release, Together, Work, transcribe
 
-# gunicorn starts a new worker for one that died, quietly and without end, except for this status: then the
-# whole server ends with it, and whoever runs the container sees that something is wrong.
-EXIT_STATUS = 3
+__all__ = ["EXIT_STATUS", "Job", "Scheduler", "Stopped"]
 
 log = logging.getLogger(__name__)
 
+WINDOW_COST = 24
+"""What encoding a window counts beside its tokens, in tokens."""
 
-class Stopped(TimeoutError):
-    """The work was given up because nobody waits for it any more."""
+
+@dataclass(eq=False)
+class _Track:
+    """A generator under way."""
+
+    file: "_File"
+    work: Work
+    asked: Ticket | None = None
+    """The ticket of the request that it waits for."""
+    windows: list[Window] = field(default_factory=list)
+    """Those that it holds."""
+    segments: list[Segment] = field(default_factory=list)
+    """Final ones that may not be told before those of earlier tracks."""
+    over: bool = False
 
 
-class Job:
-    """One file under way. As a context manager it is cancelled on leaving, if it is not done by then."""
+@dataclass(eq=False)
+class _File:
+    """A job under way."""
 
-    def __init__(self, samples: Samples, options: Options, deadline: float) -> None:
-        self.samples, self.options = samples, options
-        self.started: float | None = None
-        """When work on it began, as a time.monotonic(); set by the scheduler."""
-        self._deadline = deadline
-        self._news: queue.SimpleQueue[Update | Transcript | BaseException] = queue.SimpleQueue()
-        self._cancelled = False
+    job: Job
+    client: str
+    sound: Spectrogram
+    duration: float
+    options: Options
+    heard: Heard = field(default_factory=Heard)
+    assembly: Assembly | None = None
+    root: _Track | None = None
+    parts: list[_Track] = field(default_factory=list)
+    """Tracks that run side by side, in the order of the file; the root waits for them."""
 
-    def updates(self, every: float | None = None) -> Iterator[Update | None]:
-        """What becomes final, as it does; None whenever `every` seconds passed without news.
-
-        Ends when the file is done: `transcript` returns at once then. Raises what made it fail, and TimeoutError at the deadline.
-        """
-        while not hasattr(self, "_transcript"):
-            left = self._deadline - time.monotonic()
-            try:
-                news = self._news.get(timeout=max(0.0, left if every is None else min(every, left)))
-            except queue.Empty:
-                if time.monotonic() >= self._deadline:
-                    raise TimeoutError("the deadline has passed") from None
-                yield None
-                continue
-            if isinstance(news, BaseException):
-                raise news
-            if isinstance(news, Transcript):
-                self._transcript = news
-            else:
-                yield news
-
-    def transcript(self) -> Transcript:
-        """Wait for the whole; raises what made it fail, and TimeoutError at the deadline."""
-        for _ in self.updates():
-            pass
-        return self._transcript
-
-    def cancel(self) -> None:
-        """Stop working on it as soon as possible."""
-        self._cancelled = True
-
-    def put(self, news: Update | Transcript | BaseException) -> None:
-        """For the scheduler."""
-        self._news.put(news)
-
-    def should_stop(self) -> bool:
-        """For the scheduler."""
-        return self._cancelled or time.monotonic() > self._deadline
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.cancel()
+    def tracks(self) -> list[_Track]:
+        return [*([self.root] if self.root else []), *self.parts]
 
 
 class Scheduler:
-    """Loads the engine in a thread of its own and brings it work.
+    """What the API needs of all that lies behind it."""
 
-    The process ends when that thread does: without it nothing can be served, and a server that only looks
-    alive is worse than one that is restarted.
-    """
-
-    def __init__(self, load: Callable[[], Any]) -> None:
-        self._load = load
-        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    def __init__(self, load: Callable[[], Engine]) -> None:
+        self._device = Device(load, self._loaded, lambda answers: self._inbox.put(answers))
+        self._inbox: queue.SimpleQueue[_File | Job | list[tuple[Ticket, Answer]]] = queue.SimpleQueue()
+        """New files, jobs that were cancelled, answers."""
+        # One thread: torch's own threads would get in each other's way.
+        self._listening = ThreadPoolExecutor(1, "spectrogram")
         self._ready = threading.Event()
         self.info: ModelInfo | None = None
         """Of the loaded model; None before that."""
+        self._encodes_ahead = 0
+        """How many windows may wait inside the engine: enough to keep it busy, few enough to leave the choice to us."""
+        self._files: dict[Job, _File] = {}
+        self._tickets = itertools.count()
+        self._asked: dict[Ticket, tuple[_Track, Request]] = {}
+        self._given_up: set[Ticket] = set()
+        """Encodes whose window nobody waits for, but which may come before the cancellation is confirmed."""
+        self._to_encode: Turns[tuple[_Track, Encode]] = Turns()
+        self._encoding = 0
 
     def start(self) -> None:
         """Begin to load; returns at once."""
-        threading.Thread(target=self._run, name="device", daemon=True).start()
+        threading.Thread(target=self._run, name="host", daemon=True).start()
+        self._device.start()
 
     def is_ready(self) -> bool:
         """Whether the model is loaded and warm."""
         return self._ready.is_set()
 
     def submit(self, samples: Samples, options: Options, *, client: str, deadline: float) -> Job:
-        """Begin to transcribe a file. Clients take turns; `deadline` is a time.monotonic()."""
-        job = Job(samples, options, deadline)
-        self._jobs.put(job)
+        """Begin to transcribe a file: clients take turns by what they have used. `deadline` is a time.monotonic().
+
+        Computes the file's spectrogram first, which takes about a millisecond for each second of audio. Call it when ready.
+        """
+        if self.info is None:
+            raise RuntimeError("the model is not loaded yet")
+        n_mels = self.info.n_mels
+
+        future = self._listening.submit(spectrogram, samples, n_mels)
+        try:
+            sound = future.result(timeout=max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
+            future.cancel()
+            raise Stopped("the deadline has passed") from None
+        job = Job(deadline, cancel=lambda: self._inbox.put(job))
+        self._inbox.put(_File(job, client, sound, len(samples) / SAMPLE_RATE, options))
         return job
+
+    def _loaded(self, engine: Engine) -> None:
+        self.info = engine.info
+        self._encodes_ahead = max(2, engine.windows // 4)
+        self._ready.set()
 
     def _run(self) -> None:
         try:
-            begin = time.monotonic()
-            engine = self._load()
-            log.info("ready: %s, loaded in %.1f s", engine.description, time.monotonic() - begin)
-            self.info = engine.info
-            self._ready.set()
             while True:
-                self._work(engine, self._jobs.get())
-        except LoadError as problem:
-            log.critical("%s", problem)
-        except DeviceLost as problem:
-            log.critical("the device is lost, ending: %s", problem)
+                match self._inbox.get():
+                    case _File() as file:
+                        self._begin(file)
+                    case Job() as job:
+                        self._stop(job)
+                    case answers:
+                        for ticket, answer in answers:
+                            self._take(ticket, answer)
+                self._feed()
         except BaseException:
-            log.critical("the device thread died, ending", exc_info=True)
+            log.critical("the host thread died, ending", exc_info=True)
         os._exit(EXIT_STATUS)
 
-    @staticmethod
-    def _work(engine: Any, job: Job) -> None:
+    def _begin(self, file: _File) -> None:
+        assert self.info is not None  # noqa: S101  # submit() saw to it
+        self._files[file.job] = file
+        # Of every language the same; only its special tokens matter here.
+        file.assembly = Assembly(tokenizer_of(self.info), with_words=file.options.word_timestamps)
+        file.root = _Track(file, transcribe(file.sound, self.info, file.options, file.heard))
+        self._resume(file.root, None)
+
+    def _resume(self, track: _Track, answer: Answer) -> None:
+        """Let a generator go on with the answer, until it waits for the next one or ends."""
+        file = track.file
+        if file.job.is_late():
+            self._fail(file, Stopped("the deadline has passed"))
+            return
         try:
-            if job.should_stop():
-                raise Stopped
-            job.started = time.monotonic()
-            transcript = engine.transcribe(job.samples, job.options, job.should_stop)
-            job.put(Update(delta=transcript.text, segments=transcript.segments))
-            job.put(transcript)
-        except DeviceLost:
-            raise
+            while True:
+                asked = track.work.throw(answer) if isinstance(answer, Exception) else track.work.send(answer)
+                answer = None
+                match asked:
+                    case Release(window):
+                        track.windows.remove(window)
+                        self._device.release(window)
+                    case Final(segments):
+                        track.segments += segments
+                        self._tell(file)
+                    case Together(parts):
+                        file.parts = [_Track(file, work) for work in parts]
+                        for part in list(file.parts):
+                            if file.job in self._files:
+                                self._resume(part, None)
+                        return
+                    case Encode():
+                        self._to_encode.push(file.client, (track, asked))
+                        return
+                    case _:
+                        self._ask(track, asked)
+                        return
+        except StopIteration:
+            track.over = True
+            self._tell(file)
+            self._go_on(file)
         except Exception as problem:
-            job.put(problem)
+            self._fail(file, problem)
+
+    def _go_on(self, file: _File) -> None:
+        """After the end of a track: resume the root when its parts are done, and end the file when the root is."""
+        if file.root is None or not all(part.over for part in file.parts):
+            return
+        if not file.root.over:
+            self._resume(file.root, None)
+            return
+        if file.assembly is not None and self._files.pop(file.job, None) is not None:
+            last, transcript = file.assembly.finish(file.heard.language or "en", file.duration)
+            if last is not None:
+                file.job.tell(last)
+            file.job.tell(transcript)
+
+    def _tell(self, file: _File) -> None:
+        """Pass on what is final, in the order of the file: of parts side by side, the first that is not over is the last told."""
+        for track in file.tracks():
+            if track.segments and file.assembly is not None:
+                file.job.tell(file.assembly.add(track.segments))
+                track.segments = []
+            if track is not file.root and not track.over:
+                break
+
+    def _ask(self, track: _Track, request: Request) -> None:
+        ticket = track.asked = next(self._tickets)
+        self._asked[ticket] = (track, request)
+        self._device.submit(ticket, request)
+
+    def _take(self, ticket: Ticket, answer: Answer) -> None:
+        """An answer has come."""
+        if ticket not in self._asked:
+            if ticket in self._given_up:
+                self._given_up.remove(ticket)
+                if answer is not None and not isinstance(answer, Exception):
+                    self._device.release(answer)
+            return
+        track, request = self._asked.pop(ticket)
+        track.asked = None
+        if isinstance(request, Encode):
+            self._encoding -= 1
+            if not isinstance(answer, Exception):
+                track.windows.append(answer)
+                self._to_encode.charge(track.file.client, WINDOW_COST)
+        elif isinstance(answer, Decoded):
+            self._to_encode.charge(track.file.client, len(answer.tokens))
+        self._resume(track, answer)
+
+    def _feed(self) -> None:
+        """Hand the engine windows to encode, fairly chosen."""
+        while self._encoding < self._encodes_ahead and len(self._to_encode):
+            track, request = self._to_encode.pop()
+            self._encoding += 1
+            if track.file.job.started is None:
+                track.file.job.started = time.monotonic()
+            self._ask(track, request)
+
+    def _stop(self, job: Job) -> None:
+        if job in self._files:
+            self._fail(self._files[job], Stopped("cancelled"))
+
+    def _fail(self, file: _File, problem: Exception) -> None:
+        """End a file early, and give back all that it has of the engine."""
+        if self._files.pop(file.job, None) is None:
+            return
+        self._to_encode.discard(lambda item: item[0].file is file)
+        for track in file.tracks():
+            if track.asked is not None:
+                _, request = self._asked.pop(track.asked)
+                if isinstance(request, Encode):
+                    self._encoding -= 1
+                    self._given_up.add(track.asked)
+                self._device.cancel(track.asked)
+            for window in track.windows:
+                self._device.release(window)
+            track.windows = []
+            track.over = True
+        file.job.tell(problem)

@@ -108,7 +108,7 @@ class Transcribing:
         return job.transcript()
 
     def _count(self, call: Call, job: Job) -> None:
-        seconds = len(job.samples) / SAMPLE_RATE
+        seconds = job.transcript().duration
         self._metrics.audio_seconds.inc(seconds)
         self._metrics.client_audio_seconds.labels(client=call.key or "").inc(seconds)
 

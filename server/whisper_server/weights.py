@@ -6,35 +6,33 @@ import os
 import pickle
 from importlib import resources
 from pathlib import Path
-from typing import Any
 from urllib.error import URLError
 
-import torch
 import whisper
 
+from whisper_server import checkpoint
+from whisper_server.checkpoint import Checkpoint
 from whisper_server.config import MODELS
 from whisper_server.engine import LoadError
 
 
-def load(model: str, device: str, directory: str | None) -> Any:
-    """Return the `whisper.model.Whisper` named `model` on `device`; raises LoadError.
+def load(model: str, directory: str | None) -> Checkpoint:
+    """Return the weights of the model of that name; raises LoadError.
 
     An official model is looked for in `directory` (None: openai-whisper's cache) and downloaded to it if it
     isn't there.
     """
-    if model == "demo":
-        return _from_checkpoint(_demo_checkpoint()).to(device)
-    if model not in MODELS:
+    try:
+        if model == "demo":
+            return checkpoint.read(_demo_checkpoint())
+        if model in MODELS:
+            return checkpoint.read(Path(_fetch(model, directory)), official_name=model)
         if not Path(model).is_file():
             raise LoadError(f"WHISPER_MODEL={model}: no such file; mount it, or name an official model")
-        directory = None
-    try:
-        return whisper.load_model(model, device=device, download_root=directory)
+        return checkpoint.read(Path(model))
     except OSError as problem:
         raise _unobtainable(model, problem) from problem
     except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as problem:
-        if isinstance(problem, torch.OutOfMemoryError):
-            raise
         reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
         raise LoadError(f"WHISPER_MODEL={model}: not an openai-whisper checkpoint: {reason}") from problem
 
@@ -51,12 +49,8 @@ def preload(model: str, directory: str | None) -> str:
         if not Path(model).is_file():
             raise LoadError(f"{model}: there is no such file")
         return f"{model}: is there"
-    # load_model() would do as well, but needs three times the model's size of memory, which machines that
-    # build images often lack.
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    root = directory or str(Path(cache) / "whisper")  # the default of load_model
     try:
-        path = whisper._download(whisper._MODELS[model], root, in_memory=False)
+        path = _fetch(model, directory)
     except OSError as problem:
         raise _unobtainable(model, problem) from problem
     except RuntimeError as problem:
@@ -64,17 +58,17 @@ def preload(model: str, directory: str | None) -> str:
     return f"{model}: {path}"
 
 
-def _demo_checkpoint() -> dict[str, Any]:
+def _fetch(model: str, directory: str | None) -> str:
+    """The path of an official model's file, downloaded if it isn't there; raises OSError, RuntimeError."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    root = directory or str(Path(cache) / "whisper")  # the default of openai-whisper's own load_model
+    path: str = whisper._download(whisper._MODELS[model], root, in_memory=False)
+    return path
+
+
+def _demo_checkpoint() -> io.BytesIO:
     packed = resources.files("whisper_server").joinpath("models/demo.pt.xz").read_bytes()
-    file = io.BytesIO(lzma.decompress(packed))
-    checkpoint: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    return checkpoint
-
-
-def _from_checkpoint(checkpoint: dict[str, Any]) -> Any:
-    model = whisper.model.Whisper(whisper.model.ModelDimensions(**checkpoint["dims"]))
-    model.load_state_dict(checkpoint["model_state_dict"])
-    return model
+    return io.BytesIO(lzma.decompress(packed))
 
 
 def _unobtainable(model: str, problem: OSError) -> LoadError:

@@ -138,7 +138,7 @@ def test_death_of_the_device_thread_ends_the_server(tmp_path: Path) -> None:
         "load = serving.load\n"
         "def load_faulty(settings):\n"
         "    loaded = load(settings)\n"
-        "    loaded._model.transcribe = lambda *_, **__: sys.exit('the device is gone')\n"
+        "    loaded.step = lambda: sys.exit('the device is gone')\n"
         "    return loaded\n"
         "serving.load = load_faulty\n"
         "sys.exit(__main__.main([]))\n"

@@ -11,7 +11,7 @@ import whisper
 from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 from whisper_server import __version__, config, languages
 from whisper_server.config import ConfigError, Settings
-from whisper_server.engine import openai_whisper
+from whisper_server.engine import hardware
 
 from tests.server.whisper_process import COMMAND, ROOT, free_port, running
 
@@ -194,12 +194,12 @@ def test_driver_version_is_read(tmp_path: Path) -> None:
     file.write_text(
         "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (dvs)\nGCC version: 12\n"
     )
-    assert openai_whisper.driver_version(file) == "580.65.06"
-    assert openai_whisper.driver_version(tmp_path / "none") == "none"
+    assert hardware.driver_version(file) == "580.65.06"
+    assert hardware.driver_version(tmp_path / "none") == "none"
 
 
 @pytest.mark.parametrize(("limit", "expected"), [("max 100000", None), ("50000 100000", 1), ("bad", None)])
 def test_a_containers_cpu_limit_counts(tmp_path: Path, limit: str, expected: int | None) -> None:
     file = tmp_path / "cpu.max"
     file.write_text(limit)
-    assert openai_whisper.usable_cpus(file) == (expected or len(os.sched_getaffinity(0)))
+    assert hardware.usable_cpus(file) == (expected or len(os.sched_getaffinity(0)))

@@ -135,8 +135,10 @@ class Engine(Protocol):
     description: str
     """For the log: model, device, precision."""
     info: ModelInfo
-    windows: int
-    """How many Windows there can be at once."""
+
+    @property
+    def windows(self) -> int:
+        """How many Windows there can be at once."""
 
     def submit(self, ticket: Ticket, request: Request) -> None:
         """Take a request in; its answer comes from a later `step`, under the same ticket."""

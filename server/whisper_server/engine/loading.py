@@ -1,11 +1,10 @@
 """Which engine the settings ask for."""
 
-from typing import Any
-
 from whisper_server.config import Settings
+from whisper_server.engine import Engine
 
 
-def load(settings: Settings) -> Any:
+def load(settings: Settings) -> Engine:
     """Load the model that `settings` ask for and warm it up: seconds to minutes; raises LoadError.
 
     Imports the engine's library, torch and all, only now: the process answers its health checks meanwhile.

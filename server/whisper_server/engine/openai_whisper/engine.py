@@ -1,0 +1,417 @@
+"""The engine on openai-whisper's weights: continuous batching, where windows join and leave between the steps of the decoder."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from whisper_server.engine import (
+    Align,
+    Answer,
+    Decode,
+    Decoded,
+    Detect,
+    DeviceLost,
+    Encode,
+    ModelInfo,
+    Request,
+    Ticket,
+)
+from whisper_server.engine.openai_whisper.alignment import TorchAlignment
+from whisper_server.engine.openai_whisper.network import Lane, Network
+from whisper_server.engine.openai_whisper.rules import Rows, Vocabulary, forbid, greedy
+from whisper_server.engine.openai_whisper.search import Beam, BestOf, Search, best, sampled
+from whisper_server.engine.openai_whisper.slots import Slots, Window
+from whisper_server.engine.prompts import alignment_tokens, initial_tokens, suppressed_tokens, tokenizer_of
+
+Done = list[tuple[Ticket, Answer]]
+
+MAX_GROUP = 8
+"""Most rows of one group: beams, or samples to choose from."""
+PREFILL_ROWS = 16
+"""Most rows that join in one pass."""
+
+
+@dataclass(eq=False)
+class _Text:
+    """A Decode under way."""
+
+    ticket: Ticket
+    request: Decode
+    window: Window
+    prompt_length: int
+    limit: int
+    """Most tokens it may sample."""
+    no_speech_prob: float
+    tokens: list[int] = field(default_factory=list)
+    noise: torch.Generator | None = None
+    """For sampling at its temperature."""
+    search: Search | None = None
+    """Of a group; None for a single row, which is that of its window's slot."""
+    first_row: int = -1
+    """Of a group."""
+    size: int = 1
+    over: bool = False
+
+
+class OpenAIWhisper:
+    """Implements engine.Engine."""
+
+    def __init__(
+        self,
+        network: Network,
+        info: ModelInfo,
+        *,
+        windows: int,
+        encode_at_once: int,
+        lag: int,
+        description: str,
+    ) -> None:
+        """`lag`: how many steps later the chosen tokens are looked at; 1 keeps a GPU busy meanwhile."""
+        self.description, self.info = description, info
+        self._network, self._device = network, network.device
+        chosen = tokenizer_of(info)
+        self._vocabulary = Vocabulary(
+            size=network.dims.n_vocab,
+            eot=chosen.eot,
+            no_timestamps=chosen.no_timestamps,
+            timestamp_begin=chosen.timestamp_begin,
+            blank=(*chosen.encode(" "), chosen.eot),
+        )
+        self._no_speech = chosen.no_speech
+        self._slots = Slots(network, windows, 2 * MAX_GROUP, self._vocabulary)
+        self._encode_at_once, self._lag = encode_at_once, lag
+        self._encodes: deque[tuple[Ticket, Encode]] = deque()
+        self._detects: deque[tuple[Ticket, Detect]] = deque()
+        self._decodes: deque[tuple[Ticket, Decode]] = deque()
+        self._aligns: deque[tuple[Ticket, Align]] = deque()
+        self._singles: list[_Text] = []
+        self._groups: list[_Text] = []
+        self._unseen: deque[tuple[list[_Text | None], Tensor]] = deque()
+        """Tokens chosen and not yet looked at: whose they are, and (tokens, sums of log-probabilities), float64 (2, rows)."""
+        self._banned: dict[tuple[int, ...], Tensor] = {}
+
+    @property
+    def windows(self) -> int:
+        return self._slots.count
+
+    def submit(self, ticket: Ticket, request: Request) -> None:
+        match request:
+            case Encode():
+                self._encodes.append((ticket, request))
+            case Detect():
+                self._detects.append((ticket, request))
+            case Decode():
+                self._decodes.append((ticket, request))
+            case Align():
+                self._aligns.append((ticket, request))
+
+    def cancel(self, ticket: Ticket) -> None:
+        for waiting in (self._encodes, self._detects, self._decodes, self._aligns):
+            for entry in [entry for entry in waiting if entry[0] == ticket]:
+                waiting.remove(entry)  # type: ignore[arg-type]
+        for text in [text for text in self._texts() if text.ticket == ticket]:
+            self._leave(text)
+
+    def release(self, window: Window) -> None:
+        self._slots.give_back(window)
+
+    def busy(self) -> bool:
+        can_encode = bool(self._encodes) and self._slots.free > 0
+        waiting = self._detects or self._decodes or self._aligns or self._unseen
+        return bool(can_encode or waiting or self._singles or self._groups)
+
+    @torch.inference_mode()
+    def step(self) -> Done:
+        done: Done = []
+        try:
+            for work in (self._encode, self._detect, self._join, self._align, self._advance):
+                work(done)
+            while len(self._unseen) > (self._lag if self._singles or self._groups else 0):
+                self._look(done)
+        except torch.OutOfMemoryError as problem:
+            # What was under way is as it was before: the same again, with less beside it.
+            torch.cuda.empty_cache()
+            self._encode_at_once = max(1, self._encode_at_once // 2)
+            if not self._slots.shrink():
+                raise DeviceLost(f"no memory for a single window: {problem}") from problem
+        except torch.AcceleratorError as problem:
+            raise DeviceLost(str(problem).splitlines()[0]) from problem
+        return done
+
+    def _encode(self, done: Done) -> None:
+        count = min(len(self._encodes), self._slots.free, self._encode_at_once)
+        if not count:
+            return
+        waiting = [self._encodes[index] for index in range(count)]
+        mel = torch.stack([torch.from_numpy(request.mel) for _, request in waiting])
+        kv = self._network.encode(mel.to(self._device))
+        for row, (ticket, _) in enumerate(waiting):
+            window = self._slots.take()
+            self._slots.cross.kv[:, window.slot] = kv[:, row]
+            self._encodes.popleft()
+            done.append((ticket, window))
+
+    def _detect(self, done: Done) -> None:
+        while self._detects:
+            ticket, request = self._detects[0]
+            chosen = tokenizer_of(self.info, None)
+            start = torch.tensor([[chosen.sot]], device=self._device)
+            logits = self._prefill(start, [request.window.slot], [request.window])[0, :1]
+            codes = dict(zip(chosen.all_language_tokens, chosen.all_language_codes, strict=True))
+            chances = self._network.logits(logits)[0, list(codes)].softmax(-1).tolist()
+            self._detects.popleft()
+            done.append((ticket, dict(zip(codes.values(), chances, strict=True))))
+
+    def _join(self, done: Done) -> None:
+        """Let waiting texts join: single ones at once, groups when there is room for them, in the order they came."""
+        joining: list[_Text] = []
+        groups_wait = False
+        for entry in list(self._decodes)[:PREFILL_ROWS]:
+            ticket, request = entry
+            try:
+                self._banned_by(request)
+            except IndexError:
+                self._decodes.remove(entry)
+                done.append(
+                    (ticket, ValueError(f"suppress_tokens: there is no token {max(request.suppress_tokens)}"))
+                )
+                continue
+            size = _group_size(request)
+            row = request.window.slot
+            if _is_group(request):
+                free = None if groups_wait else self._slots.take_group(size)
+                if free is None:
+                    groups_wait = True
+                    continue
+                row = free
+            self._decodes.remove(entry)
+            joining.append(self._text(ticket, request, row, size))
+        if joining:
+            self._begin(joining, done)
+
+    def _text(self, ticket: Ticket, request: Decode, row: int, size: int) -> _Text:
+        tokens, _ = initial_tokens(self.info, request)
+        n_ctx = self.info.n_text_ctx
+        text = _Text(
+            ticket=ticket,
+            request=request,
+            window=request.window,
+            prompt_length=len(tokens),
+            limit=min(request.sample_len or n_ctx // 2, n_ctx + 1 - len(tokens)),
+            no_speech_prob=0.0,
+            first_row=row if _is_group(request) else -1,
+            size=size,
+        )
+        if request.temperature > 0:
+            text.noise = torch.Generator(self._device).manual_seed(request.seed)
+        if _is_group(request) and text.noise is not None:
+            text.search = BestOf(size, request.temperature, text.noise, self._vocabulary.eot)
+        elif _is_group(request):
+            text.search = Beam(size, request.patience, self._vocabulary.eot)
+        return text
+
+    def _begin(self, joining: list[_Text], done: Done) -> None:
+        """Prefill: each text's prompt goes through the network, and its first token is chosen."""
+        prompts = [initial_tokens(self.info, text.request) for text in joining]
+        longest = max(len(tokens) for tokens, _ in prompts)
+        padded = torch.tensor([[*tokens, *[0] * (longest - len(tokens))] for tokens, _ in prompts])
+        rows = [text.first_row if text.search else text.window.slot for text in joining]
+        x = self._prefill(padded.to(self._device), rows, [text.window for text in joining])
+        each = torch.arange(len(joining), device=self._device)
+        starts = x[each, torch.tensor([start for _, start in prompts], device=self._device)]
+        ends = x[each, torch.tensor([text.prompt_length - 1 for text in joining], device=self._device)]
+        at_start, at_end = self._network.logits(torch.cat([starts, ends])).split(len(joining))
+        silence = at_start.softmax(-1)[:, self._no_speech].tolist()
+        all_rows: list[int] = []
+        for text, row, no_speech_prob in zip(joining, rows, silence, strict=True):
+            text.no_speech_prob = no_speech_prob
+            self._prepare(text, row)
+            if text.search:
+                self._groups.append(text)
+                self._slots.own.kv[:, row + 1 : row + text.size] = self._slots.own.kv[:, row : row + 1]
+            else:
+                self._singles.append(text)
+            all_rows += range(row, row + text.size)
+        numbers = torch.tensor(all_rows, device=self._device)
+        logits = at_end.repeat_interleave(
+            torch.tensor([text.size for text in joining], device=self._device), dim=0
+        )
+        state = self._slots.rows.gather(numbers)
+        self._choose(logits, state, joining, done)
+        self._slots.rows.scatter(numbers, state)
+
+    def _prefill(self, tokens: Tensor, rows: Sequence[int], windows: Sequence[Window]) -> Tensor:
+        own = [self._slots.own_row(row) for row in rows]
+        return self._network.prefill(tokens, own, [self._slots.cross_row(window) for window in windows])
+
+    def _prepare(self, text: _Text, row: int) -> None:
+        request = text.request
+        highest = self._vocabulary.size
+        if request.max_initial_timestamp:
+            precision = 30 / self.info.n_audio_ctx
+            highest = self._vocabulary.timestamp_begin + round(request.max_initial_timestamp / precision)
+        for each in range(row, row + text.size):
+            self._slots.rows.begin(
+                each,
+                text.prompt_length - 1,
+                timestamps=not request.without_timestamps,
+                highest_first=highest,
+                banned=self._banned_by(request),
+            )
+
+    def _banned_by(self, request: Decode) -> Tensor:
+        tokens = suppressed_tokens(
+            self.info, request.suppress_tokens, no_timestamps=not request.without_timestamps
+        )
+        if tokens not in self._banned:
+            if len(self._banned) >= 64:  # requests choose the tokens: don't keep them all
+                self._banned.clear()
+            banned = torch.zeros(self._vocabulary.size, dtype=torch.bool)
+            banned[list(tokens)] = True
+            self._banned[tokens] = banned.to(self._device)
+        return self._banned[tokens]
+
+    def _advance(self, done: Done) -> None:
+        """One token more for every text."""
+        if not self._singles and not self._groups:
+            return
+        if not self._encodes:
+            self._slots.close_gap()
+        slots = self._slots
+        singles = self._by_slot()
+        lanes = [Lane(slots.own.rows(0, len(singles)), slots.cross.rows(0, len(singles)))] if singles else []
+        for group in self._groups:
+            own = slots.own.rows(group.first_row, group.first_row + group.size)
+            lanes.append(Lane(own, slots.cross_row(group.window), group.size))
+        numbers = list(range(len(singles)))
+        for group in self._groups:
+            numbers += range(group.first_row, group.first_row + group.size)
+        texts: list[_Text | None] = [*singles, *self._groups]
+        positions = [text.prompt_length + len(text.tokens) + self._lag for text in texts if text is not None]
+        longest = min(max(positions), self.info.n_text_ctx - 1)
+        rows = torch.tensor(numbers, device=self._device)
+        gathered = bool(self._groups)
+        state = slots.rows.gather(rows) if gathered else slots.rows.view(0, len(singles))
+        # A text that is over but not yet known to be goes on for `lag` tokens: not beyond the cache.
+        x = self._network.step(
+            state.token, state.position.clamp(max=self.info.n_text_ctx - 1), longest, lanes
+        )
+        self._choose(self._network.logits(x), state, texts, done)
+        if gathered:
+            slots.rows.scatter(rows, state)
+
+    def _by_slot(self) -> list[_Text | None]:
+        """The single texts, by the slot of their windows; None for a slot whose window waits."""
+        texts: list[_Text | None] = [None] * (
+            max((text.window.slot for text in self._singles), default=-1) + 1
+        )
+        for text in self._singles:
+            texts[text.window.slot] = text
+        return texts
+
+    def _choose(self, logits: Tensor, state: Rows, texts: Sequence[_Text | None], done: Done) -> None:
+        """Choose each row's next token: (rows, n_vocab); `texts` in the order of the rows, a group being as many as its size."""
+        forbid(logits, state, self._vocabulary)
+        token, logprob = greedy(logits)
+        row = 0
+        owners: list[_Text | None] = []
+        reached: list[_Text] = []
+        for text in texts:
+            size = text.size if text else 1
+            if text and text.search:
+                chosen, sources = text.search.update(logits[row : row + size])
+                token[row : row + size] = torch.tensor(chosen, device=self._device)
+                self._reorder(text, sources)
+                text.tokens.append(chosen[0])  # how many there are is all that counts
+                reached.append(text)
+            elif text and text.noise is not None:
+                token[row : row + 1], logprob[row : row + 1] = sampled(
+                    logits[row : row + 1], text.request.temperature, text.noise
+                )
+            owners += [None if text is None or text.search else text] * size
+            row += size
+        state.take(token, logprob, self._vocabulary)
+        if any(owners):
+            self._unseen.append(
+                (owners, self._to_host(torch.stack([token.double(), state.sum_logprob.double()])))
+            )
+        for text in reached:
+            if text.search and (text.search.is_complete() or len(text.tokens) >= text.limit):
+                tokens, total = best(text.search.candidates(), text.request.length_penalty)
+                self._finish(text, tokens, total, done)
+
+    def _reorder(self, text: _Text, sources: list[int]) -> None:
+        if sources == list(range(text.size)):
+            return
+        rows = slice(text.first_row, text.first_row + text.size)
+        index = torch.tensor(sources, device=self._device)
+        length = text.prompt_length + len(text.tokens)
+        own = self._slots.own.kv[:, rows, :, :length]
+        own.copy_(own.index_select(1, index))
+
+    def _to_host(self, values: Tensor) -> Tensor:
+        if values.device.type == "cpu":
+            return values
+        copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        copy.copy_(values, non_blocking=True)
+        return copy
+
+    def _look(self, done: Done) -> None:
+        """See which tokens were chosen, and which texts are over."""
+        owners, values = self._unseen.popleft()
+        if self._device.type == "cuda":
+            torch.cuda.current_stream().synchronize()
+        tokens, sums = values.tolist()
+        for text, number, total in zip(owners, tokens, sums, strict=True):
+            if text is None or text.over:
+                continue
+            token = int(number)
+            if token != self._vocabulary.eot:
+                text.tokens.append(token)
+            if token == self._vocabulary.eot or len(text.tokens) >= text.limit:
+                self._finish(text, tuple(text.tokens), total, done)
+
+    def _finish(self, text: _Text, tokens: tuple[int, ...], total: float, done: Done) -> None:
+        average = total / (len(tokens) + 1)
+        done.append(
+            (text.ticket, Decoded(tokens=tokens, avg_logprob=average, no_speech_prob=text.no_speech_prob))
+        )
+        self._leave(text)
+
+    def _leave(self, text: _Text) -> None:
+        text.over = True
+        if text.search:
+            self._groups.remove(text)
+            self._slots.give_back_group(text.first_row, text.size)
+        else:
+            self._singles.remove(text)
+
+    def _texts(self) -> list[_Text]:
+        return [*self._singles, *self._groups]
+
+    def _align(self, done: Done) -> None:
+        if not self._aligns:
+            return
+        ticket, request = self._aligns[0]
+        tokens, before = alignment_tokens(self.info, request)
+        scores, logits = self._network.attention(
+            torch.tensor(tokens, device=self._device), self._slots.cross_row(request.window)
+        )
+        answer = TorchAlignment.of(
+            scores, logits[:, : self._vocabulary.eot], request.text_tokens, before, request.num_frames
+        )
+        self._aligns.popleft()
+        done.append((ticket, answer))
+
+
+def _is_group(request: Decode) -> bool:
+    # A single beam finds what a greedy row finds, unless it is patient.
+    return _group_size(request) > 1 or (request.temperature == 0 and (request.patience or 1.0) != 1.0)
+
+
+def _group_size(request: Decode) -> int:
+    wanted = request.best_of if request.temperature > 0 else request.beam_size
+    return wanted or 1

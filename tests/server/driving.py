@@ -1,0 +1,130 @@
+"""Drives files and windows through an engine without threads, and openai-whisper beside it as the reference."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import whisper
+from torch import Tensor
+from torch.nn import functional
+from whisper.decoding import ApplyTimestampRules, BeamSearchDecoder, GreedyDecoder
+from whisper_server.checkpoint import Checkpoint
+from whisper_server.engine import Engine
+from whisper_server.mel import Spectrogram
+from whisper_server.options import Options
+from whisper_server.transcript import Segment
+from whisper_server.transcription import Final, Heard, Release, Work, transcribe
+
+
+@dataclass
+class Told:
+    """What came of one file."""
+
+    heard: Heard = field(default_factory=Heard)
+    segments: list[Segment] = field(default_factory=list)
+
+
+def transcribe_all(engine: Engine, files: Sequence[tuple[Spectrogram, Options]]) -> list[Told]:
+    """All files at once; nothing is left in the engine afterwards."""
+    told = [Told() for _ in files]
+    waiting: dict[int, tuple[int, Work]] = {}
+    tickets = iter(range(10**9))
+
+    def resume(number: int, work: Work, answer: Any) -> None:
+        try:
+            while True:
+                asked = work.throw(answer) if isinstance(answer, Exception) else work.send(answer)
+                answer = None
+                if isinstance(asked, Release):
+                    engine.release(asked.window)
+                elif isinstance(asked, Final):
+                    told[number].segments += asked.segments
+                else:
+                    ticket = next(tickets)
+                    waiting[ticket] = (number, work)
+                    assert not hasattr(asked, "parts")
+                    engine.submit(ticket, asked)
+                    return
+        except StopIteration:
+            return
+
+    for number, (sound, options) in enumerate(files):
+        resume(number, transcribe(sound, engine.info, options, told[number].heard), None)
+    while engine.busy():
+        for ticket, answer in engine.step():
+            assert isinstance(ticket, int)
+            resume(*waiting.pop(ticket), answer)
+    assert not waiting
+    return told
+
+
+def reference_model(checkpoint: Checkpoint) -> Any:
+    """openai-whisper's own model with the same weights, in float32."""
+    model = whisper.model.Whisper(checkpoint.dims)
+    model.load_state_dict({name: weight.float() for name, weight in checkpoint.state.items()})
+    return model.eval()
+
+
+@dataclass
+class Margin:
+    """How narrowly the closest of the reference's decisions was made: other shapes of matrix products change last bits, so
+    that one made by less than 1e-4 may fall the other way."""
+
+    least: float = float("inf")
+
+    def note(self, value: float) -> None:
+        self.least = min(self.least, abs(value))
+
+    @property
+    def is_clear(self) -> bool:
+        return self.least > 1e-4
+
+
+@contextmanager
+def recorded_margin(patch: pytest.MonkeyPatch) -> Iterator[Margin]:
+    """Watch openai-whisper decide: about tokens, timestamps, and which beams to keep."""
+    margin = Margin()
+    greedy, beam, rules = GreedyDecoder.update, BeamSearchDecoder.update, ApplyTimestampRules.apply
+
+    def watch_greedy(self: Any, tokens: Tensor, logits: Tensor, sums: Tensor) -> Any:
+        if int(tokens[0, -1]) != self.eot:
+            first, second = logits[0].topk(2).values.tolist()
+            margin.note(first - second)
+        return greedy(self, tokens, logits, sums)
+
+    def watch_beam(self: Any, tokens: Tensor, logits: Tensor, sums: Tensor) -> Any:
+        top = logits.float().log_softmax(-1).topk(self.beam_size + 1)
+        totals = {}
+        for row, (values, chosen) in enumerate(zip(top.values.tolist(), top.indices.tolist(), strict=True)):
+            for value, token in zip(values, chosen, strict=True):
+                totals[(*tokens[row].tolist(), token)] = float(sums[row]) + value
+        ranked = sorted((score for score in totals.values() if score > float("-inf")), reverse=True)
+        for first, second in itertools.pairwise(ranked[: 2 * self.beam_size + 1]):
+            margin.note(first - second)
+        return beam(self, tokens, logits, sums)
+
+    def watch_rules(self: Any, logits: Tensor, tokens: Tensor) -> None:
+        seen: list[Tensor] = []
+        log_softmax = functional.log_softmax
+
+        def watch(*args: Any, **kwargs: Any) -> Tensor:
+            seen.append(log_softmax(*args, **kwargs))
+            return seen[-1]
+
+        with patch.context() as inner:
+            inner.setattr(functional, "log_softmax", watch)
+            rules(self, logits, tokens)
+        begin = self.tokenizer.timestamp_begin
+        for row in seen[0]:  # the rule about the timestamps' mass asked for them, once
+            text, stamps = float(row[:begin].max()), float(row[begin:].logsumexp(-1))
+            if text > float("-inf") and stamps > float("-inf"):
+                margin.note(stamps - text)
+
+    with patch.context() as outer:
+        outer.setattr(GreedyDecoder, "update", watch_greedy)
+        outer.setattr(BeamSearchDecoder, "update", watch_beam)
+        outer.setattr(ApplyTimestampRules, "apply", watch_rules)
+        yield margin

@@ -1,0 +1,284 @@
+"""At temperature 0 in float32, what comes out is what openai-whisper's own transcribe() and decode() give: tokens, times, and
+log-probabilities within 1e-4, whatever else is decoded beside it."""
+
+import base64
+import os
+import random
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import whisper
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from whisper.audio import load_audio
+from whisper.decoding import DecodingOptions
+from whisper.model import ModelDimensions
+from whisper_server import weights
+from whisper_server.checkpoint import Checkpoint
+from whisper_server.engine import Decode, Encode
+from whisper_server.engine.openai_whisper.loading import make_engine, model_info
+from whisper_server.mel import spectrogram
+from whisper_server.options import Options
+
+from tests.server.driving import Told, recorded_margin, reference_model, transcribe_all
+from tests.server.whisper_process import CLIPS, table
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array_wrap__ must accept:DeprecationWarning"
+)  # openai-whisper's beams
+
+EXAMPLES = int(os.environ.get("WHISPER_EQUALITY_EXAMPLES", "6"))
+"""Of the property; more of them in a long run."""
+
+FILES = [
+    (load_audio(str(CLIPS / name)) * 32768).round().astype(np.int16) for name in table(CLIPS / "manifest.tsv")
+]
+LONG = np.concatenate(FILES)
+SOUNDS: list[Any] = [*FILES[:5], LONG[: 16000 * 44], np.zeros(16000, np.int16), FILES[0][:100]]
+
+
+@pytest.fixture(scope="module")
+def demo() -> Checkpoint:
+    return weights.load("demo", None)
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"language": "en"},
+        {"language": "en", "condition_on_previous_text": False, "without_timestamps": True},
+        {},  # the language is detected
+        {
+            "language": "de",
+            "task": "translate",
+            "initial_prompt": "hello world",
+            "carry_initial_prompt": True,
+        },
+        {"language": "en", "beam_size": 3, "patience": 2.0, "length_penalty": 0.5},
+        {"language": "en", "word_timestamps": True},
+        {"language": "en", "word_timestamps": True, "hallucination_silence_threshold": 2.0},
+        {"language": "en", "clip_timestamps": (1.0, 6.0, 7.0)},
+    ],
+    ids=lambda asked: "+".join(asked) or "detected",
+)
+def test_files_equal_transcribe(
+    demo: Checkpoint, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], lag: int
+) -> None:
+    info = model_info("demo", demo)
+    engine = make_engine(demo, info, torch.float32, "cpu", windows=3, lag=lag)
+    sounds = [spectrogram(samples, info.n_mels) for samples in SOUNDS]
+    told = transcribe_all(engine, [(sound, Options(temperatures=(0.0,), **asked)) for sound in sounds])
+    reference = reference_model(demo)
+    unclear = 0
+    for samples, mine in zip(SOUNDS, told, strict=True):
+        with recorded_margin(monkeypatch) as margin:
+            expected = reference.transcribe(
+                samples.astype(np.float32) / 32768,
+                temperature=0.0,
+                fp16=False,
+                **{**asked, "clip_timestamps": list(asked.get("clip_timestamps", (0,)))},
+            )
+        if not margin.is_clear:
+            unclear += 1
+            continue
+        assert mine.heard.language == expected["language"]
+        assert_equal(mine, expected["segments"])
+    assert unclear <= 1
+
+
+def assert_equal(mine: Told, expected: list[dict[str, Any]]) -> None:
+    """Segments equal in what they say, and within 1e-4 in how sure they are."""
+    assert [(s.seek, list(s.tokens), s.text) for s in mine.segments] == [
+        (s["seek"], s["tokens"], s["text"]) for s in expected
+    ]
+    for segment, wanted in zip(mine.segments, expected, strict=True):
+        for name in ("start", "end", "avg_logprob", "no_speech_prob", "compression_ratio"):
+            assert getattr(segment, name) == pytest.approx(wanted[name], abs=1e-4)
+        assert segment.temperature == wanted["temperature"]
+        words, wanted_words = segment.words or (), wanted.get("words", [])
+        assert [word.word for word in words] == [word["word"] for word in wanted_words]
+        times = [(float(word["start"]), float(word["end"])) for word in wanted_words]
+        assert np.allclose([(word.start, word.end) for word in words], times, atol=1e-6)
+
+
+def test_sampling_draws_what_openai_whisper_draws_from_the_same_noise(
+    demo: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = model_info("demo", demo)
+    engine = make_engine(demo, info, torch.float32, "cpu", windows=3)
+    sounds = [spectrogram(samples, info.n_mels) for samples in FILES[:4]]
+    for options in (
+        Options(language="en", temperatures=(0.8,)),
+        Options(language="en", temperatures=(0.8,), best_of=3),
+    ):
+        told = transcribe_all(engine, [(sound, options) for sound in sounds])
+        alone = transcribe_all(engine, [(sounds[1], options)])
+        assert alone[0].segments == told[1].segments
+        reference = reference_model(demo)
+        decode = reference.decode
+
+        def with_noise(*args: Any, decode: Any = decode) -> Any:
+            torch.manual_seed(0)  # the first attempt at the first window of seed 0
+            return decode(*args)
+
+        monkeypatch.setattr(reference, "decode", with_noise)
+        for samples, mine in zip(FILES, told, strict=False):
+            expected = reference.transcribe(
+                samples.astype(np.float32) / 32768,
+                language="en",
+                temperature=0.8,
+                best_of=options.best_of,
+                fp16=False,
+            )
+            assert_equal(mine, expected["segments"])
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A random model's."""
+
+    n_mels: int
+    n_vocab: int
+    seed: int
+
+
+SHAPES = [Shape(80, 51864, 1), Shape(80, 51865, 2), Shape(128, 51866, 3)]
+
+
+def random_checkpoint(shape: Shape) -> Checkpoint:
+    """A model that says random things of random lengths: its timestamps and its end are as likely as they need to be."""
+    dims = ModelDimensions(shape.n_mels, 1500, 64, 1, 1, shape.n_vocab, 448, 64, 1, 2)
+    torch.manual_seed(shape.seed)
+    state = whisper.model.Whisper(dims).state_dict()
+    for name, weight in state.items():
+        if name.endswith("weight") and weight.dim() > 1:
+            state[name] = torch.randn_like(weight) / weight[0].numel() ** 0.5
+    embedding = torch.randn(shape.n_vocab, 64)
+    multilingual = shape.n_vocab >= 51865
+    eot, begin = (50257, shape.n_vocab - 1501) if multilingual else (50256, shape.n_vocab - 1501)
+    embedding[eot] *= 1.35
+    embedding[begin:] *= 1.05
+    state["decoder.token_embedding.weight"] = embedding
+    state["decoder.positional_embedding"] = torch.randn(448, 64)
+    return Checkpoint(dims, state, ((1, 0),))
+
+
+MODELS = [random_checkpoint(shape) for shape in SHAPES]
+
+requests = st.lists(
+    st.fixed_dictionaries(
+        {
+            "sound": st.integers(0, 3),
+            "language": st.sampled_from(["en", "de", "ja"]),
+            "task": st.sampled_from(["transcribe", "translate"]),
+            "prompt": st.integers(0, 240),
+            "beam_size": st.sampled_from([None, None, None, 1, 2, 5]),
+            "patience": st.sampled_from([None, 2.0]),
+            "without_timestamps": st.booleans(),
+            "sample_len": st.sampled_from([None, 3, 40]),
+            "joins_at": st.integers(0, 30),
+            "cancelled": st.sampled_from([False, False, False, True]),
+        }
+    ),
+    min_size=2,
+    max_size=7,
+)
+
+
+@pytest.mark.timeout(1800)
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    requests=requests, model=st.integers(0, len(MODELS) - 1), windows=st.integers(2, 4), lag=st.integers(0, 1)
+)
+def test_rows_equal_decode_whatever_is_decoded_beside_them(
+    requests: list[dict[str, Any]], model: int, windows: int, lag: int
+) -> None:
+    checkpoint = MODELS[model]
+    info = model_info("random", checkpoint)
+    engine = make_engine(checkpoint, info, torch.float32, "cpu", windows=windows, lag=lag)
+    rng = random.Random(len(requests))
+    mels = np.random.default_rng(0).normal(size=(4, info.n_mels, 3000)).astype(np.float32)
+    texts: dict[int, Decode] = {}
+    answers: dict[int, Any] = {}
+    pending = sorted(range(len(requests)), key=lambda number: requests[number]["joins_at"])
+    steps = 0
+    while pending or engine.busy():
+        while pending and (requests[pending[0]]["joins_at"] <= steps or not engine.busy()):
+            number = pending.pop(0)
+            engine.submit(("encode", number), Encode(mel=mels[requests[number]["sound"]]))
+        for ticket, answer in engine.step():
+            assert isinstance(ticket, tuple)
+            kind, number = ticket
+            if kind == "encode":
+                texts[number] = decode_request(requests[number], answer, info.is_multilingual, rng)
+                engine.submit(("decode", number), texts[number])
+            else:
+                answers[number] = answer
+                engine.release(texts[number].window)
+        steps += 1
+        for number, text in texts.items():
+            if requests[number]["cancelled"] and number not in answers:
+                engine.cancel(("decode", number))
+                engine.release(text.window)
+                answers[number] = None
+    reference = reference_model(checkpoint)
+    for number, text in texts.items():
+        if answers[number] is None:
+            continue
+        patience = text.patience if text.beam_size else None
+        options = DecodingOptions(
+            task=text.task, language=text.language, beam_size=text.beam_size, patience=patience, prompt=list(text.prompt),
+            without_timestamps=text.without_timestamps, sample_len=text.sample_len, fp16=False,
+        )  # fmt: skip
+        with pytest.MonkeyPatch.context() as patch, recorded_margin(patch) as margin:
+            expected = reference.decode(torch.from_numpy(mels[requests[number]["sound"]]), options)
+        counted["all"] += 1
+        if not margin.is_clear:
+            counted["unclear"] += 1
+            continue
+        assert list(answers[number].tokens) == expected.tokens
+        assert answers[number].avg_logprob == pytest.approx(expected.avg_logprob, abs=1e-4)
+        assert answers[number].no_speech_prob == pytest.approx(expected.no_speech_prob, abs=1e-4)
+
+
+counted = {"all": 0, "unclear": 0}
+
+
+def decode_request(asked: dict[str, Any], window: Any, is_multilingual: bool, rng: random.Random) -> Decode:
+    """A Decode from what hypothesis chose."""
+    return Decode(
+        window=window,
+        language=asked["language"] if is_multilingual else "en",
+        task=asked["task"] if is_multilingual else "transcribe",
+        prompt=[rng.randrange(50000) for _ in range(asked["prompt"])],
+        beam_size=asked["beam_size"],
+        patience=asked["patience"] if asked["beam_size"] else None,
+        without_timestamps=asked["without_timestamps"],
+        sample_len=asked["sample_len"],
+    )
+
+
+def test_the_property_was_not_vacuous() -> None:
+    assert counted["all"] >= EXAMPLES
+    assert counted["unclear"] <= max(3, counted["all"] // 20)
+
+
+def test_alignment_heads_of_official_models_are_openai_whispers() -> None:
+    assert set(whisper._ALIGNMENT_HEADS) == set(whisper._MODELS)
+    assert all(base64.b85decode(heads) for heads in whisper._ALIGNMENT_HEADS.values())
+
+
+def test_a_silent_window_changes_nothing_in_its_neighbours(demo: Checkpoint) -> None:
+    info = model_info("demo", demo)
+    engine = make_engine(demo, info, torch.float32, "cpu", windows=2)
+    options = Options(language="en", temperatures=(0.0,))
+    sounds = [
+        spectrogram(samples, info.n_mels) for samples in (FILES[0], np.zeros(48000, np.int16), FILES[1])
+    ]
+    together = transcribe_all(engine, [(sound, options) for sound in sounds])
+    alone = transcribe_all(engine, [(sounds[2], replace(options))])
+    assert [s.tokens for s in together[2].segments] == [s.tokens for s in alone[0].segments]

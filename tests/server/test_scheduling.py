@@ -1,0 +1,199 @@
+"""Between requests and engine: whose turn it is, what is told when, and that nothing of a file stays behind."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from whisper.audio import load_audio
+from whisper_server import weights
+from whisper_server.assembly import Assembly
+from whisper_server.engine import Engine, ModelInfo, Samples
+from whisper_server.engine.openai_whisper.engine import OpenAIWhisper
+from whisper_server.engine.openai_whisper.loading import make_engine, model_info
+from whisper_server.engine.prompts import tokenizer_of
+from whisper_server.fairness import Turns
+from whisper_server.options import Options
+from whisper_server.scheduler import Scheduler, Stopped
+from whisper_server.transcript import Segment
+
+from tests.server.whisper_process import CLIPS, EXAMPLES, table
+
+GREEDY = Options(language="en", temperatures=(0.0,), condition_on_previous_text=False)
+INFO = ModelInfo(
+    name="demo", n_mels=80, n_audio_ctx=1500, n_text_ctx=448, is_multilingual=True, num_languages=99
+)
+
+
+def samples_of(name: str) -> Samples:
+    samples: Samples = (load_audio(str(name)) * 32768).round().astype(np.int16)
+    return samples
+
+
+HELLO = samples_of(str(EXAMPLES / "hello.wav"))
+LONG = np.concatenate([samples_of(str(CLIPS / name)) for name in table(CLIPS / "manifest.tsv")])
+
+
+class Running:
+    """A scheduler with the demo model, and a look at its engine."""
+
+    def __init__(self) -> None:
+        self.engine: OpenAIWhisper | None = None
+        self.scheduler = Scheduler(self._load)
+        self.scheduler.start()
+        while not self.scheduler.is_ready():
+            time.sleep(0.05)
+
+    def _load(self) -> Engine:
+        checkpoint = weights.load("demo", None)
+        torch.set_num_threads(1)
+        self.engine = make_engine(checkpoint, model_info("demo", checkpoint), torch.float32, "cpu", windows=4)
+        return self.engine
+
+    def wait_until_empty(self) -> None:
+        """Nothing of any file may be left in the engine."""
+        assert self.engine is not None
+        deadline = time.monotonic() + 60
+        while self.engine.busy() or self.engine._slots.free < 4:
+            assert time.monotonic() < deadline, "windows are still held"
+            time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def running() -> Running:
+    return Running()
+
+
+def soon(seconds: float = 120) -> float:
+    return time.monotonic() + seconds
+
+
+def test_deltas_joined_are_the_text_and_segments_are_told_once(running: Running) -> None:
+    with running.scheduler.submit(LONG, GREEDY, client="a", deadline=soon()) as job:
+        updates = [update for update in job.updates() if update is not None]
+        transcript = job.transcript()
+    assert len(updates) > 1, "a long file is told window by window"
+    assert "".join(update.delta for update in updates) == transcript.text
+    assert tuple(segment for update in updates for segment in update.segments) == transcript.segments
+    assert [segment.id for segment in transcript.segments] == list(range(len(transcript.segments)))
+    assert transcript.duration == pytest.approx(len(LONG) / 16000)
+    running.wait_until_empty()
+
+
+def test_updates_give_a_sign_of_life(running: Running) -> None:
+    with running.scheduler.submit(LONG, GREEDY, client="a", deadline=soon()) as job:
+        assert None in list(job.updates(every=0.001))
+
+
+def test_a_job_that_nobody_waits_for_gives_everything_back(running: Running) -> None:
+    for _ in range(20):
+        with running.scheduler.submit(LONG, GREEDY, client="a", deadline=soon()):
+            pass
+    with running.scheduler.submit(LONG, GREEDY, client="a", deadline=soon()) as job:
+        next(job.updates())
+    running.wait_until_empty()
+    assert running.scheduler._files == {}
+    assert running.scheduler._asked == {}
+    with running.scheduler.submit(HELLO, GREEDY, client="a", deadline=soon()) as job:
+        assert job.transcript().text == "hello world please play music"
+
+
+def test_a_deadline_ends_the_wait_and_the_work(running: Running) -> None:
+    long = np.concatenate([LONG] * 4)
+    with (
+        pytest.raises(Stopped, match="deadline"),
+        running.scheduler.submit(long, GREEDY, client="a", deadline=soon(0.5)) as job,
+    ):
+        job.transcript()
+    running.wait_until_empty()
+
+
+def test_one_clients_pile_does_not_keep_another_waiting(running: Running) -> None:
+    pile = [running.scheduler.submit(LONG, GREEDY, client="heavy", deadline=soon(600)) for _ in range(8)]
+    try:
+        for _ in range(3):
+            with running.scheduler.submit(HELLO, GREEDY, client="light", deadline=soon(600)) as job:
+                assert job.transcript().text == "hello world please play music"
+        assert running.scheduler._files, "the pile was done before: this test showed nothing"
+    finally:
+        for job in pile:
+            job.cancel()
+    running.wait_until_empty()
+
+
+def test_an_error_in_one_file_concerns_that_file_alone(running: Running) -> None:
+    bad = Options(language="en", suppress_tokens=(10**9,))
+    with (
+        running.scheduler.submit(HELLO, bad, client="a", deadline=soon()) as job,
+        pytest.raises(ValueError, match="no token"),
+    ):
+        job.transcript()
+    with running.scheduler.submit(HELLO, GREEDY, client="a", deadline=soon()) as job:
+        assert job.transcript().text == "hello world please play music"
+    running.wait_until_empty()
+
+
+def test_turns_go_to_who_has_used_least() -> None:
+    turns: Turns[str] = Turns()
+    for number in range(3):
+        turns.push("a", f"a{number}")
+    turns.push("b", "b0")
+    assert turns.pop() == "a0"
+    turns.charge("a", 100)
+    assert turns.pop() == "b0"
+    turns.charge("b", 10)
+    turns.push("b", "b1")
+    assert [turns.pop(), turns.pop()] == ["b1", "a1"]
+    assert len(turns) == 1
+
+
+def test_who_comes_back_has_no_credit_from_the_time_away() -> None:
+    turns: Turns[str] = Turns()
+    for number in range(50):
+        turns.push("busy", f"busy{number}")
+        turns.pop()
+        turns.charge("busy", 10)
+    for number in range(4):
+        turns.push("busy", f"more{number}")
+        turns.push("back", f"back{number}")
+    order = []
+    while len(turns):
+        item = turns.pop()
+        order.append(item[:4])
+        turns.charge("busy" if item.startswith("more") else "back", 10)
+    assert order[:4].count("more") == 2, order
+
+
+def test_discarded_items_are_gone() -> None:
+    turns: Turns[int] = Turns()
+    for number in range(6):
+        turns.push(number % 2, number)
+    turns.discard(lambda number: number % 2 == 0)
+    assert sorted(turns.pop() for _ in range(len(turns))) == [1, 3, 5]
+
+
+def segment(tokens: list[int]) -> Segment:
+    return Segment(
+        id=0, seek=0, start=0, end=1, text="", tokens=tuple(tokens), temperature=0,
+        avg_logprob=0, compression_ratio=1, no_speech_prob=0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [" déjà vu — 日本語 🙂 ", "  a\n\n b  ", "", "   "])
+def test_text_is_told_byte_for_byte_wherever_it_is_cut(text: str) -> None:
+    tokens = tokenizer_of(INFO).encode(text)
+    for cut in range(len(tokens) + 1):
+        assembly = Assembly(tokenizer_of(INFO), with_words=False)
+        deltas = [assembly.add([segment(part)]).delta for part in (tokens[:cut], tokens[cut:])]
+        last, transcript = assembly.finish("en", 1.0)
+        deltas += [last.delta] if last else []
+        assert "".join(deltas) == transcript.text == text.strip()
+
+
+def test_half_a_character_at_the_end_is_told_as_the_tokenizer_tells_it() -> None:
+    tokens = tokenizer_of(INFO).encode("🙂")[:-1]
+    assembly = Assembly(tokenizer_of(INFO), with_words=False)
+    first = assembly.add([segment(tokens)])
+    last, transcript = assembly.finish("en", 1.0)
+    assert last is not None
+    assert first.delta + last.delta == transcript.text == tokenizer_of(INFO).decode(tokens)
