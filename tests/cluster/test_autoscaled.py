@@ -97,6 +97,7 @@ def test_the_number_of_replicas_changes_hands_without_a_dip(
         assert dips(history, settled, 3) == []
 
         # Back to a fixed number: the same, whatever the load says.
+        start = now()
         patch(installed, namespace, replicas=6, autoscaling=None)
         resource = wait_for_condition(installed, namespace, "whisper")
         until(
@@ -104,6 +105,10 @@ def test_the_number_of_replicas_changes_hands_without_a_dip(
         )
         assert condition(resource, "AutoscalingReady") == {}
         until(lambda: declares_replicas(installed, namespace), "the operator has the number again")
+        order = [(each.verb, each.resource) for each in writes(installed, start, namespace)]
+        # The other way round, the autoscaler might undo the number at once.
+        gone = order.index(("delete", "autoscaling/horizontalpodautoscalers"))
+        assert gone < order.index(("patch", "apps/deployments"))
         assert dips(history, scaled, 6) == []
 
 

@@ -11,7 +11,17 @@ import yaml
 
 from devcluster import Cluster
 from devcluster.installation import Operator
-from tests.cluster.support import children, condition, endpoint, exists, live, until, wait_for_condition
+from tests.cluster.support import (
+    children,
+    condition,
+    endpoint,
+    exists,
+    live,
+    now,
+    until,
+    wait_for_condition,
+    writes,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "whisper.example.com"
@@ -291,9 +301,19 @@ def test_a_further_host_leaves_the_first_ones_certificate_alone(settled: Cluster
 
 
 def test_becoming_internal_removes_the_public_side_and_back(settled: Cluster, namespace: str) -> None:
+    start = now()
     change = '{"spec":{"host":null,"staticIPName":null}}'
     settled.kubectl("patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", change)
     until(lambda: set(children(settled, namespace)) == INTERNAL, "no public children")
+    order = [(each.verb, each.resource) for each in writes(settled, start, namespace)]
+    deleted = [resource for verb, resource in order if verb == "delete"]
+    assert deleted == [
+        "networking.k8s.io/ingresses",
+        "networking.gke.io/managedcertificates",
+        "cloud.google.com/backendconfigs",
+    ]
+    # The load balancer is never left with a reference to what is gone.
+    assert order.index(("patch", "services")) < order.index(("delete", "cloud.google.com/backendconfigs"))
     status = wait_for_condition(settled, namespace, "whisper")["status"]
     assert not {"url", "address", "dns", "certificates"} & set(status)
     annotations = children(settled, namespace)["Service/whisper"]["metadata"]["annotations"]
