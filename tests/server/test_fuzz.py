@@ -61,7 +61,7 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     """A second of speech in every accepted format."""
     folder = tmp_path_factory.mktemp("seeds")
     for kind in KINDS:
-        ffmpeg("-i", EXAMPLES / "fox.flac", "-t", "1", "-ar", "44100", "-b:a", "64k", folder / f"a.{kind}")
+        ffmpeg("-i", EXAMPLES / "fox.flac", "-t", "1", "-ar", "48000", "-b:a", "64k", folder / f"a.{kind}")
     return [(folder / f"a.{kind}").read_bytes() for kind in KINDS]
 
 
@@ -202,7 +202,7 @@ def test_any_form_is_understood_or_refused_by_name(
     try:
         asked = parameters.read(MultiDict(form), task, Settings(), info)
     except BadField as problem:
-        assert problem.param
+        assert problem.param in {name[:100] for name, _ in form} | {*FIELDS, *NOT_SERVED}
         return
     options = asked.options
     assert options.temperatures

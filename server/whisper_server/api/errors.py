@@ -26,8 +26,8 @@ class BadField(BadRequest):
     """A form field that makes no sense."""
 
     def __init__(self, name: str, problem: str) -> None:
-        super().__init__(f"{name}: {problem}")
-        self.param = name
+        self.param = name[:100]
+        super().__init__(f"{self.param or 'a field without a name'}: {problem}")
 
 
 class UnknownModel(NotFound):
@@ -89,8 +89,6 @@ def install(app: Flask) -> None:
         for name, value in problem.get_headers():
             if name.lower() not in ("content-type", "content-length"):
                 response.headers[name] = value
-        if isinstance(problem, TooSlow):
-            response.headers["Connection"] = "close"
         return response
 
     @app.errorhandler(Exception)
