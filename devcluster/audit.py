@@ -25,6 +25,8 @@ class AuditEvent:
     code: int
     """HTTP status of the answer."""
     user_agent: str
+    finished: datetime
+    """When it was answered (a watch: when it began)."""
 
 
 class AuditLog:
@@ -85,4 +87,5 @@ def parse(entry: dict[str, Any]) -> AuditEvent:
         name=target.get("name", ""),
         code=entry.get("responseStatus", {}).get("code", 0),
         user_agent=entry.get("userAgent", ""),
+        finished=datetime.fromisoformat(entry["stageTimestamp"]),
     )

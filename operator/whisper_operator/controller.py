@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 import time
+from contextlib import suppress
 
 import kopf
 
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 NAME = "whisper-operator"
 NOT_LISTED_YET_SECONDS = 3.0
+UNTIL_LISTED_SECONDS = 2.0
+"""From when one watch lists anew to when all have: they break together."""
 UNTIL_DISCOVERED_SECONDS = 2.0
 """From when the API server serves a new kind to when its discovery documents surely name it."""
 
@@ -112,10 +115,13 @@ async def _list(cluster: Cluster) -> set[Key]:
 
 
 async def _list_regularly(cluster: Cluster, health: Health, seconds: float) -> None:
-    """Find what the watches missed, and watches that are dead. Reads only."""
+    """Find what the watches missed, and watches that are dead. Reads only. Soon, if a watch is known to have missed something."""
     pause = seconds * random.uniform(0.9, 1.1)
     while True:
-        await asyncio.sleep(pause)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(health.watches.began_anew.wait(), pause)
+            await asyncio.sleep(min(pause, UNTIL_LISTED_SECONDS))
+        health.watches.began_anew.clear()
         for key in await _list(cluster):
             health.queue.add(key)
         if health.watches.dead:

@@ -41,7 +41,7 @@ def settings() -> kopf.OperatorSettings:
 
 def _listener(kind: Kind, store: Store, queue: WorkQueue[Key], watches: Watches) -> Any:
     async def on_event(event: Any, **_: Any) -> None:
-        watches.shown(kind, event["object"])
+        watches.shown(kind, event["object"], at_start=event["type"] is None)
         take = store.forget if event["type"] == "DELETED" else store.absorb
         for key in take(kind, event["object"]):
             queue.add(key)

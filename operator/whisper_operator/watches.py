@@ -4,10 +4,15 @@ The regular lists tell them apart. What a list holds, its kind's watch has shown
 apart, hold the same state of an object and the watch has still shown nothing as new, it is dead.
 """
 
+import asyncio
+import time
 from collections.abc import Iterable
 
 from whisper_operator.kinds import Kind
 from whisper_operator.store import Raw
+
+PAUSE_SECONDS = 5.0
+"""The objects of one listing come closer together."""
 
 GRACE_SECONDS = 60.0
 """How long a watch may be behind a list."""
@@ -22,9 +27,17 @@ class Watches:
         self._owed: dict[Kind, tuple[str, int]] = {}
         """Of each kind, the newest object in the last list, by uid and resourceVersion, if the watch had not shown as much."""
         self._dead: dict[Kind, int] = {}
+        self._began: dict[Kind, float] = {}
+        self.began_anew = asyncio.Event()
+        """Set when a watch had to list anew: what was deleted meanwhile is never reported."""
 
-    def shown(self, kind: Kind, raw: Raw) -> None:
-        """A watch has reported an object."""
+    def shown(self, kind: Kind, raw: Raw, *, at_start: bool = False) -> None:
+        """A watch has reported an object; `at_start`: of the list that it starts with."""
+        if at_start:
+            now = time.monotonic()
+            if now - self._began.get(kind, now) > PAUSE_SECONDS:
+                self.began_anew.set()
+            self._began[kind] = now
         version = int(raw["metadata"]["resourceVersion"])
         self._shown[kind] = max(version, self._shown.get(kind, -1))
 

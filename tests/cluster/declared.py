@@ -51,6 +51,18 @@ def said(cluster: Cluster, namespace: str, name: str) -> Snapshot:
     return {"conditions": conditions, **kept}
 
 
+def differences(one: Any, other: Any, path: str = "") -> list[str]:
+    """Each place where two values differ, and how."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        names = sorted({*one, *other})
+        return [
+            line
+            for name in names
+            for line in differences(one.get(name, "nothing"), other.get(name, "nothing"), f"{path}.{name}")
+        ]
+    return [] if one == other else [f"{path}: {one!r} != {other!r}"]
+
+
 def part(value: Any, owned: Mapping[str, Any]) -> Any:
     """The part of a value that a manager owns, by its metadata.managedFields[].fieldsV1."""
     if set(owned) <= {"."}:

@@ -27,6 +27,7 @@ def entry(verb: str, audit_id: str, **more: Any) -> str:
         "objectRef": target,
         "responseStatus": {"code": 200},
         "requestReceivedTimestamp": "2026-01-02T03:04:05.678901Z",
+        "stageTimestamp": "2026-01-02T03:04:05.778901Z",
         "userAgent": "agent",
     }
     return json.dumps(whole | more) + "\n"

@@ -1,5 +1,8 @@
 """A dead watch is told from one that has nothing to report."""
 
+import time
+
+import pytest
 from whisper_operator.kinds import DEPLOYMENT, SERVICE
 from whisper_operator.watches import Watches
 
@@ -40,3 +43,17 @@ def test_what_is_gone_by_the_second_list_proves_nothing() -> None:
     assert watches.dead == []
     watches.listed(SERVICE, [item("a", 5), item("b", 12)])
     assert watches.dead == []
+
+
+def test_a_watch_that_lists_anew_calls_for_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    watches = Watches()
+    watches.shown(SERVICE, item("a", 1), at_start=True)
+    now += 1
+    watches.shown(SERVICE, item("b", 2), at_start=True)
+    now += 100
+    watches.shown(SERVICE, item("b", 3))
+    assert not watches.began_anew.is_set()
+    watches.shown(SERVICE, item("b", 3), at_start=True)
+    assert watches.began_anew.is_set()
