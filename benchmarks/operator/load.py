@@ -28,7 +28,11 @@ class Admin:
     """An administrator with as many connections as wanted."""
 
     def __init__(self, cluster: Cluster) -> None:
-        configuration = yaml.safe_load(cluster.kubeconfig.read_text())
+        cluster.kubectl("create", "serviceaccount", "benchmark", "-n", "kube-system")
+        account = "--serviceaccount=kube-system:benchmark"
+        cluster.kubectl("create", "clusterrolebinding", "benchmark", "--clusterrole=cluster-admin", account)
+        kubeconfig = cluster.kubeconfig_for("system:serviceaccount:kube-system:benchmark")
+        configuration = yaml.safe_load(kubeconfig.read_text())
         authority = configuration["clusters"][0]["cluster"]["certificate-authority-data"]
         self._tls = ssl.create_default_context(cadata=base64.b64decode(authority).decode())
         self._token = configuration["users"][0]["user"]["token"]

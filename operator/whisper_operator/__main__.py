@@ -8,16 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from whisper_operator import __version__, config, logs
-from whisper_operator.render import InputError, render
+from whisper_operator.render import OPTIONAL, InputError, Options, render
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; its exit status: 0 done, 1 some endpoint can't be rendered, 2 wrong usage."""
+    """Run a command; its exit status: 0 done, 1 some endpoint's spec can't work, 2 wrong usage or unreadable input."""
     options = _parser().parse_args(arguments)
     try:
         settings = config.load(options.config)
         if options.command == "render":
-            return 1 if sum([render(path, settings, sys.stdout) for path in options.files]) else 0
+            kinds = frozenset(OPTIONAL[name] for name in options.kinds)
+            chosen = Options(options.namespace, options.settled, kinds)
+            return 1 if render(options.files, settings, chosen, sys.stdout) else 0
         _run(settings)
     except (config.ConfigError, InputError) as error:
         print(f"whisper-operator: {error}", file=sys.stderr)
@@ -38,9 +40,35 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run the controller, in the cluster or against KUBECONFIG")
-    show = commands.add_parser("render", help="print the children of endpoints as YAML, without a cluster")
+    show = commands.add_parser(
+        "render",
+        help="print the children of endpoints as YAML, without a cluster",
+        description="Print what the controller would apply for the endpoints in files, but for owners and hashes.",
+        epilog="Exit status: 0 printed; 1 the spec of some endpoint can't work on this installation; 2 wrong usage or "
+        "unreadable input.",
+    )
     show.add_argument(
-        "-f", "--file", dest="files", action="append", required=True, help="a file, or - for stdin"
+        "-f",
+        "--file",
+        dest="files",
+        action="append",
+        required=True,
+        help="a file of one or more documents, a folder of them, or - for standard input; may be repeated",
+    )
+    show.add_argument("-n", "--namespace", default="default", help="of endpoints that name none")
+    show.add_argument(
+        "--settled",
+        action="store_true",
+        help="what is there once every certificate is active, not what is made first",
+    )
+    show.add_argument(
+        "--with",
+        dest="kinds",
+        metavar="KIND",
+        choices=sorted(OPTIONAL),
+        action="append",
+        default=[],
+        help="a kind that the cluster is taken to have: %(choices)s; may be repeated",
     )
     default = os.environ.get("WHISPER_OPERATOR_CONFIG")
     for command in (run, show):

@@ -16,7 +16,11 @@ Snapshot = dict[str, Any]
 def declared(cluster: Cluster, namespace: str) -> Snapshot:
     """By KIND/NAME, the values that the operator owns of each child of a namespace, but for uids, the hash of what was
     applied, and replicas that an autoscaler decides."""
-    items = cluster.get(CHILDREN, "-n", namespace, "-l", OURS, "--show-managed-fields")["items"]
+    return snapshot(cluster.get(CHILDREN, "-n", namespace, "-l", OURS, "--show-managed-fields")["items"])
+
+
+def snapshot(items: list[dict[str, Any]]) -> Snapshot:
+    """The same of objects as the API server returns them."""
     found: Snapshot = {}
     for item in items:
         metadata = item["metadata"]
@@ -32,7 +36,10 @@ def declared(cluster: Cluster, namespace: str) -> Snapshot:
             {},
         )
         values = part(item, owned) if owned else {}
-        values.get("metadata", {}).get("annotations", {}).pop(HASH, None)
+        if annotations := values.get("metadata", {}).get("annotations"):
+            annotations.pop(HASH, None)
+            if not annotations:
+                del values["metadata"]["annotations"]
         for owner in values.get("metadata", {}).get("ownerReferences", []):
             owner["uid"] = "UID"
         found[f"{item['kind']}/{metadata['name']}"] = values

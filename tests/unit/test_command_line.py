@@ -39,13 +39,26 @@ def test_render_says_what_is_wrong_with_one_endpoint_and_prints_the_others(
     config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "two.yaml"
-    bad = {"kind": "WhisperEndpoint", "metadata": {"name": "bad"}, "spec": {"replicas": "x"}}
-    good = {"kind": "WhisperEndpoint", "metadata": {"name": "good"}, "spec": {}}
+    version = "whisper-operator.io/v1alpha1"
+    old = {"apiVersion": "v1", "kind": "WhisperEndpoint", "metadata": {"name": "old"}, "spec": {}}
+    bad = {
+        "apiVersion": version,
+        "kind": "WhisperEndpoint",
+        "metadata": {"name": "bad"},
+        "spec": {"replicas": "x"},
+    }
+    good = {"apiVersion": version, "kind": "WhisperEndpoint", "metadata": {"name": "good"}, "spec": {}}
     other = {"kind": "ConfigMap", "metadata": {"name": "other"}}
-    path.write_text(yaml.safe_dump_all([bad, None, other, good]))
+    path.write_text(yaml.safe_dump_all([bad, None, other, {"kind": "List", "items": [old, good]}]))
     assert main(["render", "-f", str(path), "--config", config]) == 1
     captured = capsys.readouterr()
-    assert "WhisperEndpoint bad: InvalidSpec: spec.replicas must be a whole number" in captured.err
+    assert (
+        f"{path}: document 4: items[0]: WhisperEndpoint old: InvalidSpec: apiVersion must be" in captured.err
+    )
+    assert (
+        f"{path}: document 1: WhisperEndpoint bad: InvalidSpec: spec.replicas must be a whole number"
+        in captured.err
+    )
     assert [each["metadata"]["name"] for each in yaml.safe_load_all(captured.out)] == ["good"] * 3
 
 

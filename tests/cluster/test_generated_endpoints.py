@@ -1,0 +1,171 @@
+"""Endpoints that nobody thought of, made from the CRD's own schema.
+
+Each is refused by the API server, with a message, or has children that it accepts; and whatever is applied, the
+operator goes on, and keeps what runs. $WHISPER_GENERATED_ENDPOINTS says how many; unset, the same few every time.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from devcluster import Cluster, DevclusterError
+from devcluster.installation import IMAGES, Operator
+from tests.cluster.support import children, condition, endpoint, until, wait_for_condition
+
+CRD = Path(__file__).resolve().parents[2] / "crds" / "whisperendpoints.yaml"
+NUMBER = int(os.environ.get("WHISPER_GENERATED_ENDPOINTS", "150"))
+
+WORDS = {
+    "model": st.sampled_from(["tiny", "base.en", "large", "large-v3", "turbo", "demo", "/models/x.pt"]),
+    "host": st.sampled_from(["a.example.com", "b.example.com", "x" * 60 + ".example.com"]),
+    "sizeLimit": st.sampled_from(["4Gi", 10**9, "1.5G"]),
+    "cpu": st.sampled_from([1, "500m", "2.5", "16"]),
+    "memory": st.sampled_from(["4Gi", 10**10, "1.5G", "64Gi"]),
+    "ephemeral-storage": st.sampled_from(["10Gi", 10**10, "1.5G"]),
+    "type": st.sampled_from(["nvidia-tesla-t4", "nvidia-l4", "abacus"]),
+}
+"""For fields whose rules a pattern does not tell: with any text, next to all would be refused."""
+
+ALPHABET = st.characters(codec="ascii", exclude_categories=["Cc"])
+
+
+def values(schema: dict[str, Any], name: str = "") -> st.SearchStrategy[Any]:
+    """Values that fit an OpenAPI schema as Kubernetes writes it, its CEL rules apart."""
+    if name in WORDS:
+        return WORDS[name]
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    match schema.get("type"):
+        case "object" if "properties" in schema:
+            fields = {key: values(below, key) for key, below in schema["properties"].items()}
+            required = {key: fields.pop(key) for key in schema.get("required", [])}
+            some = (
+                st.lists(st.sampled_from(sorted(fields)), max_size=4, unique=True) if fields else st.just([])
+            )
+            return some.flatmap(
+                lambda chosen: st.fixed_dictionaries({**required, **{key: fields[key] for key in chosen}})
+            )
+        case "object":
+            keys = st.from_regex(r"[a-z]{1,8}(\.example\.com/[a-z]{1,5})?|[A-Z ]{1,3}|", fullmatch=True)
+            return st.dictionaries(keys, values(schema["additionalProperties"], "value"), max_size=3)
+        case "array":
+            most = min(schema.get("maxItems", 3), 3)
+            return st.lists(
+                values(schema["items"], "host" if name == "additionalHosts" else ""), max_size=most
+            )
+        case "integer":
+            low, high = schema.get("minimum", 0), schema.get("maximum", 10**6)
+            return st.one_of(st.sampled_from([low, high]), st.integers(low, min(high, low + 20)))
+        case "boolean":
+            return st.booleans()
+        case "string" if "pattern" in schema:
+            longest = schema.get("maxLength", 100)
+            return st.from_regex(schema["pattern"], fullmatch=True, alphabet=ALPHABET).map(
+                lambda text: text[:longest]
+            )
+        case "string":
+            return st.text(
+                ALPHABET, min_size=schema.get("minLength", 0), max_size=min(schema.get("maxLength", 20), 20)
+            )
+        case _:
+            return st.sampled_from([1, "1", "500m", "1Gi"])
+
+
+def generated(number: int) -> list[dict[str, Any]]:
+    """So many specs, the same ones each time if $WHISPER_GENERATED_ENDPOINTS is unset."""
+    schema = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    found: list[dict[str, Any]] = []
+
+    @settings(
+        max_examples=number,
+        database=None,
+        deadline=None,
+        derandomize="WHISPER_GENERATED_ENDPOINTS" not in os.environ,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(values(schema["properties"]["spec"]))
+    def collect(spec: dict[str, Any]) -> None:
+        found.append(spec)
+
+    collect()
+    return found
+
+
+def one_by_one(cluster: Cluster, bodies: list[dict[str, Any]], *options: str) -> list[str]:
+    """Apply all; what the API server complained of. kubectl goes on after an object that is refused."""
+    text = yaml.safe_dump_all(bodies)
+    try:
+        cluster.kubectl("apply", "--server-side", "--force-conflicts", *options, "-f", "-", input=text)
+    except DevclusterError as error:
+        return str(error).splitlines()
+    return []
+
+
+def rendered(tmp_path: Path, endpoints: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
+    config = tmp_path / "config"
+    config.write_text(yaml.safe_dump({"server": IMAGES}))
+    done = subprocess.run(
+        [sys.executable, "-m", "whisper_operator", "render", "-f", "-", "--config", str(config)],
+        input=yaml.safe_dump_all(endpoints),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return list(yaml.safe_load_all(done.stdout)), done.stderr
+
+
+@pytest.mark.timeout(900 + NUMBER)
+def test_whatever_the_schema_lets_through_is_carried_out_or_explained(
+    installed: Cluster, operator: Operator, namespace: str, tmp_path: Path
+) -> None:
+    specs = generated(NUMBER)
+    bodies = [endpoint(f"g{index}", namespace, **spec) for index, spec in enumerate(specs)]
+    installed.apply(endpoint("kept", namespace, host="kept.example.com"))
+    wait_for_condition(installed, namespace, "kept")
+    kept = {name: child["metadata"]["uid"] for name, child in children(installed, namespace).items()}
+
+    complaints = one_by_one(installed, bodies)
+    items = installed.get("whisperendpoints", "-n", namespace)["items"]
+    accepted = [item for item in items if item["metadata"]["name"] != "kept"]
+    assert len(accepted) > NUMBER // 10, "hardly anything passes: this test would prove little"
+    refused = len(bodies) - len(accepted)
+    messages = [line for line in complaints if "is invalid" in line or "denied" in line or "Error" in line]
+    assert len(messages) >= min(refused, 1)
+
+    # Of each that was let through, the children are accepted, or a message says why there are none.
+    offline, explanations = rendered(tmp_path, accepted)
+    assert one_by_one(installed, offline, "--dry-run=server", "--field-manager=trial") == []
+    by_name = Counter(line.split("WhisperEndpoint ")[1].split(":")[0] for line in explanations.splitlines())
+
+    def all_told() -> bool:
+        found = installed.get("whisperendpoints", "-n", namespace)["items"]
+        ready = [(item["metadata"]["generation"], condition(item, "Ready")) for item in found]
+        return all(each.get("observedGeneration") == generation for generation, each in ready)
+
+    until(all_told, "a status for each", ceiling=300)
+    for item in installed.get("whisperendpoints", "-n", namespace)["items"]:
+        ready, name = condition(item, "Ready"), item["metadata"]["name"]
+        assert ready["reason"] != "ApplyRefused", f"{json.dumps(item['spec'])}: {ready['message']}"
+        if name in by_name:
+            assert ready["status"] == "False"
+            assert ready["message"]
+
+    # One endpoint becomes each of them in turn: nothing of a running one is deleted for a spec that can't work.
+    for item in accepted[:: max(1, len(accepted) // 15)]:
+        if item["metadata"]["name"] in by_name:
+            installed.apply(endpoint("kept", namespace, **item["spec"]))
+            wait_for_condition(installed, namespace, "kept", status="False")
+            now = {name: child["metadata"]["uid"] for name, child in children(installed, namespace).items()}
+            assert kept.items() <= now.items()
+    assert [line for line in operator.complaints() if "Reconciling failed" in str(line["message"])] == []

@@ -1,0 +1,109 @@
+"""What `render` reads, and the stage that it prints."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from whisper_operator.__main__ import main
+
+ROOT = Path(__file__).resolve().parents[2]
+VERSION = "whisper-operator.io/v1alpha1"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    path = tmp_path / "settings"
+    path.write_text(
+        "server: {repository: registry.example.com/whisper-server, version: 0.1.0}\n"
+        "accelerators: {rtx-4090: {nodeSelector: {gpu: rtx-4090}}}\n"
+    )
+    return str(path)
+
+
+def endpoint(name: str, **spec: Any) -> dict[str, Any]:
+    return {"apiVersion": VERSION, "kind": "WhisperEndpoint", "metadata": {"name": name}, "spec": spec}
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(capsys.readouterr().out))
+
+
+def test_a_folder_is_read_file_by_file(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "endpoints"
+    folder.mkdir()
+    (folder / "b.yml").write_text(yaml.safe_dump(endpoint("b")))
+    (folder / "a.yaml").write_text(yaml.safe_dump_all([endpoint("a1"), endpoint("a2")]))
+    (folder / "kustomization.yaml").write_text("resources: [a.yaml]\n")
+    (folder / "notes.txt").write_text("kind: [")
+    assert main(["render", "-f", str(folder), "--config", config]) == 0
+    names = [each["metadata"]["name"] for each in printed(capsys) if each["kind"] == "Deployment"]
+    assert names == ["a1", "a2", "b"]
+
+
+def test_the_examples_render(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["render", "-f", str(ROOT / "examples"), "--config", config]) == 0
+    assert len(printed(capsys)) > 20
+
+
+def test_standard_input_and_a_namespace(
+    config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(yaml.safe_dump(endpoint("whisper"))))
+    assert main(["render", "-f", "-", "-n", "asr", "--config", config]) == 0
+    assert {each["metadata"]["namespace"] for each in printed(capsys)} == {"asr"}
+
+
+@pytest.mark.parametrize("tls", [{}, {"tls": {"secretName": "s"}}, {"tls": {"preSharedCert": "p"}}])
+def test_the_redirect_belongs_to_the_final_stage(
+    tls: dict[str, Any], config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "endpoint.yaml"
+    spec = {
+        "host": "a.example.com",
+        "additionalHosts": ["b.example.com"],
+        "ingress": {"httpsRedirect": True, **tls},
+    }
+    path.write_text(yaml.safe_dump(endpoint("whisper", **spec)))
+    for arguments, redirects in ([], False), (["--settled"], True):
+        assert main(["render", "-f", str(path), "--config", config, *arguments]) == 0
+        (front,) = [each for each in printed(capsys) if each["kind"] == "FrontendConfig"]
+        assert front["spec"]["redirectToHttps"] == {"enabled": redirects}
+
+
+def test_kinds_that_not_every_cluster_has(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["render", "-f", str(ROOT / "examples" / "minimal.yaml"), "--config", config]
+    assert main(arguments) == 0
+    assert "PodMonitoring" not in {each["kind"] for each in printed(capsys)}
+    assert main([*arguments, "--with", "PodMonitoring"]) == 0
+    assert "PodMonitoring" in {each["kind"] for each in printed(capsys)}
+    with pytest.raises(SystemExit) as error:
+        main([*arguments, "--with", "Pod"])
+    assert error.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("kind: Service\n---\n[1]\n", "document 2 is no mapping but list"),
+        ("kind: List\nitems: [1]\n", "document 1: items[0] is no mapping but int"),
+        ("a: 1\na: [", "line 2, column 5"),
+    ],
+)
+def test_unreadable_input_names_file_and_place(
+    content: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(content)
+    assert main(["render", "-f", str(path)]) == 2
+    complaint = capsys.readouterr().err
+    assert str(path) in complaint
+    assert words in complaint
+
+
+def test_an_empty_folder_is_unreadable_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["render", "-f", str(tmp_path)]) == 2
+    assert "there is no WhisperEndpoint in it" in capsys.readouterr().err
