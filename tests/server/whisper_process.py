@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "audio"
 CLIPS = Path(__file__).parent / "clips"
 COMMAND = (str(Path(sys.executable).parent / "whisper-server"),)
-START_SECONDS = 120  # generous: torch is large, and the machine may be busy
+START_SECONDS = 240  # generous: torch is large, and the machine may be busy
 
 Part = tuple[str, tuple[str, bytes]]  # field name, (file name, content)
 
