@@ -20,6 +20,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.fixture(autouse=True)
+def hosts_are_free_again(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A namespace goes in its own time, and its endpoints have their hosts until then: the next test wants the same ones."""
+    if not {"installed", "namespace"} <= set(request.fixturenames):
+        yield
+        return
+    installed, namespace = request.getfixturevalue("installed"), request.getfixturevalue("namespace")
+    yield
+    installed.kubectl("delete", "wep", "--all", "-n", namespace, "--wait=false")
+
+
 @pytest.fixture(scope="session")
 def written(request: pytest.FixtureRequest) -> Iterator[list[str] | None]:
     """Lines for docs/troubleshooting.md, where it is to be written anew; None: it is to be checked."""
