@@ -4,6 +4,7 @@ Objects go in and come out as dicts. Every failure is one of three: the API serv
 faster (Conflict), or can't be asked right now (Unavailable). The last two pass, so they are a workqueue's Retry.
 """
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -21,6 +22,8 @@ from whisper_operator.workqueue import Retry
 
 REQUEST_SECONDS = 30.0
 REPAIR_MANAGER = f"{FIELD_MANAGER}-repair"
+IN_FLIGHT = 16
+"""Requests at a time: more would only wait in the API server, which then turns them away."""
 PAGE = 500
 """Objects to a page of a list."""
 
@@ -54,11 +57,15 @@ class Api:
 
     def __init__(self, connection: client.ApiClient) -> None:
         self._client = DynamicClient(connection)
+        self._in_flight = asyncio.Semaphore(IN_FLIGHT)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
-        """The object, or None if there is none of that name (or no such kind)."""
+        """The object as the API server's cache has it, or None if there is none of that name (or no such kind).
+
+        The cache may be a moment behind; the storage itself would take several times as long.
+        """
         try:
-            return await self._request("get", kind.path(namespace, name))
+            return await self._request("get", kind.path(namespace, name), resource_version="0")
         except Refused as error:
             if error.status == 404:
                 return None
@@ -163,10 +170,11 @@ class Api:
 
     async def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         try:
-            response = await self._client.request(
-                method, path, serialize=False, _request_timeout=REQUEST_SECONDS, **options
-            )
-            answer = await response.json()
+            async with self._in_flight:
+                response = await self._client.request(
+                    method, path, serialize=False, _request_timeout=REQUEST_SECONDS, **options
+                )
+                answer = await response.json()
         except DynamicApiError as error:
             failure = _failure(f"{method.upper()} {path}", error)
             if error.status != 404:

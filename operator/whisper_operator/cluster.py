@@ -19,6 +19,7 @@ from whisper_operator.kinds import (
     ENDPOINT_LABEL,
     EVENT,
     FIELD_MANAGER,
+    INGRESS,
     MANAGED_BY_LABEL,
     OURS,
     WARNINGS,
@@ -35,6 +36,8 @@ from whisper_operator.watches import Watches
 from whisper_operator.workqueue import Retry
 
 OPTIONAL = frozenset(kind for kind in CHILDREN if kind.optional)
+LAST = (AUTOSCALER, INGRESS)
+"""The kinds whose objects name others."""
 
 logger = logging.getLogger(__name__)
 
@@ -102,15 +105,19 @@ class Cluster:
         for scaler in plan.delete:
             if scaler.kind is AUTOSCALER:  # or it would undo the number of replicas that is written now
                 await self._delete(scaler, refusals)
-        for manifest, child in _in_order([*free, *plan.update]):
-            try:
-                await self._apply(manifest, child)
-            except NoSuchKind:
-                self._note(manifest.kind, there=False)
-                if not manifest.kind.optional:
-                    missing.append(manifest.kind)
-            except Refused as error:
-                refusals.append((f"{manifest.kind.name} {manifest.name}", error.message))
+        for stage in _stages([*free, *plan.update]):
+            failures = await asyncio.gather(
+                *(self._apply(manifest, child) for manifest, child in stage), return_exceptions=True
+            )
+            for (manifest, _), failure in zip(stage, failures, strict=True):
+                if isinstance(failure, NoSuchKind):
+                    self._note(manifest.kind, there=False)
+                    if not manifest.kind.optional:
+                        missing.append(manifest.kind)
+                elif isinstance(failure, Refused):
+                    refusals.append((f"{manifest.kind.name} {manifest.name}", failure.message))
+                elif failure is not None:
+                    raise failure
         for unwanted in _in_order_of_deletion(plan.delete) if not missing and not refusals else ():
             await self._delete(unwanted, refusals)
         return Outcome((), tuple(missing), tuple(refusals), tuple(waiting))
@@ -187,8 +194,13 @@ class Cluster:
         self._store.put((manifest.namespace, _endpoint_of(manifest)), live)
 
 
-def _in_order(writes: list[tuple[Manifest, Child | None]]) -> list[tuple[Manifest, Child | None]]:
-    return sorted(writes, key=lambda write: CHILDREN.index(write[0].kind))
+def _stages(writes: list[tuple[Manifest, Child | None]]) -> list[list[tuple[Manifest, Child | None]]]:
+    """Writes of one stage go out together, a stage after the other: nothing is named before it exists."""
+    stages = [
+        [write for write in writes if write[0].kind not in LAST],
+        [write for write in writes if write[0].kind in LAST],
+    ]
+    return [stage for stage in stages if stage]
 
 
 def _in_order_of_deletion(children: tuple[Child, ...]) -> list[Child]:

@@ -78,7 +78,7 @@ async def _work(cluster: Cluster, health: Health, settings: Settings) -> None:
 
     async def job(key: Key) -> float | None:
         with logs.about(key):
-            return await _measured(key, cluster, settings)
+            return await _measured(key, cluster, settings, pressed=queue.pressed)
 
     await _list(cluster)
     for key in health.store.endpoints():
@@ -90,10 +90,10 @@ async def _work(cluster: Cluster, health: Health, settings: Settings) -> None:
         group.create_task(queue.work(settings.workers, job))
 
 
-async def _measured(key: Key, cluster: Cluster, settings: Settings) -> float | None:
+async def _measured(key: Key, cluster: Cluster, settings: Settings, *, pressed: bool) -> float | None:
     start, result = time.perf_counter(), "error"
     try:
-        next_look = await reconcile(key, cluster, settings)
+        next_look = await reconcile(key, cluster, settings, pressed=pressed)
         result = "done"
     except Retry:
         result = "retry"

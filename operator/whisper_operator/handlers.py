@@ -44,7 +44,7 @@ def _listener(kind: Kind, store: Store, queue: WorkQueue[Key], watches: Watches)
         watches.shown(kind, event["object"], at_start=event["type"] is None)
         take = store.forget if event["type"] == "DELETED" else store.absorb
         for key in take(kind, event["object"]):
-            queue.add(key)
+            queue.add(key, later=kind is not ENDPOINT)
 
     return on_event
 

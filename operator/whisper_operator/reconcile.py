@@ -10,10 +10,14 @@ from whisper_operator.outcome import Outcome
 from whisper_operator.store import Key
 
 DONE = None
+AT_ONCE = 0.0
 
 
-async def reconcile(key: Key, cluster: Cluster, settings: Settings) -> float | None:
-    """Bring one endpoint's children and status up to date; seconds until it should be looked at again, or None. Raises Retry."""
+async def reconcile(key: Key, cluster: Cluster, settings: Settings, *, pressed: bool = False) -> float | None:
+    """Bring one endpoint's children and status up to date; seconds until it should be looked at again, or None. Raises Retry.
+
+    `pressed`: others wait for their children, so that it makes those and leaves what it would tell for the next look.
+    """
     resource = cluster.cached(key)
     if resource is None or "deletionTimestamp" in resource["metadata"]:
         return DONE  # ownerReferences clean up
@@ -24,6 +28,8 @@ async def reconcile(key: Key, cluster: Cluster, settings: Settings) -> float | N
         claims.check(cluster.conflicts(resource))
         plan = drift.plan(manifests.of(endpoint, observed), observed)
         outcome = await cluster.carry_out(resource, plan)
+        if pressed and plan.writes and outcome == Outcome():
+            return AT_ONCE
     except SpecError as error:
         endpoint, outcome = error, Outcome()  # plan nothing, keep what runs, say so
     now = datetime.now(UTC)

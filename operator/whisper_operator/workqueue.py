@@ -6,9 +6,11 @@ broken endpoint never slows another.
 """
 
 import asyncio
+import itertools
 import logging
 import random
 from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
 from typing import Generic, TypeVar
 
 logger = logging.getLogger(__name__)
@@ -27,10 +29,12 @@ class WorkQueue(Generic[K]):
     """Call everything from one event loop."""
 
     def __init__(self) -> None:
-        self._waiting: asyncio.Queue[K] = asyncio.Queue()
-        self._queued: set[K] = set()
+        self._waiting: asyncio.PriorityQueue[tuple[bool, int, K]] = asyncio.PriorityQueue()
+        self._number = itertools.count()
+        self._queued: dict[K, bool] = {}
+        """Keys that wait, and whether they may wait for others."""
         self._active: set[K] = set()
-        self._again: set[K] = set()
+        self._again: dict[K, bool] = {}
         self._failures: dict[K, int] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
 
@@ -47,14 +51,19 @@ class WorkQueue(Generic[K]):
         """Keys whose last try failed, and that are tried again."""
         return len(self._failures)
 
-    def add(self, key: K) -> None:
-        """Have the key worked on as soon as a worker is free."""
+    @property
+    def pressed(self) -> bool:
+        """Whether a key waits that should not."""
+        return not all(self._queued.values())
+
+    def add(self, key: K, *, later: bool = False) -> None:
+        """Have the key worked on as soon as a worker is free; `later`: and no key waits that was added without it."""
         self._cancel_timer(key)
         if key in self._active:
-            self._again.add(key)
-        elif key not in self._queued:
-            self._queued.add(key)
-            self._waiting.put_nowait(key)
+            self._again[key] = later and self._again.get(key, True)
+        elif later < self._queued.get(key, 2):
+            self._queued[key] = later
+            self._waiting.put_nowait((later, next(self._number), key))
 
     def add_after(self, key: K, delay: float) -> None:
         """Have the key worked on in `delay` seconds, or earlier if it is added earlier."""
@@ -63,7 +72,7 @@ class WorkQueue(Generic[K]):
         if timer is not None and timer.when() <= loop.time() + delay:
             return
         self._cancel_timer(key)
-        self._timers[key] = loop.call_later(delay, self.add, key)
+        self._timers[key] = loop.call_later(delay, partial(self.add, key, later=True))
 
     async def work(self, workers: int, job: Callable[[K], Awaitable[float | None]]) -> None:
         """Run `job` on keys until cancelled. What it returns is the number of seconds until the key's next look, or None."""
@@ -73,16 +82,17 @@ class WorkQueue(Generic[K]):
 
     async def _worker(self, job: Callable[[K], Awaitable[float | None]]) -> None:
         while True:
-            key = await self._waiting.get()
-            self._queued.discard(key)
+            later, _, key = await self._waiting.get()
+            if self._queued.get(key) is not later:
+                continue  # its turn came, or comes, by another entry
+            del self._queued[key]
             self._active.add(key)
             try:
                 await self._run(job, key)
             finally:
                 self._active.discard(key)
             if key in self._again:
-                self._again.discard(key)
-                self.add(key)
+                self.add(key, later=self._again.pop(key))
 
     async def _run(self, job: Callable[[K], Awaitable[float | None]], key: K) -> None:
         try:
