@@ -2,9 +2,11 @@
 log-probabilities within 1e-4, whatever else is decoded beside it."""
 
 import base64
+import itertools
 import os
 import random
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from whisper_server.engine import Decode, Encode
 from whisper_server.engine.openai_whisper.loading import make_engine, model_info
 from whisper_server.mel import spectrogram
 from whisper_server.options import Options
+from whisper_server.transcription import noise_seed
 
 from tests.server.driving import Told, recorded_margin, reference_model, transcribe_all
 from tests.server.whisper_process import CLIPS, table
@@ -37,7 +40,7 @@ FILES = [
     (load_audio(str(CLIPS / name)) * 32768).round().astype(np.int16) for name in table(CLIPS / "manifest.tsv")
 ]
 LONG = np.concatenate(FILES)
-SOUNDS: list[Any] = [*FILES[:5], LONG[: 16000 * 44], np.zeros(16000, np.int16), FILES[0][:100]]
+SOUNDS: list[Any] = [*FILES[:4], LONG[: 16000 * 44], np.zeros(16000, np.int16), FILES[0][:100]]
 
 
 @pytest.fixture(scope="module")
@@ -45,36 +48,41 @@ def demo() -> Checkpoint:
     return weights.load("demo", None)
 
 
-@pytest.mark.parametrize("lag", [0, 1])
 @pytest.mark.parametrize(
-    "asked",
+    ("lag", "asked"),
     [
-        {"language": "en"},
-        {"language": "en", "condition_on_previous_text": False, "without_timestamps": True},
-        {},  # the language is detected
-        {
-            "language": "de",
-            "task": "translate",
-            "initial_prompt": "hello world",
-            "carry_initial_prompt": True,
-        },
-        {"language": "en", "beam_size": 3, "patience": 2.0, "length_penalty": 0.5},
-        {"language": "en", "word_timestamps": True},
-        {"language": "en", "word_timestamps": True, "hallucination_silence_threshold": 2.0},
-        {"language": "en", "clip_timestamps": (1.0, 6.0, 7.0)},
+        (0, {"language": "en"}),
+        (1, {"language": "en"}),
+        (0, {}),  # the language is detected
+        (0, {"language": "en", "condition_on_previous_text": False, "without_timestamps": True}),
+        (
+            0,
+            {
+                "language": "de",
+                "task": "translate",
+                "initial_prompt": "hello world",
+                "carry_initial_prompt": True,
+            },
+        ),
+        (1, {"language": "en", "beam_size": 3, "patience": 2.0, "length_penalty": 0.5}),
+        (1, {"language": "en", "word_timestamps": True}),
+        (0, {"language": "en", "word_timestamps": True, "hallucination_silence_threshold": 2.0}),
+        (0, {"language": "en", "clip_timestamps": (1.0, 6.0, 7.0)}),
     ],
-    ids=lambda asked: "+".join(asked) or "detected",
+    ids=lambda value: "+".join(value) or "detected" if isinstance(value, dict) else f"lag {value}",
 )
 def test_files_equal_transcribe(
-    demo: Checkpoint, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], lag: int
+    demo: Checkpoint, monkeypatch: pytest.MonkeyPatch, lag: int, asked: dict[str, Any]
 ) -> None:
     info = model_info("demo", demo)
     engine = make_engine(demo, info, torch.float32, "cpu", windows=3, lag=lag)
-    sounds = [spectrogram(samples, info.n_mels) for samples in SOUNDS]
+    # openai-whisper never comes back from a clip that begins where the file has ended.
+    files = [samples for samples in SOUNDS if "clip_timestamps" not in asked or len(samples) > 8 * 16000]
+    sounds = [spectrogram(samples, info.n_mels) for samples in files]
     told = transcribe_all(engine, [(sound, Options(temperatures=(0.0,), **asked)) for sound in sounds])
     reference = reference_model(demo)
     unclear = 0
-    for samples, mine in zip(SOUNDS, told, strict=True):
+    for samples, mine in zip(files, told, strict=True):
         with recorded_margin(monkeypatch) as margin:
             expected = reference.transcribe(
                 samples.astype(np.float32) / 32768,
@@ -119,14 +127,8 @@ def test_sampling_draws_what_openai_whisper_draws_from_the_same_noise(
         alone = transcribe_all(engine, [(sounds[1], options)])
         assert alone[0].segments == told[1].segments
         reference = reference_model(demo)
-        decode = reference.decode
-
-        def with_noise(*args: Any, decode: Any = decode) -> Any:
-            torch.manual_seed(0)  # the first attempt at the first window of seed 0
-            return decode(*args)
-
-        monkeypatch.setattr(reference, "decode", with_noise)
         for samples, mine in zip(FILES, told, strict=False):
+            monkeypatch.setattr(reference, "decode", _WithNoise(partial(whisper.decode, reference)))
             expected = reference.transcribe(
                 samples.astype(np.float32) / 32768,
                 language="en",
@@ -135,6 +137,18 @@ def test_sampling_draws_what_openai_whisper_draws_from_the_same_noise(
                 fp16=False,
             )
             assert_equal(mine, expected["segments"])
+
+
+class _WithNoise:
+    """openai-whisper's decode, each window with the noise that ours has for it."""
+
+    def __init__(self, decode: Any) -> None:
+        self._decode = decode
+        self._windows = itertools.count()
+
+    def __call__(self, *args: Any) -> Any:
+        torch.manual_seed(noise_seed(0, next(self._windows), 0))
+        return self._decode(*args)
 
 
 @dataclass(frozen=True)
