@@ -87,7 +87,7 @@ class Operator:
         self._process = None
         return status
 
-    def wait_until_working(self, timeout: float = 30.0) -> Self:
+    def wait_until_working(self, timeout: float = 120.0) -> Self:
         """Until it says, since its last start, that everything is listed and its workers run."""
         deadline = time.monotonic() + timeout
         while b"Reconciling" not in self.log_path.read_bytes()[self._log_start :]:
