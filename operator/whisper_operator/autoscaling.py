@@ -8,10 +8,10 @@ from whisper_operator.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.kinds import AUTOSCALER
 from whisper_operator.observed import Child, Observed
 
-DOWN = "currently unable to handle the request"
+DOWN = ("currently unable to handle the request", "no known available metric versions found")
 """What the autoscaler says where something should serve the metrics API that it asks, and does not answer."""
 
-NO_API = ("no custom metrics API", "could not find the requested resource", DOWN)
+NO_API = ("no custom metrics API", "could not find the requested resource", *DOWN)
 """What it says where nothing serves it, too."""
 
 
@@ -58,7 +58,7 @@ def _no_api(words: str) -> Condition:
         "NoMetricsAPI",
         f"The autoscaler can't see the load, and the number of replicas stays as it is: {advice}; or set replicas instead of "
         f"autoscaling. It says: {words}",
-        alarming=DOWN not in words,  # it may come back by itself
+        alarming=not any(phrase in words for phrase in DOWN),  # it may come back by itself
     )
 
 

@@ -35,6 +35,7 @@ NO_RESOURCE = (
     "(get pods.metrics.k8s.io)"
 )
 DOWN = f"{NO_CUSTOM[: NO_CUSTOM.index(': no custom')]}: the server is currently unable to handle the request"
+UNAVAILABLE = f"{NO_CUSTOM[: NO_CUSTOM.index(': no custom')]}: no known available metric versions found"
 NO_FIGURES = "the HPA was unable to compute the replica count: no metrics returned from custom metrics API"
 
 
@@ -67,6 +68,13 @@ NO_FIGURES = "the HPA was unable to compute the replica count: no metrics return
         ),
         (
             told(ABLE, ("ScalingActive", "False", "FailedGetPodsMetric", DOWN)),
+            "False",
+            "NoMetricsAPI",
+            "can't see the load",
+            False,
+        ),
+        (
+            told(ABLE, ("ScalingActive", "False", "FailedGetPodsMetric", UNAVAILABLE)),
             "False",
             "NoMetricsAPI",
             "can't see the load",
