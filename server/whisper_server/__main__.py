@@ -43,7 +43,12 @@ def _preload(settings: config.Settings) -> int:
     from whisper_server.engine import LoadError
 
     try:
-        print(weights.preload(settings.model, settings.model_dir))
+        if settings.engine == "faster-whisper":
+            from whisper_server.engine import faster_whisper
+
+            print(faster_whisper.preload(settings.model, settings.model_dir))
+        else:
+            print(weights.preload(settings.model, settings.model_dir))
     except LoadError as problem:
         return _fail(1, problem)
     return 0
@@ -69,7 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--preload",
         metavar="MODEL",
-        help="download MODEL's weights into WHISPER_MODEL_DIR, check them, and exit; for building images",
+        help="download MODEL's weights into WHISPER_MODEL_DIR, check them, convert them if WHISPER_ENGINE "
+        "wants that, and exit; for building images",
     )
     return parser
 

@@ -112,7 +112,8 @@ class Settings:
     dtype: str = _setting(
         "auto",
         _choice("auto", "float32", "float16", "bfloat16", "int8", "int8_float16"),
-        "`auto` (float16 on CUDA, float32 on the CPU), `float32`, `float16` (CUDA only), `bfloat16`, `int8` or `int8_float16`; "
+        "`auto` (float16 on CUDA, float32 on the CPU; by CTranslate2 int8_float16 and int8), `float32`, "
+        "`float16` (CUDA only), `bfloat16`, `int8` or `int8_float16`; "
         "not every engine and device takes each",
     )
     language: str | None = _setting(None, _language, "code of the language spoken; default: detected")

@@ -60,10 +60,15 @@ def preload(model: str, directory: str | None) -> str:
 
 def _fetch(model: str, directory: str | None) -> str:
     """The path of an official model's file, downloaded if it isn't there; raises OSError, RuntimeError."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    root = directory or str(Path(cache) / "whisper")  # the default of openai-whisper's own load_model
+    root = str(directory_of_official(directory))
     path: str = whisper._download(whisper._MODELS[model], root, in_memory=False)
     return path
+
+
+def directory_of_official(directory: str | None) -> Path:
+    """Where official models lie: `directory`, or the default of openai-whisper's own load_model."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(directory or Path(cache) / "whisper")
 
 
 def _demo_checkpoint() -> io.BytesIO:

@@ -9,6 +9,10 @@ def load(settings: Settings) -> Engine:
 
     Imports the engine's library, torch and all, only now: the process answers its health checks meanwhile.
     """
+    if settings.engine == "faster-whisper":
+        from whisper_server.engine import faster_whisper
+
+        return faster_whisper.load(settings)
     from whisper_server.engine import openai_whisper
 
     return openai_whisper.load(settings)

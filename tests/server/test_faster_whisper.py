@@ -1,0 +1,265 @@
+"""The engine on CTranslate2, driven directly, against openai-whisper on the same weights."""
+
+import csv
+import json
+import lzma
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import numpy as np
+import pytest
+import torch
+import whisper
+from whisper.audio import N_FRAMES, load_audio, log_mel_spectrogram, pad_or_trim
+from whisper_server import weights
+from whisper_server.config import Settings
+from whisper_server.engine import Align, Decode, Detect, Encode, LoadError, Request
+from whisper_server.engine.faster_whisper import converted, load, preload
+from whisper_server.engine.faster_whisper.engine import FasterWhisper, Window
+from whisper_server.engine.prompts import tokenizer_of
+
+CLIPS = Path(__file__).parent / "clips"
+SETTINGS = replace(Settings(), model="demo", engine="faster-whisper", device="cpu", dtype="float32")
+
+
+@cache
+def engine(dtype: str = "float32") -> FasterWhisper:
+    return load(replace(SETTINGS, dtype=dtype))
+
+
+@pytest.fixture(scope="module")
+def checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's weights, as a file of openai-whisper's."""
+    path = tmp_path_factory.mktemp("weights") / "demo.pt"
+    packed = resources.files("whisper_server").joinpath("models/demo.pt.xz").read_bytes()
+    path.write_bytes(lzma.decompress(packed))
+    return path
+
+
+@pytest.fixture(scope="module")
+def reference(checkpoint_path: Path) -> Any:
+    return whisper.load_model(str(checkpoint_path), device="cpu")
+
+
+@cache
+def manifest() -> list[tuple[str, str]]:
+    with (CLIPS / "manifest.tsv").open() as file:
+        return [(row["file"], row["text"]) for row in csv.DictReader(file, delimiter="\t")]
+
+
+@cache
+def mel(number: int) -> Any:
+    name, _ = manifest()[number]
+    return pad_or_trim(log_mel_spectrogram(load_audio(str(CLIPS / name))), N_FRAMES).numpy()
+
+
+def drive(requests: Sequence[Request], dtype: str = "float32") -> list[Any]:
+    """All of them at once; the answers."""
+    used = engine(dtype)
+    answers: dict[Any, Any] = {}
+    for ticket, request in enumerate(requests):
+        used.submit(ticket, request)
+    while used.busy():
+        for ticket, answer in used.step():
+            assert not isinstance(answer, Exception)
+            answers[ticket] = answer
+    return [answers[ticket] for ticket in range(len(requests))]
+
+
+class Windows:
+    """Encoded windows of some clips, given back at the end."""
+
+    def __init__(self, numbers: Sequence[int], dtype: str = "float32") -> None:
+        self._numbers, self._dtype = numbers, dtype
+
+    def __enter__(self) -> list[Window]:
+        self._windows: list[Window] = drive(
+            [Encode(mel=mel(number)) for number in self._numbers], self._dtype
+        )
+        return self._windows
+
+    def __exit__(self, *_: object) -> None:
+        for window in self._windows:
+            engine(self._dtype).release(window)
+
+
+def errors(texts: Sequence[str]) -> float:
+    return float(jiwer.wer([text for _, text in manifest()], [text.strip() for text in texts]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_hears_what_openai_whisper_hears(dtype: str, reference: Any) -> None:
+    options = whisper.DecodingOptions(language="en", fp16=False)
+    expected = whisper.decode(
+        reference, torch.from_numpy(np.stack([mel(number) for number in range(12)])), options
+    )
+    with Windows(range(12), dtype) as windows:
+        found = drive([Decode(window=window, language="en") for window in windows], dtype)
+    texts = [tokenizer_of(engine(dtype).info).decode(list(result.tokens)) for result in found]
+    assert abs(errors(texts) - errors([result.text for result in expected])) <= 0.005
+    if dtype == "float32":
+        for result, wanted in zip(found, expected, strict=True):
+            assert list(result.tokens) == wanted.tokens
+            assert result.avg_logprob == pytest.approx(wanted.avg_logprob, abs=1e-3)
+            assert result.no_speech_prob == pytest.approx(wanted.no_speech_prob, abs=1e-3)
+
+
+def test_a_mixed_batch_equals_one_by_one() -> None:
+    prompts: list[list[int]] = [[], [], list(range(1000, 1040)), list(range(2000, 2400))]
+    with Windows(range(4)) as windows:
+        requests: list[Request] = [
+            Decode(
+                window=windows[number],
+                language=language,
+                task=task,
+                prompt=prompts[number],
+                beam_size=beam,
+                without_timestamps=plain,
+                sample_len=length,
+            )
+            for number in range(4)
+            for language, task in (("en", "transcribe"), ("de", "translate"))
+            for beam, plain, length in ((None, False, None), (3, False, None), (None, True, 5))
+        ]
+        together = drive(requests)
+        alone = [drive([request])[0] for request in requests]
+    assert [each.tokens for each in together] == [each.tokens for each in alone]
+    assert all(len(each.tokens) <= 5 for each in together[2::3])
+
+
+def test_beams_and_lengths_as_openai_whisper(reference: Any) -> None:
+    options = whisper.DecodingOptions(language="en", fp16=False, beam_size=3, sample_len=9)
+    expected = whisper.decode(reference, torch.from_numpy(mel(0)), options)
+    with Windows([0]) as windows:
+        (found,) = drive([Decode(window=windows[0], language="en", beam_size=3, sample_len=9)])
+    assert list(found.tokens) == expected.tokens
+    assert found.avg_logprob == pytest.approx(expected.avg_logprob, abs=1e-3)
+
+
+def test_samples_at_a_temperature() -> None:
+    with Windows([0, 1]) as windows:
+        hot = [Decode(window=window, language="en", temperature=1.0, best_of=3) for window in windows]
+        found = drive([*hot, Decode(window=windows[0], language="en")])
+    assert len({each.tokens for each in found}) == 3
+    assert all(-5 < each.avg_logprob < 0 for each in found)
+
+
+def test_detects_as_openai_whisper(reference: Any) -> None:
+    _, expected = whisper.detect_language(reference, torch.from_numpy(mel(0)))
+    with Windows([0, 1]) as windows:
+        found, _ = drive([Detect(window=window) for window in windows])
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
+def test_aligns_as_openai_whisper(reference: Any) -> None:
+    from whisper.timing import find_alignment
+
+    chosen = tokenizer_of(engine().info)
+    with Windows([0, 1]) as windows:
+        decoded = drive([Decode(window=window, language="en") for window in windows])
+        texts = [tuple(token for token in each.tokens if token < chosen.eot) for each in decoded]
+        found = drive(
+            [
+                Align(
+                    window=window,
+                    text_tokens=text,
+                    language="en",
+                    task="transcribe",
+                    num_frames=500 - 100 * n,
+                )
+                for n, (window, text) in enumerate(zip(windows, texts, strict=True))
+            ]
+        )
+    for number, alignment in enumerate(found):
+        frames = 500 - 100 * number
+        expected = find_alignment(
+            reference, chosen, list(texts[number]), torch.from_numpy(mel(number)), frames
+        )
+        tokens, times = alignment.path()
+        jumps = np.pad(np.diff(tokens), (1, 0), constant_values=1).astype(bool)
+        starts = times[jumps] / 50
+        first_tokens = np.cumsum([0, *(len(word.tokens) for word in expected)])[: len(expected)]
+        wanted = [word.start for word in expected if word.word.strip()]
+        assert [starts[index] for index in first_tokens][: len(wanted)] == pytest.approx(wanted, abs=0.041)
+        assert len(alignment.token_probabilities) == len(texts[number])
+
+
+def test_cancelled_and_released_windows_make_room() -> None:
+    used = engine()
+    for ticket in range(used.windows + 2):
+        used.submit(ticket, Encode(mel=mel(0)))
+    used.cancel(used.windows + 1)
+    used.cancel("unknown")
+    windows: dict[Any, Window] = {}
+    while used.busy():
+        windows.update(used.step())
+    assert sorted(windows) == list(range(used.windows))
+    used.release(windows.pop(0))
+    assert used.busy()
+    while used.busy():
+        windows.update(used.step())
+    assert used.windows in windows
+    waiting = Decode(window=windows[1], language="en")
+    used.submit("decode", waiting)
+    used.cancel("decode")
+    assert not used.busy()
+    for window in windows.values():
+        used.release(window)
+
+
+def test_a_text_waits_for_few_encoders_only() -> None:
+    """Encoders go first, but never so many that a text already waiting is not decoded."""
+    used = engine()
+    with Windows([0]) as windows:
+        used.submit("text", Decode(window=windows[0], language="en"))
+        taken = []
+        for ticket in range(used.windows - 1):
+            used.submit(ticket, Encode(mel=mel(0)))
+        for _ in range(used.windows):
+            done = dict(used.step())
+            taken += [window for ticket, window in done.items() if ticket != "text"]
+            if "text" in done:
+                break
+            for window in list(taken):
+                used.submit(("more", id(window)), Decode(window=window, language="en"))
+        assert "text" in done
+        while used.busy():
+            taken += [window for ticket, window in used.step() if isinstance(ticket, int)]
+        for window in set(taken):
+            used.release(window)
+
+
+def test_keeps_what_it_converted_beside_the_weights(checkpoint_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.pt"
+    path.write_bytes(checkpoint_path.read_bytes())
+    assert preload(str(path), None).endswith("mine-ctranslate2")
+    made = tmp_path / "mine-ctranslate2" / "model.bin"
+    first = made.stat().st_mtime_ns
+    assert converted.find(str(path), None, tmp_path / "scratch") == made.parent
+    assert made.stat().st_mtime_ns == first
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["mine-ctranslate2", "mine.pt"]
+    # A directory that is a model already needs no weights of openai-whisper's.
+    path.unlink()
+    assert load(replace(SETTINGS, model=str(made.parent))).info.n_mels == 80
+
+
+def test_refuses_what_it_cannot_load(tmp_path: Path) -> None:
+    with pytest.raises(LoadError, match=r"no model\.bin in it"):
+        load(replace(SETTINGS, model=str(tmp_path)))
+    with pytest.raises(LoadError, match="no such file"):
+        load(replace(SETTINGS, model=str(tmp_path / "absent.pt")))
+    with pytest.raises(LoadError, match=r"WHISPER_DTYPE=float16: .*use auto or one of .*int8"):
+        load(replace(SETTINGS, dtype="float16"))
+    with pytest.raises(LoadError, match=r"CTranslate2 can't use CUDA: .*; NVIDIA driver here: "):
+        load(replace(SETTINGS, device="cuda"))
+
+
+def test_alignment_heads_go_along(tmp_path: Path) -> None:
+    made = converted.find("demo", None, tmp_path)
+    heads = [list(head) for head in weights.load("demo", None).alignment_heads]
+    assert json.loads((made / "config.json").read_text())["alignment_heads"] == heads
