@@ -1,0 +1,193 @@
+"""How much audio each server transcribes in a second, on the same machine and weights, side by side.
+
+    .venv-server/bin/python -m benchmarks.server.throughput [--shape base] [--clients 1 4 16 32] [--rounds 2] [--long 30]
+
+A closed loop: each client sends its next file when the last is answered. One server works at a time; they take turns within each
+round, so that what else the machine does meets all of them. Writes docs/benchmarks/server-throughput.{json,csv,svg}.
+"""
+
+import argparse
+import json
+import lzma
+import os
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+
+import jiwer
+import requests
+import torch
+from demo_model.widen import SHAPES, widen
+from whisper_server import checkpoint
+from whisper_server.engine.faster_whisper import conversion
+
+from benchmarks.server import report, speech, tokenizer_file
+from benchmarks.server.servers import Kind, Server, kinds, running
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One server under one load in one round. Times in seconds."""
+
+    server: str
+    clients: int
+    round: int
+    speed: float
+    """Seconds of audio transcribed in a second."""
+    p50: float
+    p95: float
+    word_error_rate: float
+    load_average: float
+    """Of the machine, when this began."""
+
+
+def main() -> None:
+    options = _options()
+    measurements: list[Measurement] = []
+    with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
+        folder = Path(temporary)
+        chosen = [kind for kind in _kinds(folder, options.shape) if options.only in kind.name]
+        servers = [_ready(stack, kind, folder) for kind in chosen]
+        recordings = speech.short_ones(32, folder)
+        for number in range(options.rounds):
+            for clients in options.clients:
+                for server in servers:
+                    found = _measure(server, clients, number, recordings)
+                    measurements.append(found)
+                    print(
+                        f"{found.server:<28} {clients:>2} clients: {found.speed:6.2f} x real time, "
+                        f"p50 {found.p50:6.2f} s, p95 {found.p95:6.2f} s, WER {found.word_error_rate:.2%}",
+                        flush=True,
+                    )
+        long = _measure_long(servers, speech.long_one(options.long, folder)) if options.long else []
+        memory = {server.name: server.peak_memory() for server in servers}
+    result = {
+        "machine": {"cpus": os.cpu_count(), "model": _processor()},
+        "shape": options.shape,
+        "short": [asdict(each) for each in measurements],
+        "long": long,
+        "peak_memory_bytes": memory,
+    }
+    report.write(result, options.out)
+    print(json.dumps({"long": long, "memory": memory}, indent=1))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--shape", choices=SHAPES, default="base")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 32])
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--long", type=float, default=30, help="minutes of the long file; 0: none")
+    parser.add_argument("--only", default="", help="part of the names of the servers to measure")
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
+    return parser.parse_args()
+
+
+def _kinds(folder: Path, shape: str) -> list[Kind]:
+    packed = resources.files("whisper_server").joinpath("models/demo.pt.xz").read_bytes()
+    (folder / "demo.pt").write_bytes(lzma.decompress(packed))
+    small = torch.load(folder / "demo.pt", map_location="cpu", weights_only=True)
+    file, converted = folder / f"{shape}.pt", folder / shape
+    torch.save(widen(small, SHAPES[shape]), file)
+    converted.mkdir()
+    conversion.write(checkpoint.read(file), converted)
+    tokenizer_file.write(converted / "tokenizer.json")
+    return kinds(file, converted)
+
+
+def _ready(stack: ExitStack, kind: Kind, folder: Path) -> Server:
+    server = stack.enter_context(running(kind, folder))
+    server.wait_until_ready()
+    return server
+
+
+def _measure(
+    server: Server, clients: int, number: int, recordings: Sequence[speech.Recording]
+) -> Measurement:
+    work = [recordings[index % len(recordings)] for index in range(max(6, 2 * clients))]
+    waiting = iter(enumerate(work))
+    guard = threading.Lock()
+    times: dict[int, float] = {}
+    texts: dict[int, str] = {}
+
+    def client() -> None:
+        while True:
+            with guard:
+                index, recording = next(waiting, (None, None))
+            if index is None or recording is None:
+                return
+            begin = time.monotonic()
+            texts[index] = _send(server, recording.path)
+            times[index] = time.monotonic() - begin
+
+    load = os.getloadavg()[0]
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    begin = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wall = time.monotonic() - begin
+    if len(texts) != len(work):
+        raise RuntimeError(f"{server.name} answered {len(texts)} of {len(work)} requests")
+    ordered = sorted(times.values())
+    return Measurement(
+        server=server.name,
+        clients=clients,
+        round=number,
+        speed=sum(recording.seconds for recording in work) / wall,
+        p50=statistics.median(ordered),
+        p95=ordered[int(0.95 * (len(ordered) - 1))],
+        word_error_rate=float(
+            jiwer.wer([r.text for r in work], [texts[index] for index in range(len(work))])
+        ),
+        load_average=load,
+    )
+
+
+def _send(server: Server, path: Path) -> str:
+    with path.open("rb") as file:
+        answer = requests.post(server.url + "/whisper", files={"file": file}, timeout=3600)
+    answer.raise_for_status()
+    return str(answer.json()["results"][0]["transcript"]).strip()
+
+
+def _measure_long(servers: Sequence[Server], recording: speech.Recording) -> list[dict[str, object]]:
+    """The long file: ours with CTranslate2, window after window and side by side; faster-whisper's batched pipeline."""
+    found: list[dict[str, object]] = []
+    spans = {"vad": "true", "condition_on_previous_text": "false", "response_format": "json", "model": "base"}
+    for server in servers:
+        if "faster-whisper" not in server.name:
+            continue
+        ways = {"parallel": ("/v1/audio/transcriptions", {**spans, "parallel": "true"})}
+        ways["sequential"] = ("/v1/audio/transcriptions", spans)
+        if not server.name.startswith("ours"):
+            ways = {"batched": ("/batched", {})}
+        for way, (path, form) in ways.items():
+            begin = time.monotonic()
+            with recording.path.open("rb") as file:
+                answer = requests.post(server.url + path, files={"file": file}, data=form, timeout=3600)
+            answer.raise_for_status()
+            wall = time.monotonic() - begin
+            error = float(jiwer.wer(recording.text, answer.json()["text"].strip()))
+            speed = recording.seconds / wall
+            found.append({"server": server.name, "way": way, "speed": speed, "word_error_rate": error})
+            print(f"{server.name:<28} {way:<10}: {speed:6.2f} x real time, WER {error:.2%}", flush=True)
+    return found
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+if __name__ == "__main__":
+    main()
