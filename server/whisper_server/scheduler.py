@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from whisper_server.assembly import Assembly
 from whisper_server.device import EXIT_STATUS, Device
@@ -119,14 +119,17 @@ class Scheduler:
             raise RuntimeError("the model is not loaded yet")
         n_mels = self.info.n_mels
 
-        future = self._listening.submit(spectrogram, samples, n_mels)
+        def listen() -> tuple[Spectrogram, Options]:
+            return spectrogram(samples, n_mels), _cut_by_voice(samples, options)
+
+        future = self._listening.submit(listen)
         try:
-            sound = future.result(timeout=max(0.0, deadline - time.monotonic()))
+            sound, cut = future.result(timeout=max(0.0, deadline - time.monotonic()))
         except TimeoutError:
             future.cancel()
             raise Stopped("the deadline has passed") from None
         job = Job(deadline, cancel=lambda: self._inbox.put(job))
-        self._inbox.put(_File(job, client, sound, len(samples) / SAMPLE_RATE, options))
+        self._inbox.put(_File(job, client, sound, len(samples) / SAMPLE_RATE, cut))
         return job
 
     def _loaded(self, engine: Engine) -> None:
@@ -270,3 +273,15 @@ class Scheduler:
             track.windows = []
             track.over = True
         file.job.tell(problem)
+
+
+def _cut_by_voice(samples: Samples, options: Options) -> Options:
+    """The options with the spans in which a voice is heard, if they ask for that."""
+    if not options.vad and not options.parallel:
+        return options
+    from whisper_server import vad  # with a model and a runtime of its own, which few requests need
+
+    spans = vad.spans(samples)
+    # A span of no length, where there is none: no spans at all would mean the whole file.
+    times = tuple(time for span in spans for time in span) or (0.0, 0.0)
+    return replace(options, clip_timestamps=times)

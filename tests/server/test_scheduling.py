@@ -1,6 +1,7 @@
 """Between requests and engine: whose turn it is, what is told when, and that nothing of a file stays behind."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from whisper_server.engine.prompts import tokenizer_of
 from whisper_server.fairness import Turns
 from whisper_server.options import Options
 from whisper_server.scheduler import Scheduler, Stopped
-from whisper_server.transcript import Segment
+from whisper_server.transcript import Segment, Transcript
+from whisper_server.vad import spans
 
 from tests.server.whisper_process import CLIPS, EXAMPLES, table
 
@@ -54,7 +56,8 @@ class Running:
         """Nothing of any file may be left in the engine."""
         assert self.engine is not None
         deadline = time.monotonic() + 60
-        while self.engine.busy() or self.engine._slots.free < 4:
+        kept = self.scheduler
+        while kept._files or kept._asked or self.engine.busy() or self.engine._slots.free < 4:
             assert time.monotonic() < deadline, "windows are still held"
             time.sleep(0.02)
 
@@ -92,8 +95,6 @@ def test_a_job_that_nobody_waits_for_gives_everything_back(running: Running) -> 
     with running.scheduler.submit(LONG, GREEDY, client="a", deadline=soon()) as job:
         next(job.updates())
     running.wait_until_empty()
-    assert running.scheduler._files == {}
-    assert running.scheduler._asked == {}
     with running.scheduler.submit(HELLO, GREEDY, client="a", deadline=soon()) as job:
         assert job.transcript().text == "hello world please play music"
 
@@ -130,6 +131,44 @@ def test_an_error_in_one_file_concerns_that_file_alone(running: Running) -> None
         job.transcript()
     with running.scheduler.submit(HELLO, GREEDY, client="a", deadline=soon()) as job:
         assert job.transcript().text == "hello world please play music"
+    running.wait_until_empty()
+
+
+def spoken(file: Samples, options: Options, running: Running) -> Transcript:
+    with running.scheduler.submit(file, options, client="a", deadline=soon()) as job:
+        return job.transcript()
+
+
+def test_voice_detection_is_a_matter_of_clips(running: Running) -> None:
+    silence = np.zeros(16000 * 40, np.int16)
+    file = np.concatenate([HELLO, silence, HELLO])
+    times = tuple(time for span in spans(file) for time in span)
+    assert len(times) == 4, "two spans of speech"
+    by_voice = spoken(file, replace(GREEDY, vad=True), running)
+    by_clips = spoken(file, replace(GREEDY, clip_timestamps=times), running)
+    assert by_voice == by_clips
+    assert by_voice.text.split()[:2] == ["hello", "world"]
+    assert spoken(silence, replace(GREEDY, vad=True), running).text == ""
+
+
+def test_parallel_equals_one_transcription_for_each_span_in_the_order_of_the_file(running: Running) -> None:
+    parallel = replace(GREEDY, parallel=True)
+    with running.scheduler.submit(LONG, parallel, client="a", deadline=soon()) as job:
+        updates = [update for update in job.updates() if update is not None]
+        transcript = job.transcript()
+    assert "".join(update.delta for update in updates) == transcript.text
+    starts = [segment.start for segment in transcript.segments]
+    assert starts == sorted(starts)
+    apart = [spoken(LONG, replace(GREEDY, clip_timestamps=span), running) for span in spans(LONG)]
+    assert len(apart) > 1
+    expected = [(s.start, s.end, s.tokens) for part in apart for s in part.segments]
+    assert [(s.start, s.end, s.tokens) for s in transcript.segments] == expected
+    running.wait_until_empty()
+
+
+def test_cancelling_a_parallel_file_gives_everything_back(running: Running) -> None:
+    with running.scheduler.submit(LONG, replace(GREEDY, parallel=True), client="a", deadline=soon()) as job:
+        next(job.updates())
     running.wait_until_empty()
 
 
