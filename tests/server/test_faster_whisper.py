@@ -62,13 +62,13 @@ def drive(requests: Sequence[Request], dtype: str = "float32") -> list[Any]:
     """All of them at once; the answers."""
     used = engine(dtype)
     answers: dict[Any, Any] = {}
-    for ticket, request in enumerate(requests):
-        used.submit(ticket, request)
+    for number, request in enumerate(requests):
+        used.submit(number, request)
     while used.busy():
         for ticket, answer in used.step():
             assert not isinstance(answer, Exception)
             answers[ticket] = answer
-    return [answers[ticket] for ticket in range(len(requests))]
+    return [answers[number] for number in range(len(requests))]
 
 
 class Windows:
