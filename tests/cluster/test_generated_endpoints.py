@@ -111,6 +111,11 @@ def one_by_one(cluster: Cluster, bodies: list[dict[str, Any]], *options: str) ->
     return []
 
 
+def refusals(complaints: list[str]) -> list[str]:
+    """Those of the API server, not warnings."""
+    return [line for line in complaints if "Error from server" in line]
+
+
 def rendered(tmp_path: Path, endpoints: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
     config = tmp_path / "config"
     config.write_text(yaml.safe_dump({"server": IMAGES}))
@@ -140,12 +145,11 @@ def test_whatever_the_schema_lets_through_is_carried_out_or_explained(
     accepted = [item for item in items if item["metadata"]["name"] != "kept"]
     assert len(accepted) > NUMBER // 10, "hardly anything passes: this test would prove little"
     refused = len(bodies) - len(accepted)
-    messages = [line for line in complaints if "is invalid" in line or "denied" in line or "Error" in line]
-    assert len(messages) >= min(refused, 1)
+    assert len(refusals(complaints)) >= refused
 
     # Of each that was let through, the children are accepted, or a message says why there are none.
     offline, explanations = rendered(tmp_path, accepted)
-    assert one_by_one(installed, offline, "--dry-run=server", "--field-manager=trial") == []
+    assert refusals(one_by_one(installed, offline, "--dry-run=server", "--field-manager=trial")) == []
     by_name = Counter(line.split("WhisperEndpoint ")[1].split(":")[0] for line in explanations.splitlines())
 
     def all_told() -> bool:
