@@ -44,9 +44,15 @@ def _listener(kind: Kind, store: Store, queue: WorkQueue[Key], watches: Watches)
         watches.shown(kind, event["object"], at_start=event["type"] is None)
         take = store.forget if event["type"] == "DELETED" else store.absorb
         for key in take(kind, event["object"]):
-            queue.add(key, later=kind is not ENDPOINT)
+            queue.add(key, later=_can_wait(kind, event["object"]))
 
     return on_event
+
+
+def _can_wait(kind: Kind, raw: Any) -> bool:
+    """Whether it is no new spec: new children come first, what is said of old ones after."""
+    observed = (raw.get("status") or {}).get("observedGeneration")
+    return kind is not ENDPOINT or observed == raw["metadata"].get("generation")
 
 
 def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:

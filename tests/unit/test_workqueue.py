@@ -145,3 +145,22 @@ async def test_the_earlier_of_two_looks_counts() -> None:
     queue.add_after("a", 1000.0)
     async with working(queue, job):
         await until(lambda: runs == 1)
+
+
+async def test_what_may_wait_comes_after_what_may_not() -> None:
+    queue, done = WorkQueue[str](), list[str]()
+
+    async def job(key: str) -> None:
+        done.append(key)
+
+    for key in ("old", "older", "promoted"):
+        queue.add(key, later=True)
+    assert (queue.pressed, queue.depth) == (False, 3)
+    queue.add("new")
+    queue.add("promoted")
+    queue.add("promoted", later=True)
+    assert (queue.pressed, queue.depth) == (True, 4)
+    async with working(queue, job, workers=1):
+        await until(lambda: len(done) >= 4)
+        await asyncio.sleep(0.05)
+    assert done == ["new", "promoted", "old", "older"]
