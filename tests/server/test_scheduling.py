@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -9,16 +10,19 @@ import torch
 from whisper.audio import load_audio
 from whisper_server import weights
 from whisper_server.assembly import Assembly
-from whisper_server.engine import Engine, ModelInfo, Samples
+from whisper_server.engine import DeviceLost, Engine, ModelInfo, Samples
 from whisper_server.engine.openai_whisper.engine import OpenAIWhisper
 from whisper_server.engine.openai_whisper.loading import make_engine, model_info
+from whisper_server.engine.openai_whisper.network import Network
 from whisper_server.engine.prompts import tokenizer_of
 from whisper_server.fairness import Turns
+from whisper_server.mel import spectrogram
 from whisper_server.options import Options
 from whisper_server.scheduler import Scheduler, Stopped
 from whisper_server.transcript import Segment, Transcript
 from whisper_server.vad import spans
 
+from tests.server.driving import transcribe_all
 from tests.server.whisper_process import CLIPS, EXAMPLES, table
 
 GREEDY = Options(language="en", temperatures=(0.0,), condition_on_previous_text=False)
@@ -110,7 +114,8 @@ def test_a_deadline_ends_the_wait_and_the_work(running: Running) -> None:
 
 
 def test_one_clients_pile_does_not_keep_another_waiting(running: Running) -> None:
-    pile = [running.scheduler.submit(LONG, GREEDY, client="heavy", deadline=soon(600)) for _ in range(8)]
+    long = np.concatenate([LONG] * 10)
+    pile = [running.scheduler.submit(long, GREEDY, client="heavy", deadline=soon(600)) for _ in range(8)]
     try:
         for _ in range(3):
             with running.scheduler.submit(HELLO, GREEDY, client="light", deadline=soon(600)) as job:
@@ -236,3 +241,37 @@ def test_half_a_character_at_the_end_is_told_as_the_tokenizer_tells_it() -> None
     last, transcript = assembly.finish("en", 1.0)
     assert last is not None
     assert first.delta + last.delta == transcript.text == tokenizer_of(INFO).decode(tokens)
+
+
+class _Scarce:
+    """The engine's network, on a device that is out of memory in some of its passes."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self.fail = {"encode": 1, "prefill": 2, "step": 3}
+
+    def __getattr__(self, name: str) -> Any:
+        if self.fail.get(name, 0) > 0:
+            self.fail[name] -= 1
+            raise torch.OutOfMemoryError("none left")
+        return getattr(self._network, name)
+
+
+@pytest.mark.parametrize("asked", [{}, {"beam_size": 3}])
+def test_out_of_memory_loses_nothing_but_room(asked: dict[str, Any]) -> None:
+    checkpoint = weights.load("demo", None)
+    engine = make_engine(checkpoint, model_info("demo", checkpoint), torch.float32, "cpu", windows=16)
+    files = [(spectrogram(HELLO, 80), replace(GREEDY, **asked)) for _ in range(3)]
+    expected = [told.segments for told in transcribe_all(engine, files)]
+    engine._network = cast(Network, _Scarce(engine._network))
+    assert [told.segments for told in transcribe_all(engine, files)] == expected
+    assert engine.windows < 16
+    assert engine._slots.free == engine.windows
+
+
+def test_out_of_memory_for_a_single_window_loses_the_device() -> None:
+    checkpoint = weights.load("demo", None)
+    engine = make_engine(checkpoint, model_info("demo", checkpoint), torch.float32, "cpu", windows=1)
+    engine._network = cast(Network, _Scarce(engine._network))
+    with pytest.raises(DeviceLost, match="no memory for a single window"):
+        transcribe_all(engine, [(spectrogram(HELLO, 80), GREEDY)])

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -22,38 +21,15 @@ from whisper_server.engine import (
 from whisper_server.engine.openai_whisper.alignment import TorchAlignment
 from whisper_server.engine.openai_whisper.network import Lane, Network
 from whisper_server.engine.openai_whisper.rules import Rows, Vocabulary, forbid, greedy
-from whisper_server.engine.openai_whisper.search import Beam, BestOf, Search, best, sampled
+from whisper_server.engine.openai_whisper.search import best, sampled
 from whisper_server.engine.openai_whisper.slots import Slots, Window
+from whisper_server.engine.openai_whisper.texts import MAX_GROUP, Text, group_size, is_group
 from whisper_server.engine.prompts import alignment_tokens, initial_tokens, suppressed_tokens, tokenizer_of
 
 Done = list[tuple[Ticket, Answer]]
 
-MAX_GROUP = 8
-"""Most rows of one group: beams, or samples to choose from."""
 PREFILL_ROWS = 16
 """Most rows that join in one pass."""
-
-
-@dataclass(eq=False)
-class _Text:
-    """A Decode under way."""
-
-    ticket: Ticket
-    request: Decode
-    window: Window
-    prompt_length: int
-    limit: int
-    """Most tokens it may sample."""
-    no_speech_prob: float
-    tokens: list[int] = field(default_factory=list)
-    noise: torch.Generator | None = None
-    """For sampling at its temperature."""
-    search: Search | None = None
-    """Of a group; None for a single row, which is that of its window's slot."""
-    first_row: int = -1
-    """Of a group."""
-    size: int = 1
-    over: bool = False
 
 
 class OpenAIWhisper:
@@ -87,9 +63,9 @@ class OpenAIWhisper:
         self._detects: deque[tuple[Ticket, Detect]] = deque()
         self._decodes: deque[tuple[Ticket, Decode]] = deque()
         self._aligns: deque[tuple[Ticket, Align]] = deque()
-        self._singles: list[_Text] = []
-        self._groups: list[_Text] = []
-        self._unseen: deque[tuple[list[_Text | None], Tensor]] = deque()
+        self._singles: list[Text] = []
+        self._groups: list[Text] = []
+        self._unseen: deque[tuple[list[Text | None], Tensor]] = deque()
         """Tokens chosen and not yet looked at: whose they are, and (tokens, sums of log-probabilities), float64 (2, rows)."""
         self._banned: dict[tuple[int, ...], Tensor] = {}
 
@@ -167,7 +143,7 @@ class OpenAIWhisper:
 
     def _join(self, done: Done) -> None:
         """Let waiting texts join: single ones at once, groups when there is room for them, in the order they came."""
-        joining: list[_Text] = []
+        joining: list[Text] = []
         groups_wait = False
         for entry in list(self._decodes)[:PREFILL_ROWS]:
             ticket, request = entry
@@ -179,41 +155,35 @@ class OpenAIWhisper:
                     (ticket, ValueError(f"suppress_tokens: there is no token {max(request.suppress_tokens)}"))
                 )
                 continue
-            size = _group_size(request)
+            size = group_size(request)
             row = request.window.slot
-            if _is_group(request):
+            if is_group(request):
                 free = None if groups_wait else self._slots.take_group(size)
                 if free is None:
                     groups_wait = True
                     continue
                 row = free
             self._decodes.remove(entry)
-            joining.append(self._text(ticket, request, row, size))
-        if joining:
+            joining.append(Text.of(ticket, request, self.info, self._vocabulary.eot, row, self._device))
+        if not joining:
+            return
+        try:
             self._begin(joining, done)
+        except torch.OutOfMemoryError:
+            for text in reversed(joining):
+                self._take_back(text)
+            raise
 
-    def _text(self, ticket: Ticket, request: Decode, row: int, size: int) -> _Text:
-        tokens, _ = initial_tokens(self.info, request)
-        n_ctx = self.info.n_text_ctx
-        text = _Text(
-            ticket=ticket,
-            request=request,
-            window=request.window,
-            prompt_length=len(tokens),
-            limit=min(request.sample_len or n_ctx // 2, n_ctx + 1 - len(tokens)),
-            no_speech_prob=0.0,
-            first_row=row if _is_group(request) else -1,
-            size=size,
-        )
-        if request.temperature > 0:
-            text.noise = torch.Generator(self._device).manual_seed(request.seed)
-        if _is_group(request) and text.noise is not None:
-            text.search = BestOf(size, request.temperature, text.noise, self._vocabulary.eot)
-        elif _is_group(request):
-            text.search = Beam(size, request.patience, self._vocabulary.eot)
-        return text
+    def _take_back(self, text: Text) -> None:
+        """Let a text wait again that could not join."""
+        if text.search is None:
+            self._singles = [other for other in self._singles if other is not text]
+        else:
+            self._groups = [other for other in self._groups if other is not text]
+            self._slots.give_back_group(text.first_row, text.size)
+        self._decodes.appendleft((text.ticket, text.request))
 
-    def _begin(self, joining: list[_Text], done: Done) -> None:
+    def _begin(self, joining: list[Text], done: Done) -> None:
         """Prefill: each text's prompt goes through the network, and its first token is chosen."""
         prompts = [initial_tokens(self.info, text.request) for text in joining]
         longest = max(len(tokens) for tokens, _ in prompts)
@@ -247,7 +217,7 @@ class OpenAIWhisper:
         own = [self._slots.own_row(row) for row in rows]
         return self._network.prefill(tokens, own, [self._slots.cross_row(window) for window in windows])
 
-    def _prepare(self, text: _Text, row: int) -> None:
+    def _prepare(self, text: Text, row: int) -> None:
         request = text.request
         highest = self._vocabulary.size
         if request.max_initial_timestamp:
@@ -289,7 +259,7 @@ class OpenAIWhisper:
         numbers = list(range(len(singles)))
         for group in self._groups:
             numbers += range(group.first_row, group.first_row + group.size)
-        texts: list[_Text | None] = [*singles, *self._groups]
+        texts: list[Text | None] = [*singles, *self._groups]
         positions = [text.prompt_length + len(text.tokens) + self._lag for text in texts if text is not None]
         longest = min(max(positions), self.info.n_text_ctx - 1)
         rows = torch.tensor(numbers, device=self._device)
@@ -303,22 +273,22 @@ class OpenAIWhisper:
         if gathered:
             slots.rows.scatter(rows, state)
 
-    def _by_slot(self) -> list[_Text | None]:
+    def _by_slot(self) -> list[Text | None]:
         """The single texts, by the slot of their windows; None for a slot whose window waits."""
-        texts: list[_Text | None] = [None] * (
+        texts: list[Text | None] = [None] * (
             max((text.window.slot for text in self._singles), default=-1) + 1
         )
         for text in self._singles:
             texts[text.window.slot] = text
         return texts
 
-    def _choose(self, logits: Tensor, state: Rows, texts: Sequence[_Text | None], done: Done) -> None:
+    def _choose(self, logits: Tensor, state: Rows, texts: Sequence[Text | None], done: Done) -> None:
         """Choose each row's next token: (rows, n_vocab); `texts` in the order of the rows, a group being as many as its size."""
         forbid(logits, state, self._vocabulary)
         token, logprob = greedy(logits)
         row = 0
-        owners: list[_Text | None] = []
-        reached: list[_Text] = []
+        owners: list[Text | None] = []
+        reached: list[Text] = []
         for text in texts:
             size = text.size if text else 1
             if text and text.search:
@@ -343,7 +313,7 @@ class OpenAIWhisper:
                 tokens, total = best(text.search.candidates(), text.request.length_penalty)
                 self._finish(text, tokens, total, done)
 
-    def _reorder(self, text: _Text, sources: list[int]) -> None:
+    def _reorder(self, text: Text, sources: list[int]) -> None:
         if sources == list(range(text.size)):
             return
         rows = slice(text.first_row, text.first_row + text.size)
@@ -374,14 +344,14 @@ class OpenAIWhisper:
             if token == self._vocabulary.eot or len(text.tokens) >= text.limit:
                 self._finish(text, tuple(text.tokens), total, done)
 
-    def _finish(self, text: _Text, tokens: tuple[int, ...], total: float, done: Done) -> None:
+    def _finish(self, text: Text, tokens: tuple[int, ...], total: float, done: Done) -> None:
         average = total / (len(tokens) + 1)
         done.append(
             (text.ticket, Decoded(tokens=tokens, avg_logprob=average, no_speech_prob=text.no_speech_prob))
         )
         self._leave(text)
 
-    def _leave(self, text: _Text) -> None:
+    def _leave(self, text: Text) -> None:
         text.over = True
         if text.search:
             self._groups.remove(text)
@@ -389,7 +359,7 @@ class OpenAIWhisper:
         else:
             self._singles.remove(text)
 
-    def _texts(self) -> list[_Text]:
+    def _texts(self) -> list[Text]:
         return [*self._singles, *self._groups]
 
     def _align(self, done: Done) -> None:
@@ -405,13 +375,3 @@ class OpenAIWhisper:
         )
         self._aligns.popleft()
         done.append((ticket, answer))
-
-
-def _is_group(request: Decode) -> bool:
-    # A single beam finds what a greedy row finds, unless it is patient.
-    return _group_size(request) > 1 or (request.temperature == 0 and (request.patience or 1.0) != 1.0)
-
-
-def _group_size(request: Decode) -> int:
-    wanted = request.best_of if request.temperature > 0 else request.beam_size
-    return wanted or 1

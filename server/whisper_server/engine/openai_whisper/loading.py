@@ -12,8 +12,9 @@ from whisper_server.checkpoint import Checkpoint
 from whisper_server.config import Settings
 from whisper_server.engine import Decode, Encode, LoadError, ModelInfo
 from whisper_server.engine.hardware import choose_device, free_memory, usable_cpus
-from whisper_server.engine.openai_whisper.engine import MAX_GROUP, OpenAIWhisper
+from whisper_server.engine.openai_whisper.engine import OpenAIWhisper
 from whisper_server.engine.openai_whisper.network import Network
+from whisper_server.engine.openai_whisper.texts import MAX_GROUP
 
 MOST_WINDOWS = {"cuda": 32, "cpu": 16}
 """Where more rows in a step stop to pay."""
