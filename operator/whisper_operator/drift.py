@@ -98,8 +98,11 @@ def missing(manifest: Manifest, child: Child) -> frozenset[str]:
 def reshaped(manifest: Manifest, child: Child) -> bool:
     """Whether somebody removed or renamed an entry of a list that we declare, such as a Service's port.
 
-    Applying again can't mend that: it would add our entry beside the renamed one.
+    Applying again can't mend that: it would add our entry beside the renamed one. What was never applied as it is now can't have
+    been lost, though: a changed declaration is applied first.
     """
+    if child.applied_hash != fingerprint(manifest):
+        return False
     lost = (
         pair
         for pair in _missing(manifest, child)

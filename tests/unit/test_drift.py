@@ -141,6 +141,13 @@ def test_a_list_that_lost_an_entry_of_ours_needs_more_than_an_apply(path: str, r
     assert drift.reshaped(MANIFEST, live) is reshaped
 
 
+def test_a_list_that_is_declared_anew_is_simply_applied() -> None:
+    """A merge patch of the whole spec would race with the controllers that write to it."""
+    live = replace(child(without("f:spec/f:finalizers")), applied_hash="of another declaration")
+    assert drift.differs(MANIFEST, live)
+    assert not drift.reshaped(MANIFEST, live)
+
+
 def test_fields_of_others_are_no_drift() -> None:
     more = json.loads(json.dumps(OWNED))
     more["f:spec"]["f:extra"] = {}
