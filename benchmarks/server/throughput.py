@@ -1,6 +1,8 @@
 """How much audio each server transcribes in a second, on the same machine and weights, side by side.
 
-    .venv-server/bin/python -m benchmarks.server.throughput [--shape base] [--clients 1 4 16 32] [--rounds 2] [--long 30]
+    PYTHONPATH=server .venv-server/bin/python -m benchmarks.server.throughput
+
+Needs the dependency group benchmark-server; --help lists the options.
 
 A closed loop: each client sends its next file when the last is answered. One server works at a time; they take turns within each
 round, so that what else the machine does meets all of them. Writes docs/benchmarks/server-throughput.{json,csv,svg}.
