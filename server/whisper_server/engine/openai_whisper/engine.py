@@ -52,7 +52,6 @@ class OpenAIWhisper:
         self._vocabulary = Vocabulary(
             size=network.dims.n_vocab,
             eot=chosen.eot,
-            no_timestamps=chosen.no_timestamps,
             timestamp_begin=chosen.timestamp_begin,
             blank=(*chosen.encode(" "), chosen.eot),
         )

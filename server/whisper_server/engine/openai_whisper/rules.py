@@ -17,7 +17,6 @@ class Vocabulary:
 
     size: int
     eot: int
-    no_timestamps: int
     timestamp_begin: int
     blank: tuple[int, ...]
     """Tokens that no text may begin with: a blank, and the end."""
