@@ -10,6 +10,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.request import getproxies_environment
 
 import aiohttp
 from kubernetes.aio import client, config
@@ -196,11 +197,14 @@ def in_cluster() -> bool:
 @asynccontextmanager
 async def connect() -> AsyncIterator[Api]:
     """The API server of the pod's ServiceAccount, or else of KUBECONFIG."""
+    configuration = client.Configuration()
     if in_cluster():
-        config.load_incluster_config()
+        config.load_incluster_config(client_configuration=configuration)
     else:
-        await config.load_kube_config()
-    async with client.ApiClient() as connection:
+        await config.load_kube_config(client_configuration=configuration)
+    # Else aiohttp looks for proxies and a .netrc before each request, in a thread.
+    configuration.client_session_kwargs = {"trust_env": bool(getproxies_environment())}
+    async with client.ApiClient(configuration) as connection:
         yield Api(connection)
 
 

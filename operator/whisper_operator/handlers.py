@@ -6,7 +6,7 @@ would keep an endpoint from being deleted while the operator is down.
 
 import dataclasses
 import os
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -35,8 +35,22 @@ def settings() -> kopf.OperatorSettings:
         else:
             chosen.watching.label_selectors[kind.group, kind.plural] = OURS
     chosen.posting.enabled = False
+    chosen.persistence.diffbase_storage = _NoMemory()
     chosen.watching.chunk_size = 500
     return chosen
+
+
+class _NoMemory(kopf.DiffBaseStorage):
+    """Instead of kopf's record of what it has handled last. Only its other handlers need that, and it copies each object for it."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return cast(kopf.BodyEssence, {})
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
 
 
 def _listener(kind: Kind, store: Store, queue: WorkQueue[Key], watches: Watches) -> Any:

@@ -1,11 +1,13 @@
 """How often a status is written: a pod that comes and goes for days must not have the API server write it down each time.
 
-An endpoint may have its status written many times in a row, as when it is made, and then once a minute; a new generation of
-its spec starts afresh, as somebody waits for that one.
+The first news of a new generation of the spec is written at once, as somebody waits for it. What follows is gathered, as when
+an endpoint's pods come up one by one; and after many writes in a row there is one a minute.
 """
 
 from dataclasses import dataclass
 
+GATHER_SECONDS = 0.5
+"""From one write to the next at the least: what happens in between is told together."""
 BURST = 30
 SECONDS = 60.0
 """From one write to the next when the burst is used up."""
@@ -17,6 +19,7 @@ MOST = 10_000
 @dataclass
 class _Bucket:
     generation: int
+    written_at: float
     full_at: float
     """When all of the burst will be there again."""
 
@@ -33,10 +36,11 @@ class Pace:
         if bucket is None or bucket.generation != generation or bucket.full_at <= now:
             if len(self._buckets) >= MOST:
                 self._buckets = {key: each for key, each in self._buckets.items() if each.full_at > now}
-            self._buckets[uid] = _Bucket(generation, now + SECONDS)
+            self._buckets[uid] = _Bucket(generation, now, now + SECONDS)
             return 0.0
-        early = bucket.full_at - now - (BURST - 1) * SECONDS
+        early = max(bucket.written_at + GATHER_SECONDS, bucket.full_at - (BURST - 1) * SECONDS) - now
         if early > 0:
             return early
+        bucket.written_at = now
         bucket.full_at += SECONDS
         return 0.0

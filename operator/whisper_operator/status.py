@@ -155,13 +155,14 @@ def _stamped(
 
 
 def _transitions(found: list[Condition], before: Mapping[str, Any]) -> list[dict[str, str]]:
-    """An Event for each condition that turned, and for each new reason why it is not Ready. Stalled says the same as Ready."""
+    """An Event for each condition that turned, and for each new reason for which a person has to act. Stalled says the same as
+    Ready; progress that passes by itself is in the status."""
     events = []
     for condition in found:
         old = _condition(before, condition.type)
         turned = old is not None and old["status"] != condition.status and condition.type != "Stalled"
-        explained = condition.type == "Ready" and (old is None or old["reason"] != condition.reason)
-        if turned or explained:
+        new = old is None or old["reason"] != condition.reason
+        if turned or (condition.type == "Ready" and condition.alarming and new):
             kind = "Warning" if condition.alarming else "Normal"
             reason = condition.reason if condition.status != "True" else condition.type
             events.append({"type": kind, "reason": reason, "message": condition.message})

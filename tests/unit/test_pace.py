@@ -1,16 +1,31 @@
-"""Status writes: many in a row, then one a minute, and afresh for a new spec."""
+"""Status writes: gathered, many in a row, then one a minute, and afresh for a new spec."""
 
-from whisper_operator.pace import BURST, SECONDS, Pace
+from whisper_operator.pace import BURST, GATHER_SECONDS, SECONDS, Pace
+
+
+def spend_burst(pace: Pace) -> float:
+    """Write as often as may be, from time 0 on; the time of the last write."""
+    times = [index * GATHER_SECONDS for index in range(BURST)]
+    assert [pace.wait("u", 1, now) for now in times] == [0.0] * BURST
+    return times[-1]
 
 
 def test_a_burst_and_then_one_a_minute() -> None:
     pace = Pace()
-    assert [pace.wait("u", 1, 0.0) for _ in range(BURST)] == [0.0] * BURST
-    assert pace.wait("u", 1, 0.0) == SECONDS
+    last = spend_burst(pace)
+    assert pace.wait("u", 1, last + GATHER_SECONDS) == SECONDS - last - GATHER_SECONDS
     assert pace.wait("u", 1, SECONDS - 1) == 1.0
     assert pace.wait("u", 1, SECONDS) == 0.0
     assert pace.wait("u", 1, SECONDS) == SECONDS
     assert pace.wait("other", 1, SECONDS) == 0.0
+
+
+def test_what_happens_close_together_is_written_together() -> None:
+    pace = Pace()
+    assert pace.wait("u", 1, 10.0) == 0.0
+    assert pace.wait("u", 1, 10.0) == GATHER_SECONDS
+    assert pace.wait("u", 1, 10.0 + GATHER_SECONDS / 2) == GATHER_SECONDS / 2
+    assert pace.wait("u", 1, 10.0 + GATHER_SECONDS) == 0.0
 
 
 def test_flapping_for_an_hour_costs_about_one_write_a_minute() -> None:
@@ -21,10 +36,9 @@ def test_flapping_for_an_hour_costs_about_one_write_a_minute() -> None:
 
 def test_a_new_generation_is_written_at_once() -> None:
     pace = Pace()
-    for _ in range(BURST + 1):
-        pace.wait("u", 1, 0.0)
-    assert pace.wait("u", 1, 0.0) > 0
-    assert pace.wait("u", 2, 0.0) == 0.0
+    last = spend_burst(pace)
+    assert pace.wait("u", 1, last) > 0
+    assert pace.wait("u", 2, last) == 0.0
 
 
 def test_quiet_endpoints_are_forgotten() -> None:

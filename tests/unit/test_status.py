@@ -242,6 +242,17 @@ def test_each_transition_is_an_event_once() -> None:
     assert third.transitions == ()
 
 
+def test_progress_is_told_in_the_status_and_is_no_event() -> None:
+    of = resource(host=HOST)
+    first = status.of(of, parse(of, SETTINGS), observed(), Outcome(), NOW)
+    again = {**of, "status": dict(first.patch)}
+    second = status.of(again, parse(of, SETTINGS), observed(SERVING), Outcome(), LATER)
+    reasons = [condition(each, "Ready")["reason"] for each in (first, second)]
+    assert reasons[0] != reasons[1]
+    assert first.transitions == ()
+    assert [each["reason"] for each in second.transitions] == ["Available"]
+
+
 def test_a_certificate_on_its_way_out_does_not_count() -> None:
     old = replace(child(MANAGED_CERTIFICATE, {}, "w-old", domains=["old.example.com"]), deleting=True)
     seen = observed(SERVING, INGRESS_UP, ACTIVE)
