@@ -19,10 +19,11 @@ def draw(results: dict[str, Any], folder: Path) -> None:
     labels = [f"{number:,} endpoints" for number in numbers]
 
     for shift, title, values in (
-        (-0.2, "bare loop", [run["loop"]["objects_per_second"] for run in runs]),
-        (0.2, "operator", [run["create"]["objects_per_second"] for run in runs]),
+        (-0.27, "bare loop", [run["loop"]["objects_per_second"] for run in runs]),
+        (0, "bare loop beside endpoints", [run["loop"]["beside_endpoints"] for run in runs]),
+        (0.27, "operator", [run["create"]["objects_per_second"] for run in runs]),
     ):
-        rate.bar_label(rate.bar([each + shift for each in places], values, 0.4, label=title), fmt="%.0f")
+        rate.bar_label(rate.bar([each + shift for each in places], values, 0.27, label=title), fmt="%.0f")
     rate.set(title="children made per second", xticks=list(places), xticklabels=labels)
     rate.legend()
 
@@ -35,11 +36,12 @@ def draw(results: dict[str, Any], folder: Path) -> None:
         for phase, style in (("one_by_one_idle", "-"), ("one_by_one_under_load", "--")):
             each = run[phase]["each_ms"]
             shares = [(index + 1) / len(each) for index in range(len(each))]
-            latency.plot(
-                each, shares, style, label=f"{label}, {phase.removeprefix('one_by_one_').replace('_', ' ')}"
-            )
+            name = f"{label}, {phase.removeprefix('one_by_one_').replace('_', ' ')}"
+            (line,) = latency.plot(each, shares, style, label=name)
+            bare = run[phase]["bare"]["each_ms"]
+            latency.plot(bare, shares[: len(bare)], ":", color=line.get_color(), label=f"{name}, bare client")
     latency.set(title="apply to last child, ms", ylabel="share of endpoints", xscale="log")
-    latency.legend()
+    latency.legend(fontsize=6)
 
     memory.bar_label(
         memory.bar(list(places), [run["settle"]["peak_rss_mib"] for run in runs], 0.5), fmt="%.0f"

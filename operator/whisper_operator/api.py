@@ -14,8 +14,6 @@ from urllib.request import getproxies_environment
 
 import aiohttp
 from kubernetes.aio import client, config
-from kubernetes.aio.dynamic import DynamicClient
-from kubernetes.aio.dynamic.exceptions import DynamicApiError
 
 from whisper_operator import metrics
 from whisper_operator.kinds import EVENT, FIELD_MANAGER, Kind
@@ -57,7 +55,7 @@ class Api:
     """A connection to one API server."""
 
     def __init__(self, connection: client.ApiClient) -> None:
-        self._client = DynamicClient(connection)
+        self._connection = connection
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
@@ -66,7 +64,7 @@ class Api:
         The cache may be a moment behind; the storage itself would take several times as long.
         """
         try:
-            return await self._request("get", kind.path(namespace, name), resource_version="0")
+            return await self._request("get", kind.path(namespace, name), resourceVersion="0")
         except Refused as error:
             if error.status == 404:
                 return None
@@ -83,10 +81,10 @@ class Api:
                 page = await self._request(
                     "get",
                     kind.path(),
-                    label_selector=labels,
-                    field_selector=fields,
-                    limit=PAGE,
-                    query_params=[("continue", token)] if token else [],
+                    labelSelector=labels,
+                    fieldSelector=fields,
+                    limit=str(PAGE),
+                    **({"continue": token} if token else {}),
                 )
             except NoSuchKind:
                 return None
@@ -113,8 +111,8 @@ class Api:
             kind.path(metadata["namespace"], metadata["name"]),
             body=body,
             content_type="application/apply-patch+yaml",
-            field_manager=FIELD_MANAGER,
-            force_conflicts="true" if force else "false",
+            fieldManager=FIELD_MANAGER,
+            force="true" if force else "false",
         )
 
     async def put_spec_right(self, kind: Kind, body: Mapping[str, Any]) -> None:
@@ -125,7 +123,7 @@ class Api:
         """
         metadata = body["metadata"]
         path = kind.path(metadata["namespace"], metadata["name"])
-        options = {"content_type": "application/merge-patch+json", "field_manager": REPAIR_MANAGER}
+        options = {"content_type": "application/merge-patch+json", "fieldManager": REPAIR_MANAGER}
         wanted = {"metadata": {"uid": metadata["uid"]}, "spec": body["spec"]}
         live = (await self._write("repair", kind, "patch", path, body=wanted, **options))["metadata"]
         kept = [entry for entry in live["managedFields"] if entry["manager"] != REPAIR_MANAGER]
@@ -143,7 +141,7 @@ class Api:
             kind.path(namespace, name, "status"),
             body=body,
             content_type="application/merge-patch+json",
-            field_manager=FIELD_MANAGER,
+            fieldManager=FIELD_MANAGER,
         )
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
@@ -169,23 +167,43 @@ class Api:
         metrics.WRITES.labels(what, kind.name).inc()
         return answer
 
-    async def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        content_type: str = "application/json",
+        **parameters: str | None,
+    ) -> dict[str, Any]:
+        """The answer's object. `parameters` are those of the URL, by the API's names."""
+        request = await self._connection.param_serialize(
+            method.upper(),
+            path,
+            query_params=[(name, value) for name, value in parameters.items() if value is not None],
+            header_params={"Accept": "application/json", "Content-Type": content_type},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        what = f"{method.upper()} {path}"
         try:
             async with self._in_flight:
-                response = await self._client.request(
-                    method, path, serialize=False, _request_timeout=REQUEST_SECONDS, **options
-                )
-                answer = await response.json()
-        except DynamicApiError as error:
-            failure = _failure(f"{method.upper()} {path}", error)
-            if error.status != 404:
-                metrics.REQUEST_ERRORS.labels(type(failure).__name__.lower()).inc()
-            raise failure from None
+                response = await self._connection.call_api(*request, _request_timeout=REQUEST_SECONDS)
+                text = await response.read()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             metrics.REQUEST_ERRORS.labels("unavailable").inc()
-            raise Unavailable(f"{method.upper()} {path}: {type(error).__name__}: {error}") from error
+            raise Unavailable(f"{what}: {type(error).__name__}: {error}") from error
+        if not 200 <= response.status <= 299:
+            failure = _failure(what, response.status, text)
+            if response.status != 404:
+                metrics.REQUEST_ERRORS.labels(type(failure).__name__.lower()).inc()
+            raise failure
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = None
         if not isinstance(answer, dict):
-            raise Unavailable(f"{method.upper()} {path}: the answer is no object")
+            raise Unavailable(f"{what}: the answer is no object")
         return answer
 
 
@@ -208,33 +226,24 @@ async def connect() -> AsyncIterator[Api]:
         yield Api(connection)
 
 
-def _failure(request: str, error: DynamicApiError) -> Exception:
-    message = _message(error)
-    if error.status == 409:
+def _failure(request: str, status: int, body: bytes) -> Exception:
+    message = _message(status, body)
+    if status == 409:
         return Conflict(f"{request}: {message}")
-    if error.status == 500 and "failed calling webhook" in message:  # Somebody has to mend it: say so.
-        return Refused(error.status, message)
-    if error.status in PASSING or b"NamespaceTerminating" in _body(
-        error
-    ):  # whose objects are all about to go
-        return Unavailable(f"{request}: {error.status} {message}")
-    if error.status == 404 and not _is_status(error):
-        return NoSuchKind(error.status, message)
-    return Refused(error.status, message)
+    if status == 500 and "failed calling webhook" in message:  # Somebody has to mend it: say so.
+        return Refused(status, message)
+    if status in PASSING or b"NamespaceTerminating" in body:  # whose objects are all about to go
+        return Unavailable(f"{request}: {status} {message}")
+    if (
+        status == 404 and b'"kind":"Status"' not in body
+    ):  # a path that nothing serves is answered in plain text
+        return NoSuchKind(status, message)
+    return Refused(status, message)
 
 
-def _is_status(error: DynamicApiError) -> bool:
-    """Whether the body is a Kubernetes Status: a path that nothing serves is answered in plain text."""
-    return b'"kind":"Status"' in _body(error)
-
-
-def _message(error: DynamicApiError) -> str:
+def _message(status: int, body: bytes) -> str:
     """The API server's own words."""
     try:
-        return str(json.loads(_body(error))["message"])
+        return str(json.loads(body)["message"])
     except (ValueError, KeyError, TypeError):
-        return _body(error).decode(errors="replace").strip() or str(error.reason)
-
-
-def _body(error: DynamicApiError) -> bytes:
-    return error.body if isinstance(error.body, bytes) else str(error.body or "").encode()
+        return body.decode(errors="replace").strip() or f"HTTP status {status}"

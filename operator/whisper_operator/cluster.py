@@ -128,14 +128,17 @@ class Cluster:
         except Refused as error:
             refusals.append((f"deletion of {child.kind.name} {child.name}", error.message))
 
-    async def report(self, resource: Raw, report: Report, now: datetime) -> float | None:
+    async def report(
+        self, resource: Raw, report: Report, now: datetime, *, pressed: bool = False
+    ) -> float | None:
         """Write the status if it changed, and publish an Event for each transition. Raises Retry.
 
-        Returns in how many seconds it may be written, where that was too often lately.
+        Returns in how many seconds it may be written, where that was too often lately or `pressed` says that others come first.
         """
         if report.patch:
             metadata = resource["metadata"]
-            wait = self._pace.wait(metadata["uid"], metadata.get("generation", 0), time.monotonic())
+            generation = metadata.get("generation", 0)
+            wait = self._pace.wait(metadata["uid"], generation, time.monotonic(), pressed=pressed)
             if wait > 0:
                 return wait
             body = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": report.patch}

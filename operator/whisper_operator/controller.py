@@ -78,7 +78,7 @@ async def _work(cluster: Cluster, health: Health, settings: Settings) -> None:
 
     async def job(key: Key) -> float | None:
         with logs.about(key):
-            return await _measured(key, cluster, settings, pressed=queue.pressed)
+            return await _measured(key, cluster, settings, pressed=queue.is_pressed(key))
 
     await _list(cluster)
     for key in health.store.endpoints():

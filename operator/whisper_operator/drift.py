@@ -30,10 +30,6 @@ class Plan:
     wait: tuple[Child, ...] = ()
     """Wanted children that are on their way out; they can be made again when they are gone."""
 
-    @property
-    def writes(self) -> bool:
-        return bool(self.create or self.update or self.delete)
-
 
 def plan(desired: Iterable[Manifest], observed: Observed) -> Plan:
     """From what should be and what is to what to write."""

@@ -36,12 +36,15 @@ def settings() -> kopf.OperatorSettings:
             chosen.watching.label_selectors[kind.group, kind.plural] = OURS
     chosen.posting.enabled = False
     chosen.persistence.diffbase_storage = _NoMemory()
+    chosen.persistence.progress_storage = (
+        kopf.StatusProgressStorage()
+    )  # the cheapest: it is never used either
     chosen.watching.chunk_size = 500
     return chosen
 
 
 class _NoMemory(kopf.DiffBaseStorage):
-    """Instead of kopf's record of what it has handled last. Only its other handlers need that, and it copies each object for it."""
+    """Instead of kopf's record of what it handled last: it copies each object for that, and only other handlers need it."""
 
     def build(self, **_: Any) -> kopf.BodyEssence:
         return cast(kopf.BodyEssence, {})

@@ -10,13 +10,12 @@ from whisper_operator.outcome import Outcome
 from whisper_operator.store import Key
 
 DONE = None
-AT_ONCE = 0.0
 
 
 async def reconcile(key: Key, cluster: Cluster, settings: Settings, *, pressed: bool = False) -> float | None:
     """Bring one endpoint's children and status up to date; seconds until it should be looked at again, or None. Raises Retry.
 
-    `pressed`: others wait for their children, so that it makes those and leaves what it would tell for the next look.
+    `pressed`: others wait for their children, so that what there is to tell can wait a moment.
     """
     resource = cluster.cached(key)
     if resource is None or "deletionTimestamp" in resource["metadata"]:
@@ -28,11 +27,9 @@ async def reconcile(key: Key, cluster: Cluster, settings: Settings, *, pressed: 
         claims.check(cluster.conflicts(resource))
         plan = drift.plan(manifests.of(endpoint, observed), observed)
         outcome = await cluster.carry_out(resource, plan)
-        if pressed and plan.writes and outcome == Outcome():
-            return AT_ONCE
     except SpecError as error:
         endpoint, outcome = error, Outcome()  # plan nothing, keep what runs, say so
     now = datetime.now(UTC)
     report = status.of(resource, endpoint, cluster.observe(resource), outcome, now)
-    held_back = await cluster.report(resource, report, now)
+    held_back = await cluster.report(resource, report, now, pressed=pressed)
     return min((each for each in (outcome.next_look, held_back) if each is not None), default=None)

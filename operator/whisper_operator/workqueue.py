@@ -33,7 +33,8 @@ class WorkQueue(Generic[K]):
         self._number = itertools.count()
         self._queued: dict[K, bool] = {}
         """Keys that wait, and whether they may wait for others."""
-        self._active: set[K] = set()
+        self._active: dict[K, bool] = {}
+        """Keys with a worker, likewise."""
         self._again: dict[K, bool] = {}
         self._failures: dict[K, int] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
@@ -51,10 +52,14 @@ class WorkQueue(Generic[K]):
         """Keys whose last try failed, and that are tried again."""
         return len(self._failures)
 
-    @property
-    def pressed(self) -> bool:
-        """Whether a key waits that should not."""
-        return not all(self._queued.values())
+    def is_pressed(self, key: K) -> bool:
+        """Whether there is another key that should not wait."""
+        others = (
+            later
+            for each, later in itertools.chain(self._queued.items(), self._active.items())
+            if each != key
+        )
+        return not all(others)
 
     def add(self, key: K, *, later: bool = False) -> None:
         """Have the key worked on as soon as a worker is free; `later`: and no key waits that was added without it."""
@@ -86,11 +91,11 @@ class WorkQueue(Generic[K]):
             if self._queued.get(key) is not later:
                 continue  # its turn came, or comes, by another entry
             del self._queued[key]
-            self._active.add(key)
+            self._active[key] = later
             try:
                 await self._run(job, key)
             finally:
-                self._active.discard(key)
+                del self._active[key]
             if key in self._again:
                 self.add(key, later=self._again.pop(key))
 

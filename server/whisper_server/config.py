@@ -117,6 +117,12 @@ class Settings:
         "not every engine and device takes each",
     )
     language: str | None = _setting(None, _language, "code of the language spoken; default: detected")
+    detect: str = _setting(
+        "exact",
+        _choice("exact", "fast"),
+        "how a language is detected: `exact` as openai-whisper does, which encodes a file shorter than 30 s twice, "
+        "or `fast` from the window that is transcribed",
+    )
     task: str = _setting(
         "transcribe", _choice("transcribe", "translate"), "`transcribe`, or `translate` (into English)"
     )

@@ -7,10 +7,12 @@ FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The arguments of openai-whisper's `transcribe` with its defaults, and three of our own: `vad`, `parallel` and `seed`."""
+    """The arguments of openai-whisper's `transcribe` with its defaults, and four of our own: `fast_detection`, `vad`, `parallel`, `seed`."""
 
     language: str | None = None
     """A code such as "en"; None: detect it."""
+    fast_detection: bool = False
+    """Whether to detect the language from the first window as it is transcribed, instead of with silence behind a short file."""
     task: str = "transcribe"
     """"transcribe", or "translate" into English."""
     initial_prompt: str | None = None

@@ -46,6 +46,7 @@ def read(form: "MultiDict[str, str]", task: str, settings: Settings, info: Model
     temperature = values.get("temperature", 0.0)
     options = Options(
         language=_spoken(values.get("language") or settings.language, info),
+        fast_detection=settings.detect == "fast",
         task=_translated(task, info),
         initial_prompt=values.get("prompt", settings.prompt),
         temperatures=(temperature,) if temperature > 0 else FALLBACK_TEMPERATURES,

@@ -185,7 +185,7 @@ class Scheduler:
                                 self._resume(part, None)
                         return
                     case Encode():
-                        self._to_encode.push(file.client, (track, asked))
+                        self._to_encode.push(file.client, file.job, (track, asked))
                         return
                     case _:
                         self._ask(track, asked)
@@ -260,7 +260,7 @@ class Scheduler:
         """End a file early, and give back all that it has of the engine."""
         if self._files.pop(file.job, None) is None:
             return
-        self._to_encode.discard(lambda item: item[0].file is file)
+        self._to_encode.discard(file.job)
         for track in file.tracks():
             if track.asked is not None:
                 _, request = self._asked.pop(track.asked)

@@ -76,12 +76,14 @@ def _detect(
     sound: Spectrogram, options: Options
 ) -> Generator[Request | Release, Any, tuple[str, Window | None]]:
     """The language, and the first window if it is the one that this was found out from."""
-    window = yield Encode(mel=sound.beginning())
+    start, end = _clips(options.clip_timestamps, sound.frames)[0]
+    size = min(N_FRAMES, sound.frames - start, end - start)
+    # openai-whisper detects in the first 30 s of the file, with silence behind a shorter one; where it decodes, there are zeros.
+    same = start == 0 and size == N_FRAMES
+    reusable = same or (options.fast_detection and size > 0)
+    window = yield Encode(mel=sound.window(start, size) if reusable else sound.beginning())
     chances: dict[str, float] = yield Detect(window=window)
     language = max(chances, key=lambda code: chances[code])
-    # openai-whisper hears silence behind a shorter file when it detects, and zeros when it decodes.
-    reusable = sound.frames >= N_FRAMES and (options.clip_timestamps or (0.0,))[0] == 0.0
-    reusable = reusable and _clips(options.clip_timestamps, sound.frames)[0][1] >= N_FRAMES
     if not reusable:
         yield Release(window)
     return language, window if reusable else None

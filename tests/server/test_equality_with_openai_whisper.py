@@ -98,6 +98,31 @@ def test_files_equal_transcribe(
     assert unclear <= 1
 
 
+def test_fast_detection_encodes_once_and_changes_no_word(
+    demo: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = model_info("demo", demo)
+    engine = make_engine(demo, info, torch.float32, "cpu", windows=3)
+    encoded = 0
+    submit = engine.submit
+
+    def count(ticket: Any, request: Any) -> None:
+        nonlocal encoded
+        encoded += isinstance(request, Encode)
+        submit(ticket, request)
+
+    monkeypatch.setattr(engine, "submit", count)
+    sounds = [spectrogram(samples, info.n_mels) for samples in FILES[:4]]
+    found = {}
+    for fast in (False, True):
+        encoded = 0
+        options = Options(temperatures=(0.0,), fast_detection=fast)
+        told = transcribe_all(engine, [(sound, options) for sound in sounds])
+        found[fast] = (encoded, [(each.heard.language, each.segments) for each in told])
+    assert (found[False][0], found[True][0]) == (8, 4)
+    assert found[True][1] == found[False][1]
+
+
 def assert_equal(mine: Told, expected: list[dict[str, Any]]) -> None:
     """Segments equal in what they say, and within 1e-4 in how sure they are."""
     assert [(s.seek, list(s.tokens), s.text) for s in mine.segments] == [

@@ -127,6 +127,17 @@ def test_one_clients_pile_does_not_keep_another_waiting(running: Running) -> Non
     running.wait_until_empty()
 
 
+def test_a_long_file_in_parallel_does_not_keep_its_own_clients_short_one_waiting(running: Running) -> None:
+    long = np.concatenate([LONG] * 10)
+    parallel = replace(GREEDY, parallel=True)
+    with running.scheduler.submit(long, parallel, client="a", deadline=soon(600)) as pile:
+        next(pile.updates())
+        with running.scheduler.submit(HELLO, GREEDY, client="a", deadline=soon(600)) as job:
+            assert job.transcript().text == "hello world please play music"
+        assert running.scheduler._files, "the long one was done before: this test showed nothing"
+    running.wait_until_empty()
+
+
 def test_an_error_in_one_file_concerns_that_file_alone(running: Running) -> None:
     bad = Options(language="en", suppress_tokens=(10**9,))
     with (
@@ -180,13 +191,13 @@ def test_cancelling_a_parallel_file_gives_everything_back(running: Running) -> N
 def test_turns_go_to_who_has_used_least() -> None:
     turns: Turns[str] = Turns()
     for number in range(3):
-        turns.push("a", f"a{number}")
-    turns.push("b", "b0")
+        turns.push("a", "file", f"a{number}")
+    turns.push("b", "file", "b0")
     assert turns.pop() == "a0"
     turns.charge("a", 100)
     assert turns.pop() == "b0"
     turns.charge("b", 10)
-    turns.push("b", "b1")
+    turns.push("b", "file", "b1")
     assert [turns.pop(), turns.pop()] == ["b1", "a1"]
     assert len(turns) == 1
 
@@ -194,12 +205,12 @@ def test_turns_go_to_who_has_used_least() -> None:
 def test_who_comes_back_has_no_credit_from_the_time_away() -> None:
     turns: Turns[str] = Turns()
     for number in range(50):
-        turns.push("busy", f"busy{number}")
+        turns.push("busy", "file", f"busy{number}")
         turns.pop()
         turns.charge("busy", 10)
     for number in range(4):
-        turns.push("busy", f"more{number}")
-        turns.push("back", f"back{number}")
+        turns.push("busy", "file", f"more{number}")
+        turns.push("back", "file", f"back{number}")
     order = []
     while len(turns):
         item = turns.pop()
@@ -208,12 +219,22 @@ def test_who_comes_back_has_no_credit_from_the_time_away() -> None:
     assert order[:4].count("more") == 2, order
 
 
+def test_a_clients_files_take_turns() -> None:
+    turns: Turns[str] = Turns()
+    for number in range(3):
+        turns.push("a", "long", f"long{number}")
+    turns.push("a", "short", "short0")
+    assert [turns.pop() for _ in range(4)] == ["long0", "short0", "long1", "long2"]
+    assert len(turns) == 0
+
+
 def test_discarded_items_are_gone() -> None:
     turns: Turns[int] = Turns()
     for number in range(6):
-        turns.push(number % 2, number)
-    turns.discard(lambda number: number % 2 == 0)
+        turns.push(number // 4, number % 2, number)
+    turns.discard(0)
     assert sorted(turns.pop() for _ in range(len(turns))) == [1, 3, 5]
+    assert len(turns) == 0
 
 
 def segment(tokens: list[int]) -> Segment:

@@ -41,6 +41,13 @@ def test_a_new_generation_is_written_at_once() -> None:
     assert pace.wait("u", 2, last) == 0.0
 
 
+def test_under_pressure_the_first_news_waits_too_but_not_for_ever() -> None:
+    pace = Pace()
+    assert pace.wait("u", 1, 0.0, pressed=True) == GATHER_SECONDS
+    assert pace.wait("u", 1, GATHER_SECONDS / 2, pressed=True) == GATHER_SECONDS / 2
+    assert pace.wait("u", 1, GATHER_SECONDS, pressed=True) == 0.0
+
+
 def test_quiet_endpoints_are_forgotten() -> None:
     pace = Pace()
     for number in range(25_000):

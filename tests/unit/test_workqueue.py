@@ -147,6 +147,22 @@ async def test_the_earlier_of_two_looks_counts() -> None:
         await until(lambda: runs == 1)
 
 
+async def test_a_key_is_pressed_by_others_only_also_by_those_under_way() -> None:
+    queue, seen, go = WorkQueue[str](), dict[str, bool](), asyncio.Event()
+
+    async def job(key: str) -> None:
+        seen[key] = queue.is_pressed(key)
+        await go.wait()
+
+    queue.add("new")
+    async with working(queue, job):
+        await until(lambda: len(seen) == 1)
+        queue.add("old", later=True)
+        await until(lambda: len(seen) == 2)
+        go.set()
+    assert seen == {"new": False, "old": True}
+
+
 async def test_what_may_wait_comes_after_what_may_not() -> None:
     queue, done = WorkQueue[str](), list[str]()
 
@@ -155,11 +171,11 @@ async def test_what_may_wait_comes_after_what_may_not() -> None:
 
     for key in ("old", "older", "promoted"):
         queue.add(key, later=True)
-    assert (queue.pressed, queue.depth) == (False, 3)
+    assert (queue.is_pressed("old"), queue.depth) == (False, 3)
     queue.add("new")
     queue.add("promoted")
     queue.add("promoted", later=True)
-    assert (queue.pressed, queue.depth) == (True, 4)
+    assert (queue.is_pressed("old"), queue.is_pressed("new"), queue.depth) == (True, True, 4)
     async with working(queue, job, workers=1):
         await until(lambda: len(done) >= 4)
         await asyncio.sleep(0.05)

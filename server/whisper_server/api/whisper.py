@@ -14,7 +14,11 @@ def blueprint(transcribing: Transcribing) -> Blueprint:
     routes = Blueprint("whisper", __name__)
     settings = transcribing.settings
     options = Options(
-        language=settings.language, task=settings.task, initial_prompt=settings.prompt, vad=settings.vad
+        language=settings.language,
+        fast_detection=settings.detect == "fast",
+        task=settings.task,
+        initial_prompt=settings.prompt,
+        vad=settings.vad,
     )
 
     @routes.post("/whisper")
