@@ -29,9 +29,9 @@ WRITES = ("create", "update", "patch", "delete", "deletecollection")
 IMAGES = {"repository": "registry.example.com/whisper-server", "version": "0.1.0"}
 
 
-def install(cluster: Cluster) -> None:
-    """Apply deploy/base, all of it but the Deployment: there are no containers here, `Operator` stands for it."""
-    rendered = cluster.kubectl("kustomize", str(HERE.parent / "deploy" / "base"))
+def install(cluster: Cluster, folder: str = "base") -> None:
+    """Apply a folder of deploy/, all of it but the Deployment: there are no containers here, `Operator` stands for it."""
+    rendered = cluster.kubectl("kustomize", str(HERE.parent / "deploy" / folder))
     documents = [each for each in yaml.safe_load_all(rendered) if each["kind"] != "Deployment"]
     cluster.kubectl("apply", "--server-side", "-f", "-", input=yaml.safe_dump_all(documents))
     cluster.kubectl(

@@ -7,9 +7,9 @@ faster (Conflict), or can't be asked right now (Unavailable). The last two pass,
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 from urllib.request import getproxies_environment
 
 import aiohttp
@@ -19,12 +19,14 @@ from whisper_operator import metrics
 from whisper_operator.kinds import EVENT, FIELD_MANAGER, Kind
 from whisper_operator.workqueue import Retry
 
+T = TypeVar("T")
+
 REQUEST_SECONDS = 30.0
 REPAIR_MANAGER = f"{FIELD_MANAGER}-repair"
 IN_FLIGHT = 16
 """Requests at a time: more would only wait in the API server, which then turns them away."""
-PAGE = 500
-"""Objects to a page of a list."""
+PAGE = 50
+"""Objects to a page of a list: a thousand at once, and their memory would stay with the process."""
 
 PASSING = {401, 408, 429, 500, 502, 503, 504}
 """Statuses that a later try may not meet: 401 while a token is renewed, the others under load or in a restart."""
@@ -71,16 +73,23 @@ class Api:
             raise
 
     async def list_all(
-        self, kind: Kind, labels: str | None, fields: str | None = None
-    ) -> tuple[list[dict[str, Any]], int] | None:
-        """Every object in the cluster that the selectors match, and the list's resourceVersion; None: no such kind."""
-        items: list[dict[str, Any]] = []
+        self,
+        kind: Kind,
+        namespace: str | None,
+        labels: str | None,
+        fields: str | None,
+        take: Callable[[dict[str, Any]], T],
+    ) -> tuple[list[T], int] | None:
+        """What `take` makes of every object in the namespace (None: in the cluster) that the selectors match, page by page, and
+        the list's resourceVersion. None: no such kind. After a list that grew too old, it takes everything once more.
+        """
+        items: list[T] = []
         token: str | None = None
         while True:
             try:
                 page = await self._request(
                     "get",
-                    kind.path(),
+                    kind.path(namespace),
                     labelSelector=labels,
                     fieldSelector=fields,
                     limit=str(PAGE),
@@ -93,7 +102,7 @@ class Api:
                     items, token = [], None
                     continue
                 raise
-            items += page["items"]
+            items += map(take, page["items"])
             token = page["metadata"].get("continue")
             if not token:
                 return items, int(page["metadata"]["resourceVersion"])

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -45,8 +45,10 @@ logger = logging.getLogger(__name__)
 class Cluster:
     """Reads come from the store; writes go to the API server, and their answers into the store."""
 
-    def __init__(self, api: Api, store: Store, watches: Watches) -> None:
+    def __init__(self, api: Api, store: Store, watches: Watches, namespaces: Collection[str] = ()) -> None:
+        """`namespaces`: the only ones that it sees; empty: all."""
         self._api = api
+        self._namespaces: Collection[str | None] = namespaces or [None]
         self._store = store
         self._watches = watches
         self._lacking: set[Kind] = set()
@@ -73,13 +75,24 @@ class Cluster:
         changed: set[Key] = set()
         for kind in (ENDPOINT, *CHILDREN, *WITNESSES):
             labels = None if kind in (ENDPOINT, EVENT) else OURS
-            listed = await self._api.list_all(kind, labels, WARNINGS if kind is EVENT else None)
-            self._note(kind, there=listed is not None)
-            if listed is None and kind is ENDPOINT:
+
+            def take(raw: Raw, kind: Kind = kind) -> tuple[int, str]:
+                changed.update(self._store.absorb(kind, raw))
+                return int(raw["metadata"]["resourceVersion"]), raw["metadata"]["uid"]
+
+            lists = [
+                await self._api.list_all(kind, namespace, labels, WARNINGS if kind is EVENT else None, take)
+                for namespace in self._namespaces
+            ]
+            there = [found for found in lists if found is not None]
+            self._note(kind, there=bool(there))
+            if not there and kind is ENDPOINT:
                 raise Retry(f"the cluster has no {ENDPOINT.qualified}: apply crds/whisperendpoints.yaml")
-            items, version = listed if listed is not None else ([], sys.maxsize)
-            changed |= self._store.relist(kind, items, version)
-            self._watches.listed(kind, items)
+            alive = [each for found, _ in there for each in found]
+            # As of the oldest list: what another holds beyond that is no reason to drop anything.
+            version = min((at for _, at in there), default=sys.maxsize)
+            changed.update(self._store.drop_others(kind, {uid for _, uid in alive}, version))
+            self._watches.listed(kind, alive)
         return changed
 
     async def carry_out(self, resource: Raw, plan: drift.Plan) -> Outcome:

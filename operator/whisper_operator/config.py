@@ -1,5 +1,6 @@
 """Settings of one installation of the operator, read once at start from a YAML file."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,8 @@ class Settings:
     """What the custom metrics API calls a pod's requests in flight; each adapter has names of its own."""
     scrapers: tuple[str, ...] = ("gmp-system", "gke-gmp-system", "monitoring")
     """Namespaces whose pods may read metrics: Google's managed collection, and the usual place of a Prometheus."""
+    namespaces: tuple[str, ...] = ()
+    """The only ones whose endpoints are looked after; empty: all."""
     workers: int = 16
     health_port: int = 8080
     list_again_seconds: float = 600.0
@@ -86,6 +89,7 @@ def parse(raw: object) -> Settings:
             "accelerators",
             "autoscaling",
             "monitoring",
+            "namespaces",
             "workers",
             "healthPort",
             "listAgainSeconds",
@@ -104,10 +108,6 @@ def parse(raw: object) -> Settings:
     _only(autoscaling, {"metric"}, "autoscaling.")
     monitoring = _mapping(top.get("monitoring", {}), "monitoring")
     _only(monitoring, {"namespaces"}, "monitoring.")
-    scrapers = _typed(monitoring, "namespaces", list, list(base.scrapers))
-    for namespace in scrapers:
-        if not isinstance(namespace, str):
-            raise ConfigError(f"monitoring.namespaces must hold names of namespaces, not {namespace!r}")
     workers = _typed(top, "workers", int, 16)
     if workers < 1:
         raise ConfigError(f"workers must be at least 1, not {workers}")
@@ -119,7 +119,8 @@ def parse(raw: object) -> Settings:
         server_version=_typed(server, "version", str, None),
         accelerators=accelerators,
         in_flight_metric=_typed(autoscaling, "metric", str, base.in_flight_metric),
-        scrapers=tuple(scrapers),
+        scrapers=_namespaces(monitoring, "namespaces", base.scrapers, "monitoring."),
+        namespaces=_namespaces(top, "namespaces", base.namespaces),
         workers=workers,
         health_port=_typed(top, "healthPort", int, 8080),
         list_again_seconds=again,
@@ -139,6 +140,16 @@ def _accelerator(raw: object, where: str) -> Accelerator:
         resource=_typed(entry, "resource", str, base.resource),
         tolerations=tuple(_mapping(item, f"{where}.tolerations[]") for item in tolerations),
     )
+
+
+def _namespaces(
+    raw: Mapping[str, Any], key: str, default: tuple[str, ...], prefix: str = ""
+) -> tuple[str, ...]:
+    names = _typed(raw, key, list, list(default))
+    for name in names:
+        if not isinstance(name, str) or not re.fullmatch("[a-z0-9]([-a-z0-9]*[a-z0-9])?", name):
+            raise ConfigError(f"{prefix}{key} must hold names of namespaces, not {name!r}")
+    return tuple(dict.fromkeys(names))
 
 
 def _mapping(raw: object, where: str) -> dict[str, Any]:

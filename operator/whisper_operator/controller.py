@@ -39,7 +39,7 @@ async def run(settings: Settings) -> bool:
     handlers.register(registry, store, queue, watches)
     health = Health(store, queue, watches)
     async with serve(health, settings.health_port), connect() as api:
-        cluster = Cluster(api, store, watches)
+        cluster = Cluster(api, store, watches, settings.namespaces)
         working = asyncio.create_task(_work(cluster, health, settings))
         appearing = asyncio.create_task(_until_a_kind_appears(cluster))
 
@@ -54,8 +54,9 @@ async def run(settings: Settings) -> bool:
         kopf.on.cleanup(registry=registry)(end)
         await kopf.operator(
             registry=registry,
-            settings=handlers.settings(),
-            clusterwide=True,
+            settings=handlers.settings(settings.namespaces),
+            clusterwide=not settings.namespaces,
+            namespaces=settings.namespaces,
             standalone=True,
             # Else kopf asks for the name of the user, which a container's user id need not have.
             identity=NAME,  # type: ignore[arg-type]  # a str by a private name

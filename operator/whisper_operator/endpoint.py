@@ -112,6 +112,8 @@ class WhisperEndpoint:
     """"RollingUpdate" or "Recreate"."""
     scrapers: tuple[str, ...]
     """Namespaces whose pods may read metrics."""
+    watched: tuple[str, ...]
+    """The only namespaces that the installation sees; empty: it sees all."""
 
 
 def parse(resource: Mapping[str, Any], settings: Settings) -> WhisperEndpoint:
@@ -156,6 +158,7 @@ def _parse(resource: Mapping[str, Any], settings: Settings) -> WhisperEndpoint:
         scheduling=_scheduling(spec.sub("scheduling")),
         rollout=spec.text("rollout") or "RollingUpdate",
         scrapers=settings.scrapers,
+        watched=settings.namespaces,
     )
 
 

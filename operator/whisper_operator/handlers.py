@@ -6,11 +6,12 @@ would keep an endpoint from being deleted while the operator is down.
 
 import dataclasses
 import os
+from collections.abc import Collection
 from typing import Any, cast
 
 import kopf
 
-from whisper_operator.api import in_cluster
+from whisper_operator.api import PAGE, in_cluster
 from whisper_operator.kinds import CHILDREN, ENDPOINT, EVENT, OURS, WARNINGS, WITNESSES, Kind
 from whisper_operator.store import Key, Store
 from whisper_operator.watches import Watches
@@ -26,9 +27,14 @@ def register(registry: kopf.OperatorRegistry, store: Store, queue: WorkQueue[Key
         )
 
 
-def settings() -> kopf.OperatorSettings:
-    """All but endpoints are watched by label, warnings by their type; nothing is posted or written by kopf itself."""
+def settings(namespaces: Collection[str]) -> kopf.OperatorSettings:
+    """All but endpoints are watched by label, warnings by their type; nothing is posted or written by kopf itself.
+
+    `namespaces`: the only ones that may be looked into; empty: all.
+    """
     chosen = kopf.OperatorSettings()
+    # What is in the cluster as a whole, such as its namespaces and CRDs, is nothing that a few namespaces give a right to see.
+    chosen.scanning.disabled = bool(namespaces)
     for kind in (*CHILDREN, *WITNESSES):
         if kind is EVENT:
             chosen.watching.field_selectors[kind.group, kind.plural] = WARNINGS
@@ -39,7 +45,9 @@ def settings() -> kopf.OperatorSettings:
     chosen.persistence.progress_storage = (
         kopf.StatusProgressStorage()
     )  # the cheapest: it is never used either
-    chosen.watching.chunk_size = 500
+    # Of every kind at a time, and each object until its task ends: this is what decides how much memory a start takes.
+    chosen.watching.chunk_size = PAGE
+    chosen.queueing.idle_timeout = 0.5
     return chosen
 
 

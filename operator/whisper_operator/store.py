@@ -4,7 +4,7 @@ Watch events alone are not enough: what is deleted while a watch is broken is ne
 well, and what a list lacks is dropped. States of one object are ordered by resourceVersion; an older one never replaces a newer.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -94,15 +94,14 @@ class Store:
             self._drop(kind, metadata["name"], uid)
         return {key for key in (home, _endpoint_of(Child.of(kind, raw), raw)) if key is not None}
 
-    def relist(self, kind: Kind, items: Iterable[Raw], version: int) -> set[Key]:
-        """Take in a complete list as of resourceVersion `version`; the keys of the endpoints that something changed for."""
+    def drop_others(self, kind: Kind, alive: Collection[str], version: int) -> set[Key]:
+        """Drop what a complete list as of resourceVersion `version` lacks: it has the uids `alive`, and has been absorbed.
+
+        Returns the keys of the endpoints that something changed for.
+        """
         if kind in self._witnesses:
-            return self._witnesses[kind].relist(items, version)
+            return self._witnesses[kind].drop_others(alive, version)
         changed: set[Key] = set()
-        alive: set[str] = set()
-        for raw in items:
-            alive.add(raw["metadata"]["uid"])
-            changed |= self.absorb(kind, raw)
         if kind is ENDPOINT:
             for key, known in list(self._endpoints.items()):
                 if (

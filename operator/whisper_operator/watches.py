@@ -41,11 +41,9 @@ class Watches:
         version = int(raw["metadata"]["resourceVersion"])
         self._shown[kind] = max(version, self._shown.get(kind, -1))
 
-    def listed(self, kind: Kind, items: Iterable[Raw]) -> None:
-        """A list has found these objects."""
-        newest = max(
-            ((int(raw["metadata"]["resourceVersion"]), raw["metadata"]["uid"]) for raw in items), default=None
-        )
+    def listed(self, kind: Kind, items: Iterable[tuple[int, str]]) -> None:
+        """A list has found objects of these resourceVersions and uids."""
+        newest = max(items, default=None)
         before = self._owed.pop(kind, None)
         if newest is None or newest[0] <= self._shown.get(kind, -1):
             return

@@ -4,7 +4,7 @@ An endpoint is woken only when what is kept changes. A warning that is repeated,
 news, wakes nobody.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -62,13 +62,12 @@ class Witnesses(Generic[T]):
         self._gone[uid] = version
         return self._drop(uid) if known is not None and known.version <= version else set()
 
-    def relist(self, items: Iterable[Raw], version: int) -> set[Key]:
-        """Take in a complete list as of resourceVersion `version`; the endpoints that something changed for."""
+    def drop_others(self, alive: Collection[str], version: int) -> set[Key]:
+        """Drop what a complete list as of resourceVersion `version` lacks: it has the uids `alive`, and has been absorbed.
+
+        Returns the endpoints that something changed for.
+        """
         woken: set[Key] = set()
-        alive: set[str] = set()
-        for raw in items:
-            alive.add(raw["metadata"]["uid"])
-            woken |= self.absorb(raw)
         for uid, known in list(self._known.items()):
             if uid not in alive and known.version <= version:
                 woken |= self._drop(uid)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from whisper_operator.evidence import Pod, ReplicaSet, Trouble, Warning
-from whisper_operator.kinds import DEPLOYMENT, ENDPOINT, EVENT, POD, REPLICA_SET
+from whisper_operator.kinds import DEPLOYMENT, ENDPOINT, EVENT, POD, REPLICA_SET, Kind
 from whisper_operator.store import Store
 
 KEY = ("n", "w")
@@ -27,6 +27,11 @@ def metadata(uid: str, version: int, owner: str, kind: str, **more: Any) -> dict
         "ownerReferences": [reference],
         **more,
     }
+
+
+def relist(store: Store, kind: Kind, items: list[dict[str, Any]], version: int) -> set[tuple[str, str]]:
+    woken = {key for raw in items for key in store.absorb(kind, raw)}
+    return woken | store.drop_others(kind, {raw["metadata"]["uid"] for raw in items}, version)
 
 
 def pod(
@@ -194,8 +199,8 @@ def test_warnings_about_others_are_not_kept(store: Store) -> None:
 def test_what_is_gone_is_forgotten_and_stays_so(store: Store) -> None:
     assert store.forget(POD, pod(uid="p", version=5)) == {KEY}
     assert store.absorb(POD, pod(uid="p", version=4)) == set()
-    assert store.relist(POD, [pod(uid="q", owner="old")], 3) == set()
-    assert store.relist(POD, [], 9) == {KEY}
+    assert relist(store, POD, [pod(uid="q", owner="old")], 3) == set()
+    assert relist(store, POD, [], 9) == {KEY}
     seen = store.observed(KEY, "u")
     assert (seen.pods, seen.old_pods) == ((), ())
 

@@ -242,6 +242,15 @@ def test_each_transition_is_an_event_once() -> None:
     assert third.transitions == ()
 
 
+def test_who_sees_some_namespaces_only_says_what_it_can_not_tell() -> None:
+    some = replace(SETTINGS, namespaces=("n", "m"))
+    seen = observed(SERVING, INGRESS_UP, ACTIVE)
+    public = told(seen, endpoint=parse(resource(host=HOST), some), host=HOST)
+    assert "sees no namespaces but n, m" in condition(public, "Ready")["message"]
+    inside = told(observed(SERVING), endpoint=parse(resource(), some))
+    assert "namespaces" not in condition(inside, "Ready")["message"]
+
+
 def test_progress_is_told_in_the_status_and_is_no_event() -> None:
     of = resource(host=HOST)
     first = status.of(of, parse(of, SETTINGS), observed(), Outcome(), NOW)

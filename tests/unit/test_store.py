@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from whisper_operator.kinds import DEPLOYMENT, ENDPOINT
+from whisper_operator.kinds import DEPLOYMENT, ENDPOINT, Kind
 from whisper_operator.store import Store
 
 KEY = ("n", "w")
@@ -33,6 +33,11 @@ def deployment(version: int = 2, uid: str = "d", owner: str = "u", **metadata: A
         },
         "spec": {"replicas": version, "template": {"large": "and of no use here"}},
     }
+
+
+def relist(store: Store, kind: Kind, items: list[dict[str, Any]], version: int) -> set[tuple[str, str]]:
+    woken = {key for raw in items for key in store.absorb(kind, raw)}
+    return woken | store.drop_others(kind, {raw["metadata"]["uid"] for raw in items}, version)
 
 
 def versions(store: Store) -> list[int]:
@@ -86,11 +91,11 @@ def test_a_list_drops_what_was_deleted_while_no_watch_was_looking() -> None:
     store = Store()
     store.absorb(DEPLOYMENT, deployment(5))
     store.absorb(ENDPOINT, endpoint(5))
-    assert store.relist(DEPLOYMENT, [], 4) == set()  # the list is older than what is known
+    assert relist(store, DEPLOYMENT, [], 4) == set()  # the list is older than what is known
     assert versions(store) == [5]
-    assert store.relist(DEPLOYMENT, [], 6) == {KEY}
+    assert relist(store, DEPLOYMENT, [], 6) == {KEY}
     assert versions(store) == []
-    assert store.relist(ENDPOINT, [], 6) == {KEY}
+    assert relist(store, ENDPOINT, [], 6) == {KEY}
     assert store.endpoint(KEY) is None
     assert store.endpoints() == []
 
@@ -98,8 +103,8 @@ def test_a_list_drops_what_was_deleted_while_no_watch_was_looking() -> None:
 def test_a_list_without_news_wakes_nobody() -> None:
     store = Store()
     store.absorb(DEPLOYMENT, deployment(5))
-    assert store.relist(DEPLOYMENT, [deployment(5)], 9) == set()
-    assert store.relist(DEPLOYMENT, [deployment(7)], 9) == {KEY}
+    assert relist(store, DEPLOYMENT, [deployment(5)], 9) == set()
+    assert relist(store, DEPLOYMENT, [deployment(7)], 9) == {KEY}
 
 
 def test_objects_of_no_endpoint_concern_nobody() -> None:
@@ -136,8 +141,8 @@ def test_a_list_that_was_on_its_way_does_not_bring_the_deleted_back() -> None:
     store.absorb(ENDPOINT, endpoint(5))
     store.forget(DEPLOYMENT, deployment(7))
     store.forget(ENDPOINT, endpoint(7))
-    assert store.relist(DEPLOYMENT, [deployment(5)], 6) == set()
-    assert store.relist(ENDPOINT, [endpoint(5)], 6) == set()
+    assert relist(store, DEPLOYMENT, [deployment(5)], 6) == set()
+    assert relist(store, ENDPOINT, [endpoint(5)], 6) == set()
     assert versions(store) == []
     assert store.endpoint(KEY) is None
     # A newer state is another matter: the object had only lost our label.

@@ -15,7 +15,7 @@ def test_a_watch_that_has_shown_all_that_a_list_holds_lives() -> None:
     watches = Watches()
     watches.shown(SERVICE, item("a", 5))
     for _ in range(3):
-        watches.listed(SERVICE, [item("a", 5), item("b", 4)])
+        watches.listed(SERVICE, [(5, "a"), (4, "b")])
         watches.listed(DEPLOYMENT, [])
     assert not watches.behind
     assert watches.dead == []
@@ -24,10 +24,10 @@ def test_a_watch_that_has_shown_all_that_a_list_holds_lives() -> None:
 def test_a_watch_that_owes_what_two_lists_hold_is_dead_until_it_shows_it() -> None:
     watches = Watches()
     watches.shown(SERVICE, item("a", 5))
-    watches.listed(SERVICE, [item("a", 5), item("b", 9)])
+    watches.listed(SERVICE, [(5, "a"), (9, "b")])
     assert watches.behind
     assert watches.dead == []
-    watches.listed(SERVICE, [item("a", 5), item("b", 9)])
+    watches.listed(SERVICE, [(5, "a"), (9, "b")])
     assert watches.dead == ["services"]
     watches.shown(SERVICE, item("b", 9))
     assert watches.dead == []
@@ -38,10 +38,10 @@ def test_what_is_gone_by_the_second_list_proves_nothing() -> None:
     """It may have come and gone while the watch had to list anew."""
     watches = Watches()
     watches.shown(SERVICE, item("a", 5))
-    watches.listed(SERVICE, [item("a", 5), item("b", 9)])
-    watches.listed(SERVICE, [item("a", 5)])
+    watches.listed(SERVICE, [(5, "a"), (9, "b")])
+    watches.listed(SERVICE, [(5, "a")])
     assert watches.dead == []
-    watches.listed(SERVICE, [item("a", 5), item("b", 12)])
+    watches.listed(SERVICE, [(5, "a"), (12, "b")])
     assert watches.dead == []
 
 

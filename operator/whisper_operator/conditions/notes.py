@@ -1,4 +1,4 @@
-"""What Ready adds although nothing is wrong: limits of the cluster that the spec's own go beyond."""
+"""What Ready adds although nothing is wrong: limits of the cluster that the spec's own go beyond, and what can't be seen."""
 
 from whisper_operator.endpoint import WhisperEndpoint
 
@@ -11,6 +11,19 @@ SCALE_DOWN_SECONDS = 600
 
 def of(endpoint: WhisperEndpoint) -> list[str]:
     """Sentences."""
+    return [*_time(endpoint), *_claims(endpoint)]
+
+
+def _claims(endpoint: WhisperEndpoint) -> list[str]:
+    if endpoint.public is None or not endpoint.watched:
+        return []
+    return [
+        f"Mind that this installation sees no namespaces but {', '.join(endpoint.watched)}: whether an endpoint elsewhere has "
+        "the same host or staticIPName, it can't tell."
+    ]
+
+
+def _time(endpoint: WhisperEndpoint) -> list[str]:
     limit = endpoint.limits.request_timeout_seconds
     if endpoint.gpu is not None and endpoint.gpu.spot and limit > SPOT_SECONDS:
         return [
