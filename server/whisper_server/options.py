@@ -7,7 +7,8 @@ FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The arguments of openai-whisper's `transcribe` with its defaults, and four of our own: `fast_detection`, `vad`, `parallel`, `seed`."""
+    """The arguments of openai-whisper's `transcribe` with its defaults, and four of our own: `fast_detection`, `vad`, `parallel`
+    and `seed`."""
 
     language: str | None = None
     """A code such as "en"; None: detect it."""

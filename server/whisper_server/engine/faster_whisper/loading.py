@@ -20,9 +20,9 @@ from whisper_server.engine.faster_whisper import converted
 from whisper_server.engine.faster_whisper.engine import FasterWhisper
 from whisper_server.engine.hardware import driver_version, free_memory, usable_cpus
 
-ENCODE_AT_ONCE = {"cuda": 8, "cpu": 1}
-"""Windows to an encoder's run: a CPU is busy with one."""
-DECODE_AT_ONCE = {"cuda": 32, "cpu": 8}
+ENCODE_AT_ONCE = {"cuda": 8, "cpu": 2}
+"""Windows to an encoder's run; of a CPU's time, the second saves little."""
+DECODE_AT_ONCE = {"cuda": 32, "cpu": 16}
 """Where more rows in a call stop to pay."""
 SPARE_MEMORY = 1 << 30
 """Bytes left for what comes and goes while it computes."""
