@@ -5,7 +5,7 @@ import os
 import sys
 import textwrap
 
-from whisper_server import __version__, audio, config, keys
+from whisper_server import __version__, config, heap, keys
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -19,6 +19,10 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(2, problem)
     if options.preload:
         return _preload(settings)
+    if settings.engine == "faster-whisper" and settings.device != "cuda":
+        heap.keep()
+    from whisper_server import audio
+
     if missing := audio.missing_tools():
         tools = " and ".join(missing)
         return _fail(1, f"{tools} not found in PATH; on Debian: apt install ffmpeg util-linux")

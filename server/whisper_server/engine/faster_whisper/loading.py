@@ -34,8 +34,6 @@ def load(settings: Settings) -> FasterWhisper:
     """Load and warm up the model that `settings` ask for; raises LoadError."""
     device = choose_device(settings.device)
     compute_type = _compute_type(settings.dtype, device)
-    if device == "cpu":
-        keep_memory()
     try:
         with tempfile.TemporaryDirectory() as scratch:
             source = converted.find(settings.model, settings.model_dir, Path(scratch))
@@ -98,21 +96,6 @@ def choose_device(wanted: str) -> str:
         "It needs CUDA 12: a driver from 525 on, and a torch built for CUDA 12, which brings the libraries "
         "(the image's TORCH_INDEX); or set WHISPER_ENGINE=openai-whisper or WHISPER_DEVICE=cpu"
     )
-
-
-def keep_memory() -> None:
-    """Let this process keep the memory that a computation gives back, for the next one.
-
-    CTranslate2 asks for hundreds of megabytes for each layer anew, and by default they come from the kernel each time, page by
-    page: a third of the encoder's time, half of the decoder's.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # no glibc
-        return
-    # From glibc's malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD, M_ARENA_MAX.
-    for parameter, value in ((-4, 0), (-1, (1 << 31) - 1), (-2, 64 << 20), (-8, 1)):
-        mallopt(parameter, value)
 
 
 def _missing_for_cuda() -> str | None:
