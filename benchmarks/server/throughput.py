@@ -114,7 +114,7 @@ def _ready(stack: ExitStack, kind: Kind, folder: Path) -> Server:
 def _measure(
     server: Server, clients: int, number: int, recordings: Sequence[speech.Recording]
 ) -> Measurement:
-    work = [recordings[index % len(recordings)] for index in range(max(6, min(2 * clients, 48)))]
+    work = [recordings[index % len(recordings)] for index in range(max(6, min(2 * clients, 32)))]
     waiting = iter(enumerate(work))
     guard = threading.Lock()
     times: dict[int, float] = {}

@@ -160,7 +160,7 @@ def _transitions(found: list[Condition], before: Mapping[str, Any]) -> list[dict
     events = []
     for condition in found:
         old = _condition(before, condition.type)
-        turned = old is not None and old["status"] != condition.status and condition.type != "Stalled"
+        turned = condition.status != (old["status"] if old else "False") and condition.type != "Stalled"
         new = old is None or old["reason"] != condition.reason
         if turned or (condition.type == "Ready" and condition.alarming and new):
             kind = "Warning" if condition.alarming else "Normal"

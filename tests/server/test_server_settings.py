@@ -4,6 +4,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -203,3 +204,9 @@ def test_a_containers_cpu_limit_counts(tmp_path: Path, limit: str, expected: int
     file = tmp_path / "cpu.max"
     file.write_text(limit)
     assert hardware.usable_cpus(file) == (expected or len(os.sched_getaffinity(0)))
+
+
+def test_nothing_starts_a_thread_before_the_heap_is_set() -> None:
+    look = "import sys, whisper_server.__main__; print(sorted({'numpy', 'torch', 'ctranslate2'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

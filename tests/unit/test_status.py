@@ -251,6 +251,12 @@ def test_who_sees_some_namespaces_only_says_what_it_can_not_tell() -> None:
     assert "namespaces" not in condition(inside, "Ready")["message"]
 
 
+def test_what_is_true_when_it_is_first_told_is_a_transition_too() -> None:
+    of = resource()
+    first = status.of(of, parse(of, SETTINGS), observed(SERVING), Outcome(), NOW)
+    assert [each["reason"] for each in first.transitions] == ["Available", "Ready"]
+
+
 def test_progress_is_told_in_the_status_and_is_no_event() -> None:
     of = resource(host=HOST)
     first = status.of(of, parse(of, SETTINGS), observed(), Outcome(), NOW)
