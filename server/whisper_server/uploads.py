@@ -62,6 +62,9 @@ def read_body(request: Request, watchdog: Watchdog, deadline: float) -> Body:
                 f"the body came too slowly, {body.received} bytes so far; try again over a faster connection"
             ) from None
         raise BadRequest(f"the body is malformed or incomplete ({problem}); {HOW_TO_CALL}") from None
+    # werkzeug takes a part without a name for one of the name None, whatever its types say.
+    if any(name is None for name in (*request.form, *request.files)):
+        raise BadRequest(f"the body is malformed (a part of it has no name); {HOW_TO_CALL}")
     return body
 
 

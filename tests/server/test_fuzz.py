@@ -171,6 +171,17 @@ def test_mutated_bodies_get_a_4xx(server: WhisperProcess) -> None:
     assert server.post(part(EXAMPLES / "hello.wav")).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/whisper", "/v1/audio/transcriptions"])
+@pytest.mark.parametrize("which", [b' name="file";', b' name="model"'])
+def test_a_part_without_a_name_is_refused(server: WhisperProcess, path: str, which: bytes) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=SECONDS_EACH)
+    body = BODY.replace(which, b"")
+    connection.request("POST", path, body, {"Content-Type": "multipart/form-data; boundary=b"})
+    answer = connection.getresponse()
+    assert (answer.status, b"has no name" in answer.read()) == (400, True)
+    connection.close()
+
+
 NAMES = [*FIELDS, *NOT_SERVED, *(name.removesuffix("[]") for name in FIELDS)]
 VALUES = st.one_of(
     st.text(max_size=20),
