@@ -52,7 +52,7 @@ class AuditLog:
         """Requests in the order of their answers, of one user, of some verbs, from a time on (None: all)."""
         self._read()
         first = 0
-        if since is not None:  # in the order of their answers, but for requests answered at the same moment
+        if since is not None:
             first = bisect_left(self._events, since - DISORDER, key=lambda event: event.finished)
         return [
             event

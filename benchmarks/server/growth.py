@@ -25,11 +25,11 @@ async def send(port: int, message: bytes, count: int, answers: Answers) -> None:
     await asyncio.gather(*(client() for _ in range(CLIENTS)))
 
 
-def holds(server: WhisperProcess, temporary: Path) -> str:
+def holds(server: WhisperProcess) -> str:
     """Memory, open files, threads and temporary files of the worker."""
     process = Path(f"/proc/{server.worker()}")
     files, threads = (len(list((process / name).iterdir())) for name in ("fd", "task"))
-    left = sum(path.is_file() for path in temporary.rglob("*"))
+    left = sum(path.is_file() for path in server.tmp.rglob("*"))
     return f"{resident(process / 'status') / 2**20:8.1f} MiB {files:5} open files {threads:5} threads {left:5} temporary files"
 
 
@@ -42,16 +42,12 @@ def main() -> None:
     options = parser.parse_args()
     message, answers = request(CLIP.read_bytes()), Answers()
     settings = {"WHISPER_MODEL": options.model, "WHISPER_ENGINE": options.engine}
-    with tempfile.TemporaryDirectory() as folder:
-        temporary = Path(folder, "tmp")
-        temporary.mkdir()
-        with running(Path(folder), TMPDIR=str(temporary), **settings) as server:
-            server.wait_until_ready()
-            print(f"{0:6} requests {holds(server, temporary)}", flush=True)
-            for step in range(1, STEPS + 1):
-                asyncio.run(send(server.port, message, options.requests // STEPS, answers))
-                done = step * options.requests // STEPS
-                print(f"{done:6} requests {holds(server, temporary)}", flush=True)
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder), **settings) as server:
+        server.wait_until_ready()
+        print(f"{0:6} requests {holds(server)}", flush=True)
+        for step in range(1, STEPS + 1):
+            asyncio.run(send(server.port, message, options.requests // STEPS, answers))
+            print(f"{step * options.requests // STEPS:6} requests {holds(server)}", flush=True)
     print(f"statuses {dict(answers.statuses)}")
 
 

@@ -243,9 +243,8 @@ def _failure(request: str, status: int, body: bytes) -> Exception:
         return Refused(status, message)
     if status in PASSING or b"NamespaceTerminating" in body:  # whose objects are all about to go
         return Unavailable(f"{request}: {status} {message}")
-    if (
-        status == 404 and b'"kind":"Status"' not in body
-    ):  # a path that nothing serves is answered in plain text
+    # A path that nothing serves is answered in plain text.
+    if status == 404 and b'"kind":"Status"' not in body:
         return NoSuchKind(status, message)
     return Refused(status, message)
 

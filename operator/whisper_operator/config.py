@@ -111,6 +111,8 @@ def parse(raw: object) -> Settings:
     workers = _typed(top, "workers", int, 16)
     if workers < 1:
         raise ConfigError(f"workers must be at least 1, not {workers}")
+    if top.get("namespaces") == []:  # to take it for all of them would be a surprise
+        raise ConfigError("namespaces must name at least one; leave it out to look after all")
     again = _typed(top, "listAgainSeconds", int, 600)
     if again < 1:
         raise ConfigError(f"listAgainSeconds must be at least 1, not {again}")

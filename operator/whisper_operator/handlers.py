@@ -42,9 +42,8 @@ def settings(namespaces: Collection[str]) -> kopf.OperatorSettings:
             chosen.watching.label_selectors[kind.group, kind.plural] = OURS
     chosen.posting.enabled = False
     chosen.persistence.diffbase_storage = _NoMemory()
-    chosen.persistence.progress_storage = (
-        kopf.StatusProgressStorage()
-    )  # the cheapest: it is never used either
+    # The cheapest: it is never used either.
+    chosen.persistence.progress_storage = kopf.StatusProgressStorage()
     # Of every kind at a time, and each object until its task ends: this is what decides how much memory a start takes.
     chosen.watching.chunk_size = PAGE
     chosen.queueing.idle_timeout = 0.5

@@ -113,6 +113,7 @@ def test_the_installation_names_the_metric_of_its_adapter() -> None:
         ({"autoscaling": {"metric": 1}}, "metric must be of type str, not 1"),
         ({"monitoring": {"namespaces": "gmp-system"}}, "namespaces must be of type list"),
         ({"monitoring": {"namespaces": [1]}}, "monitoring.namespaces must hold names of namespaces, not 1"),
+        ({"namespaces": []}, "namespaces must name at least one; leave it out to look after all"),
         ({"namespaces": "asr"}, "namespaces must be of type list"),
         ({"namespaces": ["asr-*"]}, "namespaces must hold names of namespaces, not 'asr-\\*'"),
     ],

@@ -1,16 +1,13 @@
 """The engine on CTranslate2: windows of many requests in one call of its `generate`.
 
 A call can't be joined or left while it runs, and wants some things equal in all of its rows (grouping.py). So a step is one call:
-an encoder's run while windows wait for it and few wait to be decoded, else the decoding of all that can share a call. On a CPU it
-is made in two halves, side by side. Encoded windows lie in the machine's memory, on a GPU too: a call copies in what it needs,
-and their number is not the GPU's concern.
+an encoder's run while windows wait for it and few wait to be decoded, else the decoding of all that can share a call. Encoded
+windows lie in the machine's memory, on a GPU too: a call copies in what it needs, and their number is not the GPU's concern.
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,8 +31,6 @@ from whisper_server.engine.faster_whisper.grouping import Call, call_of
 from whisper_server.engine.prompts import initial_tokens, tokenizer_of
 
 Done = list[tuple[Ticket, Answer]]
-Work = Callable[[Whisper, list[Any]], list[Answer]]
-"""A call of the model's that answers requests."""
 
 
 @dataclass(eq=False)
@@ -72,12 +67,9 @@ class FasterWhisper:
         encode_at_once: int,
         decode_at_once: int,
         description: str,
-        halves: Whisper | None = None,
     ) -> None:
-        """`halves`: the same model with two workers, for two calls at a time."""
         self.info, self.windows, self.description = info, windows, description
-        self._model, self._halves = model, halves
-        self._two = ThreadPoolExecutor(2, "half")
+        self._model = model
         self._encode_at_once, self._decode_at_once = encode_at_once, decode_at_once
         self._taken: set[Window] = set()
         self._encodes: deque[tuple[Ticket, Encode]] = deque()
@@ -116,18 +108,15 @@ class FasterWhisper:
         # Many rows in a call cost a CPU half as much as each alone: collect some, but no more than pays.
         if self._room() and len(self._decodes) < self._decode_at_once:
             count = min(self._room(), self._encode_at_once)
-            chosen = [self._encodes.popleft() for _ in range(count)]
-            return self._run(chosen, self._encode, self._encodes, at_least=2)
-        return self._shared(
-            self._decodes, lambda decode: call_of(self.info, decode), self._decode, at_least=4
-        )
+            return self._run([self._encodes.popleft() for _ in range(count)], self._encode, self._encodes)
+        return self._shared(self._decodes, lambda decode: call_of(self.info, decode), self._decode)
 
     def _room(self) -> int:
         """How many windows could be encoded now."""
         return min(len(self._encodes), self.windows - len(self._taken))
 
     def _shared(
-        self, waiting: Any, key: Callable[[Any], Any], work: Work, *, at_least: int | None = None
+        self, waiting: Any, key: Callable[[Any], Any], work: Callable[[list[Any]], list[Answer]]
     ) -> Done:
         """Do the work for the request that waits longest, and for those that can share its call."""
         if not waiting:
@@ -136,24 +125,15 @@ class FasterWhisper:
         chosen = [entry for entry in waiting if key(entry[1]) == first][: self._decode_at_once]
         for entry in chosen:
             waiting.remove(entry)
-        return self._run(chosen, work, waiting, at_least=at_least)
+        return self._run(chosen, work, waiting)
 
     def _run(
-        self, chosen: list[tuple[Ticket, Any]], work: Work, waiting: Any, *, at_least: int | None = None
+        self, chosen: list[tuple[Ticket, Any]], work: Callable[[list[Any]], list[Answer]], waiting: Any
     ) -> Done:
-        """Answers to the chosen requests; without memory for them all, they wait to be tried again in smaller calls.
-
-        From `at_least` requests on, it pays to do them in two calls at a time.
-        """
+        """Answers to the chosen requests; without memory for them all, they wait to be tried again in smaller calls."""
         tickets = [ticket for ticket, _ in chosen]
         try:
-            requests = [request for _, request in chosen]
-            if self._halves is None or at_least is None or len(requests) < at_least:
-                answers = work(self._model, requests)
-            else:
-                middle = (len(requests) + 1) // 2
-                parts = self._two.map(partial(work, self._halves), (requests[:middle], requests[middle:]))
-                answers = [answer for part in parts for answer in part]
+            answers = work([request for _, request in chosen])
         except ValueError as problem:  # CTranslate2's word for arguments that it can't take
             answers = [problem] * len(chosen)
         except RuntimeError as problem:
@@ -165,9 +145,9 @@ class FasterWhisper:
             return []
         return list(zip(tickets, answers, strict=True))
 
-    def _encode(self, model: Whisper, requests: list[Encode]) -> list[Answer]:
+    def _encode(self, requests: list[Encode]) -> list[Answer]:
         mel = StorageView.from_array(np.stack([request.mel for request in requests]))
-        encoded = model.encode(mel, to_cpu=True)
+        encoded = self._model.encode(mel, to_cpu=True)
         if encoded.dtype == DataType.bfloat16:  # which numpy does not know
             encoded = encoded.to(DataType.float32)
         windows = [Window(features) for features in np.array(encoded)]
@@ -177,13 +157,13 @@ class FasterWhisper:
     def _features(self, requests: Sequence[Detect | Decode | Align]) -> StorageView:
         return StorageView.from_array(np.stack([request.window.features for request in requests]))
 
-    def _detect(self, model: Whisper, requests: list[Detect]) -> list[Answer]:
-        found = model.detect_language(self._features(requests))
+    def _detect(self, requests: list[Detect]) -> list[Answer]:
+        found = self._model.detect_language(self._features(requests))
         return [{token.strip("<|>"): chance for token, chance in chances} for chances in found]
 
-    def _align(self, model: Whisper, requests: list[Align]) -> list[Answer]:
+    def _align(self, requests: list[Align]) -> list[Answer]:
         start = tokenizer_of(self.info, requests[0].language, requests[0].task).sot_sequence
-        results = model.align(
+        results = self._model.align(
             self._features(requests),
             list(start),
             [list(request.text_tokens) for request in requests],
@@ -191,10 +171,10 @@ class FasterWhisper:
         )
         return [CTranslate2Alignment(result.text_token_probs, result.alignments) for result in results]
 
-    def _decode(self, model: Whisper, requests: list[Decode]) -> list[Answer]:
+    def _decode(self, requests: list[Decode]) -> list[Answer]:
         call: Call = call_of(self.info, requests[0])
         prompts = [initial_tokens(self.info, request)[0] for request in requests]
-        results = model.generate(
+        results = self._model.generate(
             self._features(requests),
             prompts,
             return_scores=True,

@@ -21,7 +21,7 @@ from whisper_server.engine.faster_whisper.engine import FasterWhisper
 from whisper_server.engine.hardware import driver_version, free_memory, usable_cpus
 
 ENCODE_AT_ONCE = {"cuda": 8, "cpu": 2}
-"""Windows to an encoder's run: on a CPU, one for each half of its cores."""
+"""Windows to an encoder's run; of a CPU's time, the second saves little."""
 DECODE_AT_ONCE = {"cuda": 32, "cpu": 16}
 """Where more rows in a call stop to pay."""
 SPARE_MEMORY = 1 << 30
@@ -62,7 +62,6 @@ def make_engine(source: Path, name: str, compute_type: str, device: str) -> Fast
     # 0 leaves the choice to OMP_NUM_THREADS.
     threads = 0 if "OMP_NUM_THREADS" in os.environ else usable_cpus()
     model = Whisper(str(source), device=device, compute_type=compute_type, intra_threads=threads)
-    halves = _halves(source, compute_type) if device == "cpu" else None
     info = ModelInfo(
         name=name,
         n_mels=model.n_mels,
@@ -79,22 +78,7 @@ def make_engine(source: Path, name: str, compute_type: str, device: str) -> Fast
         windows=2 * rows,
         encode_at_once=min(rows, ENCODE_AT_ONCE[device]),
         decode_at_once=rows,
-        halves=halves,
         description=f"{name} on {device} by CTranslate2 in {compute_type}, {rows} windows at once",
-    )
-
-
-def _halves(source: Path, compute_type: str) -> Whisper | None:
-    """The model once more, for two calls at a time with half of the cores each; None where that isn't possible.
-
-    Half as many threads wait for each other: together the two do a fifth more. It costs the memory of the weights.
-    """
-    cores = usable_cpus()
-    weights = (source / "model.bin").stat().st_size
-    if cores < 2 or "OMP_NUM_THREADS" in os.environ or weights > (free_memory("cpu") - SPARE_MEMORY) // 4:
-        return None
-    return Whisper(
-        str(source), device="cpu", compute_type=compute_type, inter_threads=2, intra_threads=cores // 2
     )
 
 
