@@ -153,10 +153,10 @@ class Api:
             fieldManager=FIELD_MANAGER,
         )
 
-    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
-        """Delete that very object; fine if it is gone already."""
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> dict[str, Any] | None:
+        """Delete that very object; fine if it is gone already. Its new state if a finalizer holds it, or None."""
         try:
-            await self._write(
+            answer = await self._write(
                 "delete",
                 kind,
                 "delete",
@@ -166,6 +166,8 @@ class Api:
         except Refused as error:
             if error.status != 404:
                 raise
+            return None
+        return answer if answer.get("kind") == kind.name else None
 
     async def create_event(self, body: Mapping[str, Any]) -> None:
         """Publish a core/v1 Event."""

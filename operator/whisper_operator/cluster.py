@@ -137,9 +137,15 @@ class Cluster:
 
     async def _delete(self, child: Child, refusals: list[tuple[str, str]]) -> None:
         try:
-            await self._api.delete(child.kind, child.namespace, child.name, child.uid)
+            held = await self._api.delete(child.kind, child.namespace, child.name, child.uid)
         except Refused as error:
             refusals.append((f"deletion of {child.kind.name} {child.name}", error.message))
+            return
+        # Else the next pass might come before the watch's news, and delete it once more.
+        if held is None:
+            self._store.deleted(child)
+        else:
+            self._store.absorb(child.kind, held)
 
     async def report(
         self, resource: Raw, report: Report, now: datetime, *, pressed: bool = False

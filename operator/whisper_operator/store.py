@@ -126,6 +126,13 @@ class Store:
         if known is None or known.version <= child.version:
             self._file(key, child)
 
+    def deleted(self, child: Child) -> None:
+        """Take in that a child is gone, as the API server has just said."""
+        known = self._known(child) or child
+        self._gone.setdefault(child.kind, {})[child.uid] = known.version
+        if child.uid in self._home:
+            self._drop(child.kind, child.name, child.uid)
+
     def _absorb_endpoint(self, raw: Raw) -> set[Key]:
         metadata = raw["metadata"]
         key = (metadata["namespace"], metadata["name"])

@@ -161,3 +161,20 @@ def test_a_new_object_takes_the_place_of_an_old_one_of_its_name() -> None:
     other.absorb(DEPLOYMENT, deployment(9, uid="new"))
     assert other.absorb(DEPLOYMENT, deployment(7, uid="old")) == set()
     assert versions(other) == [9]
+
+
+def test_what_the_api_server_says_is_deleted_is_gone_before_a_watch_reports_it() -> None:
+    store = Store()
+    store.absorb(DEPLOYMENT, deployment(5))
+    (child,) = store.observed(KEY, "u").children.values()
+    store.absorb(DEPLOYMENT, deployment(6))
+    store.deleted(child)
+    assert versions(store) == []
+    # What was on its way is late, and the watch's own report is no news.
+    assert relist(store, DEPLOYMENT, [deployment(6)], 6) == set()
+    store.forget(DEPLOYMENT, deployment(7))
+    store.deleted(child)
+    assert versions(store) == []
+    store.absorb(DEPLOYMENT, deployment(8, uid="new"))
+    store.deleted(child)
+    assert versions(store) == [8]
