@@ -8,7 +8,16 @@ import pytest
 
 from devcluster import Cluster
 from devcluster.installation import Operator
-from tests.cluster.support import children, endpoint, now, until, wait_for_condition, wait_until_quiet, writes
+from tests.cluster.support import (
+    children,
+    condition,
+    endpoint,
+    now,
+    until,
+    wait_for_condition,
+    wait_until_quiet,
+    writes,
+)
 
 TEAM = {"key": "team", "operator": "Equal", "value": "speech", "effect": "NoSchedule"}
 SPEC: dict[str, Any] = {
@@ -52,7 +61,8 @@ def test_what_the_spec_asks_for_is_there_and_stays(
     installed: Cluster, configured: bool, namespace: str
 ) -> None:
     installed.apply(endpoint("whisper", namespace, **SPEC))
-    wait_for_condition(installed, namespace, "whisper")
+    resource = wait_for_condition(installed, namespace, "whisper")
+    assert "a Spot node is taken back with 25 s notice" in condition(resource, "Ready")["message"]
     found = pod(installed, namespace)
     assert found["nodeSelector"]["cloud.google.com/gke-accelerator"] == "nvidia-l4"
     assert found["nodeSelector"]["cloud.google.com/gke-spot"] == "true"
@@ -79,7 +89,8 @@ def test_what_the_spec_asks_for_is_there_and_stays(
 
     # What is no longer asked for goes.
     patch(installed, "wep", namespace, scheduling=None, modelVolume=None, accelerator=None)
-    wait_for_condition(installed, namespace, "whisper")
+    resource = wait_for_condition(installed, namespace, "whisper")
+    assert "Spot" not in condition(resource, "Ready")["message"]
     found = pod(installed, namespace)
     assert "initContainers" not in found
     assert found["nodeSelector"]["cloud.google.com/gke-accelerator"] == "nvidia-tesla-t4"

@@ -1,12 +1,14 @@
 """The engine on CTranslate2: windows of many requests in one call of its `generate`.
 
-A call can't be joined or left while it runs, and wants some things equal in all of its rows (grouping.py). So a step is one call:
-an encoder's run while windows wait for it and few wait to be decoded, else the decoding of all that can share a call. Encoded
-windows lie in the machine's memory, on a GPU too: a call copies in what it needs, and their number is not the GPU's concern.
+A call can't be joined or left while it runs, and wants some things equal in all of its rows (grouping.py). So a step starts calls
+and waits for one to end: an encoder's run while windows wait for it and few wait to be decoded, else the decoding of all that can
+share a call. On a CPU two calls run at once, as one uses what the other leaves idle. Encoded windows lie in the machine's memory,
+on a GPU too: a call copies in what it needs, and their number is not the GPU's concern.
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +34,9 @@ from whisper_server.engine.prompts import initial_tokens, tokenizer_of
 
 Done = list[tuple[Ticket, Answer]]
 
+POLL_SECONDS = 0.02
+"""How long a step waits for a call to end while another could be started, if only something came in."""
+
 
 @dataclass(eq=False)
 class Window:
@@ -39,6 +44,15 @@ class Window:
 
     features: NDArray[Any]
     """What the encoder made of it, shape (1500, channels)."""
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What one call is about."""
+
+    chosen: list[tuple[Ticket, Any]]
+    waiting: Any
+    """The queue that they came from."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +80,17 @@ class FasterWhisper:
         windows: int,
         encode_at_once: int,
         decode_at_once: int,
+        calls_at_once: int,
         description: str,
     ) -> None:
         self.info, self.windows, self.description = info, windows, description
         self._model = model
         self._encode_at_once, self._decode_at_once = encode_at_once, decode_at_once
+        self._calls_at_once = calls_at_once
+        self._callers = ThreadPoolExecutor(calls_at_once, "ctranslate2")
+        self._running: dict[Future[list[Answer]], _Batch] = {}
+        self._unwanted: set[Ticket] = set()
+        """Cancelled while their call was running."""
         self._taken: set[Window] = set()
         self._encodes: deque[tuple[Ticket, Encode]] = deque()
         self._detects: deque[tuple[Ticket, Detect]] = deque()
@@ -93,66 +113,86 @@ class FasterWhisper:
         for waiting in (self._encodes, self._detects, self._decodes, self._aligns):
             for entry in [entry for entry in waiting if entry[0] == ticket]:
                 waiting.remove(entry)
+        if any(ticket == running for batch in self._running.values() for running, _ in batch.chosen):
+            self._unwanted.add(ticket)
 
     def release(self, window: Window) -> None:
         self._taken.remove(window)
 
     def busy(self) -> bool:
-        return bool(self._room() or self._detects or self._decodes or self._aligns)
+        return bool(self._running or self._room() or self._detects or self._decodes or self._aligns)
 
     def step(self) -> Done:
+        while len(self._running) < self._calls_at_once and self._start_one():
+            pass
+        full = len(self._running) == self._calls_at_once
+        ended, _ = wait(self._running, None if full else POLL_SECONDS, FIRST_COMPLETED)
+        return [answer for call in ended for answer in self._answers(call)]
+
+    def _start_one(self) -> bool:
+        """Start the call that is most wanted; whether there is anything to do."""
         if self._detects:
-            return self._shared(self._detects, lambda _: None, self._detect)
-        if self._aligns:
-            return self._shared(self._aligns, lambda align: (align.language, align.task), self._align)
+            self._start_shared(self._detects, lambda _: None, self._detect)
+        elif self._aligns:
+            self._start_shared(self._aligns, lambda align: (align.language, align.task), self._align)
         # Many rows in a call cost a CPU half as much as each alone: collect some, but no more than pays.
-        if self._room() and len(self._decodes) < self._decode_at_once:
-            count = min(self._room(), self._encode_at_once)
-            return self._run([self._encodes.popleft() for _ in range(count)], self._encode, self._encodes)
-        return self._shared(self._decodes, lambda decode: call_of(self.info, decode), self._decode)
+        elif (room := self._room()) and len(self._decodes) < self._decode_at_once:
+            count = min(room, self._encode_at_once)
+            self._start([self._encodes.popleft() for _ in range(count)], self._encode, self._encodes)
+        elif self._decodes:
+            self._start_shared(self._decodes, lambda decode: call_of(self.info, decode), self._decode)
+        else:
+            return False
+        return True
 
     def _room(self) -> int:
         """How many windows could be encoded now."""
-        return min(len(self._encodes), self.windows - len(self._taken))
+        coming = sum(len(each.chosen) for each in self._running.values() if each.waiting is self._encodes)
+        return min(len(self._encodes), self.windows - len(self._taken) - coming)
 
-    def _shared(
+    def _start_shared(
         self, waiting: Any, key: Callable[[Any], Any], work: Callable[[list[Any]], list[Answer]]
-    ) -> Done:
+    ) -> None:
         """Do the work for the request that waits longest, and for those that can share its call."""
-        if not waiting:
-            return []
         first = key(waiting[0][1])
         chosen = [entry for entry in waiting if key(entry[1]) == first][: self._decode_at_once]
         for entry in chosen:
             waiting.remove(entry)
-        return self._run(chosen, work, waiting)
+        self._start(chosen, work, waiting)
 
-    def _run(
+    def _start(
         self, chosen: list[tuple[Ticket, Any]], work: Callable[[list[Any]], list[Answer]], waiting: Any
-    ) -> Done:
-        """Answers to the chosen requests; without memory for them all, they wait to be tried again in smaller calls."""
-        tickets = [ticket for ticket, _ in chosen]
+    ) -> None:
+        call = self._callers.submit(work, [request for _, request in chosen])
+        self._running[call] = _Batch(chosen, waiting)
+
+    def _answers(self, call: Future[list[Answer]]) -> Done:
+        """What a call that ended has answered; without memory for it, its requests wait to be tried again in smaller calls."""
+        batch = self._running.pop(call)
+        unwanted = {ticket for ticket, _ in batch.chosen} & self._unwanted
+        self._unwanted -= unwanted
+        wanted = [entry for entry in batch.chosen if entry[0] not in unwanted]
         try:
-            answers = work([request for _, request in chosen])
+            answers = dict(zip((ticket for ticket, _ in batch.chosen), call.result(), strict=True))
         except ValueError as problem:  # CTranslate2's word for arguments that it can't take
-            answers = [problem] * len(chosen)
+            return [(ticket, problem) for ticket, _ in wanted]
         except RuntimeError as problem:
-            if "out of memory" not in str(problem) or len(chosen) == 1:
+            if "out of memory" not in str(problem) or len(batch.chosen) == 1:
                 raise DeviceLost(str(problem).splitlines()[0]) from problem
             self._encode_at_once = max(1, self._encode_at_once // 2)
             self._decode_at_once = max(1, self._decode_at_once // 2)
-            waiting.extendleft(reversed(chosen))
+            batch.waiting.extendleft(reversed(wanted))
             return []
-        return list(zip(tickets, answers, strict=True))
+        done = [(ticket, answers[ticket]) for ticket, _ in wanted]
+        self._taken.update(answer for _, answer in done if isinstance(answer, Window))
+        return done
 
     def _encode(self, requests: list[Encode]) -> list[Answer]:
         mel = StorageView.from_array(np.stack([request.mel for request in requests]))
         encoded = self._model.encode(mel, to_cpu=True)
         if encoded.dtype == DataType.bfloat16:  # which numpy does not know
             encoded = encoded.to(DataType.float32)
-        windows = [Window(features) for features in np.array(encoded)]
-        self._taken.update(windows)
-        return list(windows)
+        return [Window(features) for features in np.array(encoded)]
 
     def _features(self, requests: Sequence[Detect | Decode | Align]) -> StorageView:
         return StorageView.from_array(np.stack([request.window.features for request in requests]))

@@ -15,13 +15,15 @@ import numpy as np
 from ctranslate2.models import Whisper
 
 from whisper_server.config import Settings
-from whisper_server.engine import Decode, Encode, LoadError, ModelInfo
+from whisper_server.engine import Answer, Decode, Encode, LoadError, ModelInfo, Ticket
 from whisper_server.engine.faster_whisper import converted
 from whisper_server.engine.faster_whisper.engine import FasterWhisper
 from whisper_server.engine.hardware import driver_version, free_memory, usable_cpus
 
-ENCODE_AT_ONCE = {"cuda": 8, "cpu": 2}
-"""Windows to an encoder's run; of a CPU's time, the second saves little."""
+CALLS_AT_ONCE = {"cuda": 1, "cpu": 2}
+"""A CPU's cores wait for each other many times in a call, and for memory in some parts of it: time for another call."""
+ENCODE_AT_ONCE = {"cuda": 8, "cpu": 1}
+"""Windows to an encoder's run; of a CPU's time, another saves nothing."""
 DECODE_AT_ONCE = {"cuda": 32, "cpu": 16}
 """Where more rows in a call stop to pay."""
 SPARE_MEMORY = 1 << 30
@@ -61,7 +63,10 @@ def make_engine(source: Path, name: str, compute_type: str, device: str) -> Fast
     """An engine for a model of CTranslate2's in the directory `source`."""
     # 0 leaves the choice to OMP_NUM_THREADS.
     threads = 0 if "OMP_NUM_THREADS" in os.environ else usable_cpus()
-    model = Whisper(str(source), device=device, compute_type=compute_type, intra_threads=threads)
+    calls = CALLS_AT_ONCE[device]
+    model = Whisper(
+        str(source), device=device, compute_type=compute_type, inter_threads=calls, intra_threads=threads
+    )
     info = ModelInfo(
         name=name,
         n_mels=model.n_mels,
@@ -78,6 +83,7 @@ def make_engine(source: Path, name: str, compute_type: str, device: str) -> Fast
         windows=2 * rows,
         encode_at_once=min(rows, ENCODE_AT_ONCE[device]),
         decode_at_once=rows,
+        calls_at_once=calls,
         description=f"{name} on {device} by CTranslate2 in {compute_type}, {rows} windows at once",
     )
 
@@ -145,9 +151,20 @@ def _silence(info: ModelInfo) -> ctranslate2.StorageView:
 
 def _warm_up(engine: FasterWhisper) -> None:
     """Kernels are chosen and memory is taken at first use: let that be now."""
-    engine.submit("warm up", Encode(mel=np.zeros((engine.info.n_mels, 3000), np.float32)))
-    (_, window), *_ = engine.step()
-    engine.submit("warm up", Decode(window=window, language="en", sample_len=4))
+    silence = np.zeros((engine.info.n_mels, 3000), np.float32)
+    calls = range(CALLS_AT_ONCE["cpu"])
+    for number in calls:
+        engine.submit(number, Encode(mel=silence))
+    windows = _answers(engine)
+    for number in calls:
+        engine.submit(number, Decode(window=windows[number], language="en", sample_len=4))
+    _answers(engine)
+    for window in windows.values():
+        engine.release(window)
+
+
+def _answers(engine: FasterWhisper) -> dict[Ticket, Answer]:
+    answers: dict[Ticket, Answer] = {}
     while engine.busy():
-        engine.step()
-    engine.release(window)
+        answers.update(engine.step())
+    return answers
