@@ -8,6 +8,7 @@ from devcluster import Cluster
 from devcluster.fixtures import cluster, namespace
 from devcluster.installation import Operator, install
 from tests.cluster import troubleshooting
+from tests.cluster.support import EXAMPLES, wait_for_condition
 
 __all__ = ["cluster", "namespace"]
 
@@ -54,3 +55,18 @@ def operator(installed: Cluster) -> Iterator[Operator]:
     """The operator, running under its installed permissions; one for a module's tests."""
     with Operator(installed) as running:
         yield running.wait_until_working()
+
+
+@pytest.fixture
+def settled(installed: Cluster, operator: Operator, namespace: str) -> Cluster:
+    """The minimal example, Ready in the test's namespace."""
+    installed.kubectl("apply", "-n", namespace, "-f", str(EXAMPLES / "minimal.yaml"))
+    wait_for_condition(installed, namespace, "whisper")
+    return installed
+
+
+@pytest.fixture
+def nothing_to_complain_about(operator: Operator) -> Iterator[None]:
+    before = len(operator.complaints())
+    yield
+    assert operator.complaints()[before:] == []

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 from devcluster import AuditEvent, Cluster, DevclusterError
@@ -13,6 +14,22 @@ T = TypeVar("T")
 
 CEILING = 60.0
 """Seconds until a test gives up waiting: generous, as machines are slow at times. How fast things are is measured elsewhere."""
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+HOST = "whisper.example.com"
+"""Of examples/minimal.yaml."""
+CERTIFICATE = "ManagedCertificate/whisper-3ebc8463"
+ALL = {
+    "BackendConfig/whisper",
+    "NetworkPolicy/whisper",
+    "Service/whisper",
+    "Deployment/whisper",
+    "PodMonitoring/whisper",
+    CERTIFICATE,
+    "Ingress/whisper",
+}
+"""Its children."""
 
 CHILDREN = ",".join(
     (
