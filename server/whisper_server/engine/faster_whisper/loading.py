@@ -15,15 +15,15 @@ import numpy as np
 from ctranslate2.models import Whisper
 
 from whisper_server.config import Settings
-from whisper_server.engine import Answer, Decode, Encode, LoadError, ModelInfo, Ticket
+from whisper_server.engine import Answer, Decode, Encode, LoadError, ModelInfo
 from whisper_server.engine.faster_whisper import converted
 from whisper_server.engine.faster_whisper.engine import FasterWhisper
 from whisper_server.engine.hardware import driver_version, free_memory, usable_cpus
 
 CALLS_AT_ONCE = {"cuda": 1, "cpu": 2}
-"""A CPU's cores wait for each other many times in a call, and for memory in some parts of it: time for another call."""
+"""Of a CPU, two get a sixth more done than one (docs/benchmarks): one uses what the other leaves idle."""
 ENCODE_AT_ONCE = {"cuda": 8, "cpu": 1}
-"""Windows to an encoder's run; of a CPU's time, another saves nothing."""
+"""Windows to an encoder's run; beside another call, a second saves a CPU nothing."""
 DECODE_AT_ONCE = {"cuda": 32, "cpu": 16}
 """Where more rows in a call stop to pay."""
 SPARE_MEMORY = 1 << 30
@@ -63,9 +63,12 @@ def make_engine(source: Path, name: str, compute_type: str, device: str) -> Fast
     """An engine for a model of CTranslate2's in the directory `source`."""
     # 0 leaves the choice to OMP_NUM_THREADS.
     threads = 0 if "OMP_NUM_THREADS" in os.environ else usable_cpus()
-    calls = CALLS_AT_ONCE[device]
     model = Whisper(
-        str(source), device=device, compute_type=compute_type, inter_threads=calls, intra_threads=threads
+        str(source),
+        device=device,
+        compute_type=compute_type,
+        inter_threads=CALLS_AT_ONCE[device],
+        intra_threads=threads,
     )
     info = ModelInfo(
         name=name,
@@ -76,7 +79,9 @@ def make_engine(source: Path, name: str, compute_type: str, device: str) -> Fast
         num_languages=model.num_languages if model.is_multilingual else 99,
     )
     probe = np.array(model.encode(_silence(info), to_cpu=True).to(ctranslate2.DataType.float32))
-    rows = _rows(probe.shape[-1], device)
+    fitting = _fitting(probe.shape[-1], device)
+    calls = min(fitting, CALLS_AT_ONCE[device])
+    rows = min(fitting // calls, DECODE_AT_ONCE[device])
     return FasterWhisper(
         model,
         info,
@@ -129,20 +134,19 @@ def _compute_type(wanted: str, device: str) -> str:
     return wanted
 
 
-def _rows(channels: int, device: str) -> int:
-    """How many windows a call may decode. Raises LoadError if there is no memory for one."""
+def _fitting(channels: int, device: str) -> int:
+    """How many windows there is memory to decode at once, in all calls together. Raises LoadError if for none."""
     layers = converted.decoder_layers(channels)
     # Keys and values of cross-attention, twice: they are computed in one layout and used in another.
     each = 2 * 2 * layers * 1500 * channels * (2 if device == "cuda" else 4)
     free = free_memory(device) - SPARE_MEMORY
-    rows = min(DECODE_AT_ONCE[device], free // each)
-    if rows < 1:
+    if free < each:
         where = "GPU" if device == "cuda" else "machine"
         raise LoadError(
             f"the {where} has no memory left for a single window beside the model's weights: a window takes {each >> 20} MiB, "
             f"{max(0, free) >> 20} MiB are free; use a smaller model or a larger {where}"
         )
-    return int(rows)
+    return int(free // each)
 
 
 def _silence(info: ModelInfo) -> ctranslate2.StorageView:
@@ -151,20 +155,15 @@ def _silence(info: ModelInfo) -> ctranslate2.StorageView:
 
 def _warm_up(engine: FasterWhisper) -> None:
     """Kernels are chosen and memory is taken at first use: let that be now."""
-    silence = np.zeros((engine.info.n_mels, 3000), np.float32)
-    calls = range(CALLS_AT_ONCE["cpu"])
-    for number in calls:
-        engine.submit(number, Encode(mel=silence))
-    windows = _answers(engine)
-    for number in calls:
-        engine.submit(number, Decode(window=windows[number], language="en", sample_len=4))
-    _answers(engine)
-    for window in windows.values():
-        engine.release(window)
+    engine.submit("warm up", Encode(mel=np.zeros((engine.info.n_mels, 3000), np.float32)))
+    window = _answer(engine)
+    engine.submit("warm up", Decode(window=window, language="en", sample_len=4))
+    _answer(engine)
+    engine.release(window)
 
 
-def _answers(engine: FasterWhisper) -> dict[Ticket, Answer]:
-    answers: dict[Ticket, Answer] = {}
-    while engine.busy():
-        answers.update(engine.step())
-    return answers
+def _answer(engine: FasterWhisper) -> Answer:
+    """Of the only request."""
+    while not (answers := engine.step()):
+        pass
+    return answers[0][1]
