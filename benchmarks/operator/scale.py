@@ -22,6 +22,7 @@ from typing import Any
 
 from whisper_operator.kinds import CHILDREN, ENDPOINT, OURS
 
+from benchmarks.operator import usage
 from benchmarks.operator.load import NAMESPACE, Admin, bare_loop, children, resource, spread
 from devcluster import AuditEvent, Cluster
 from devcluster.installation import USER, WRITES, Operator, install
@@ -79,10 +80,13 @@ async def _loop(cluster: Cluster, number: int) -> Figures:
             names = [f"c{concurrency}-{index}" for index in range(min(SAMPLE, number))]
             rates[concurrency] = await bare_loop(admin, names, concurrency)
         best = max(rates, key=lambda each: rates[each])
+        watch = usage.Watch(cluster)
         rate = await bare_loop(admin, [f"e{index}" for index in range(number)], best)
+        cores = watch.cores()
     return {
         "concurrency": best,
         "objects_per_second": round(rate, 1),
+        "cores": cores,
         "tried": {str(each): round(found, 1) for each, found in rates.items()},
     }
 
@@ -124,14 +128,15 @@ class Run:
         await self.phase("delete", self.delete)
 
     async def phase(self, name: str, act: Callable[[], Any]) -> None:
-        """Seconds, requests, CPU seconds and memory of one phase."""
+        """Seconds, requests, CPU seconds and memory of one phase; how many cores each program of the cluster kept busy."""
         start, process = datetime.now(UTC), self.operator.pid
-        cpu, clock = _cpu(process), time.perf_counter()
+        cpu, watch, clock = usage.cpu_seconds(process), usage.Watch(self.cluster), time.perf_counter()
         figures = await act() or {}
         figures.setdefault("seconds", round(time.perf_counter() - clock, 2))
+        figures["cores"] = watch.cores()
         after = self.operator.pid
-        figures["cpu_seconds"] = round(_cpu(after) - (cpu if after == process else 0.0), 2)
-        figures["rss_mib"], figures["peak_rss_mib"] = _memory(after)
+        figures["cpu_seconds"] = round(usage.cpu_seconds(after) - (cpu if after == process else 0.0), 2)
+        figures["rss_mib"], figures["peak_rss_mib"] = usage.memory_mib(after)
         requests = self.cluster.audit(user=USER, since=start)
         figures["requests"] = sum(event.verb != "watch" for event in requests)
         figures["writes"] = sum(event.verb in WRITES for event in requests)
@@ -310,22 +315,6 @@ def _percentiles(seconds: list[float]) -> Figures:
 
 def _child(event: AuditEvent) -> bool:
     return "whisperendpoints" not in event.resource and event.resource != "events"
-
-
-def _cpu(process: int) -> float:
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _memory(process: int) -> tuple[float, float]:
-    """Resident MiB now, and at most."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    found = {
-        line.split(":")[0]: int(line.split()[1]) / 1024
-        for line in lines
-        if line.startswith(("VmRSS", "VmHWM"))
-    }
-    return round(found["VmRSS"], 1), round(found["VmHWM"], 1)
 
 
 if __name__ == "__main__":
