@@ -120,15 +120,26 @@ def older(**spec: Any) -> Act:
     return act
 
 
+CLAIM: dict[str, Any] = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
+
+
 def claim(cluster: Cluster, namespace: str) -> None:
-    """A PersistentVolumeClaim `models`, with its volume."""
-    size = {"capacity": {"storage": "10Gi"}, "accessModes": ["ReadOnlyMany"], "storageClassName": ""}
-    volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": namespace}}
-    cluster.apply({**volume, "spec": {**size, "hostPath": {"path": "/models"}}})
-    request = {"resources": {"requests": {"storage": "10Gi"}}, "volumeName": namespace}
-    wanted = {"accessModes": ["ReadOnlyMany"], "storageClassName": "", **request}
+    """A PersistentVolumeClaim `models` that waits for the namespace's volume."""
+    wanted = {**CLAIM, "resources": {"requests": {"storage": "10Gi"}}, "volumeName": namespace}
     metadata = {"name": "models", "namespace": namespace}
     cluster.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": wanted})
+
+
+def volume(cluster: Cluster, namespace: str) -> None:
+    spec = {**CLAIM, "capacity": {"storage": "10Gi"}, "hostPath": {"path": "/models"}}
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": namespace}, "spec": spec}
+    )
+
+
+def claim_with_volume(cluster: Cluster, namespace: str) -> None:
+    volume(cluster, namespace)
+    claim(cluster, namespace)
 
 
 def allow_http(annotation: str) -> Act:
@@ -197,6 +208,11 @@ def certificate(status: str, symptom: str, words: str, cure: str, **more: Any) -
 
 A100 = {"accelerator": {"type": "nvidia-tesla-a100"}}
 L4 = respec(accelerator={"type": "nvidia-l4"})
+FROM_CLAIM = {
+    "device": "cpu",
+    "model": "/models/x.pt",
+    "modelVolume": {"persistentVolumeClaim": {"claimName": "models"}},
+}
 VISIBLE = "create the DNS record in status.dns"
 
 FAULTS = (
@@ -226,11 +242,12 @@ FAULTS = (
     ),
     Fault(
         "claim", "The PersistentVolumeClaim is missing", "VolumeClaimMissing",
-        ("PersistentVolumeClaim models", "claimName"), "create the claim", claim,
-        {
-            "device": "cpu", "model": "/models/x.pt",
-            "modelVolume": {"persistentVolumeClaim": {"claimName": "models"}},
-        },
+        ("PersistentVolumeClaim models", "claimName"), "create the claim", claim_with_volume, FROM_CLAIM,
+    ),
+    Fault(
+        "volume", "The PersistentVolumeClaim has no volume", "VolumeClaimPending",
+        ("no volume yet", "kubectl describe pvc"), "create the volume that it waits for", volume, FROM_CLAIM,
+        before=claim, stalled=False,
     ),
     Fault(
         "unschedulable", "No node fits", "Unschedulable",
