@@ -203,8 +203,13 @@ hostIP: {{ NodeIPWith .spec.nodeName | Quote }}
 podIP: {{ $ip | Quote }}
 podIPs: [{ip: {{ $ip | Quote }}}]"""
     # Init containers count as done, readiness gates as passed.
-    passed = """\
-- {type: PodReadyToStartContainers, status: "True", lastTransitionTime: {{ $now | Quote }}}
+    passed = f"""\
+{{{{ $key := "{FAULT}" }}}}
+{{{{ $fault := or (index (or .metadata.labels dict) $key) (index (or .metadata.annotations dict) $key) }}}}
+{{{{ $mounted := "True" }}}}{{{{ if eq (or $fault "") "missing-secret" }}}}{{{{ $mounted = "False" }}}}{{{{ end }}}}
+"""
+    passed += """\
+- {type: PodReadyToStartContainers, status: {{ $mounted | Quote }}, lastTransitionTime: {{ $now | Quote }}}
 - {type: Initialized, status: "True", lastTransitionTime: {{ $now | Quote }}}
 {{ range .spec.readinessGates }}
 - {type: {{ .conditionType | Quote }}, status: "True", lastTransitionTime: {{ $now | Quote }}}

@@ -36,12 +36,16 @@ def conditions(endpoint: WhisperEndpoint | SpecError, observed: Observed) -> lis
     words = str(active.get("message", ""))
     if any(phrase in words for phrase in NO_API):
         return [_no_api(words)]
+    check = "see whether their metrics are collected"
+    if "cpu" not in words:
+        check += (
+            ", and whether autoscaling.metric in the operator's configuration is what the adapter calls them"
+        )
     return [
         _not_ready(
             "NoMetrics",
             f"The metrics API has no figures of the replicas, whose number stays as it is: {words}. New replicas take a "
-            "minute or two to have some; if it lasts, see whether their metrics are collected, and whether autoscaling.metric "
-            "in the operator's configuration is what the adapter calls them.",
+            f"minute or two to have some; if it lasts, {check}.",
         )
     ]
 

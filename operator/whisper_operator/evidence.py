@@ -14,6 +14,9 @@ from whisper_operator.kinds import ENDPOINT_LABEL
 WORDS = 400
 """Characters kept of what somebody else says: enough for a cause, too few for a stack trace."""
 
+SYNC = "Sync"
+"""The reason of what a load balancer's controller says of an Ingress."""
+
 REVISION = "deployment.kubernetes.io/revision"
 
 PULLING = {
@@ -25,7 +28,7 @@ PULLING = {
     "ImageInspectError",
 }
 NOT_CREATED = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
-CREATING = {"ContainerCreating", "PodInitializing"}
+CREATING = {None, "ContainerCreating", "PodInitializing"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Pod:
     """The uid of its ReplicaSet."""
     ready: bool
     starting: bool
-    """On a node, and its containers not made yet: volumes are mounted, images pulled."""
+    """On a node, and no container made yet, as its volumes are not all mounted."""
     going: bool
     trouble: Trouble | None
 
@@ -96,14 +99,24 @@ class Warning:
     """The uid of the object."""
     reason: str
     words: str
+    at: str = ""
+    """When it was last said, to the second, as 2026-01-31T12:00:00Z; kept of Sync only, where it tells old from new."""
 
     @staticmethod
     def of(raw: Mapping[str, Any]) -> "Warning":
+        reason = raw.get("reason") or ""
         return Warning(
             raw["involvedObject"].get("uid", ""),
-            raw.get("reason") or "",
+            reason,
             _short(raw.get("message") or raw.get("note") or ""),
+            _last_said(raw) if reason == SYNC else "",
         )
+
+
+def _last_said(raw: Mapping[str, Any]) -> str:
+    series = raw.get("series") or {}
+    times = (raw.get("lastTimestamp"), raw.get("eventTime"), series.get("lastObservedTime"))
+    return max((f"{each[:19]}Z" for each in times if each), default="")
 
 
 def _owner(metadata: Mapping[str, Any]) -> str:
@@ -126,8 +139,10 @@ def _containers(status: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
 def _starting(status: Mapping[str, Any]) -> bool:
     if status.get("phase") != "Pending" or _condition(status, "PodScheduled").get("status") == "False":
         return False
-    waiting = [_waiting(container).get("reason") for container in _containers(status)]
-    return all(reason is None or reason in CREATING for reason in waiting)
+    if _condition(status, "PodReadyToStartContainers").get("status") == "True":
+        return False  # mounted: what it waits for now is an image
+    states = [container.get("state") or {} for container in _containers(status)]
+    return all(set(state) <= {"waiting"} and _reason(state) in CREATING for state in states)
 
 
 def _trouble(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Trouble | None:
@@ -177,6 +192,10 @@ def _waiting(container: Mapping[str, Any]) -> Mapping[str, Any]:
     return (container.get("state") or {}).get("waiting") or {}
 
 
+def _reason(state: Mapping[str, Any]) -> str | None:
+    return (state.get("waiting") or {}).get("reason")
+
+
 def _last_line(log: str) -> str:
     """The message of the last line of a log that the kubelet kept: of a JSON line, what it says without its time."""
     lines = [line for line in log.splitlines() if line.strip()]
@@ -184,7 +203,7 @@ def _last_line(log: str) -> str:
         return ""
     try:
         line = json.loads(lines[-1])
-    except ValueError:
+    except (ValueError, RecursionError):  # whatever somebody's container printed
         line = None
     return _short(str(line["message"]) if isinstance(line, dict) and "message" in line else lines[-1])
 
@@ -195,5 +214,6 @@ def _condition(status: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _short(text: str) -> str:
-    flat = " ".join(text.split())
+    # Half a surrogate pair, which JSON can spell, would not come back from the API server as it was sent.
+    flat = " ".join(text.encode("utf-8", "replace").decode().split())
     return flat if len(flat) <= WORDS else f"{flat[: WORDS - 3]}..."

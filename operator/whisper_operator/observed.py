@@ -10,6 +10,8 @@ from whisper_operator.evidence import Pod, Warning
 from whisper_operator.kinds import FIELD_MANAGER, HASH_ANNOTATION, INGRESS, Kind
 
 KEPT_SPEC_FIELDS = ("replicas", "domains")
+CONTROLLERS_ANNOTATIONS = "f:ingress.kubernetes.io/"
+"""How ingress-gce's own begin, in the form of managedFields: it writes them when it has brought the load balancer in line."""
 KEPT_ANNOTATIONS = ("ingress.kubernetes.io/ssl-cert",)
 
 
@@ -46,6 +48,8 @@ class Child:
     """Paths of declared fields that admission took out of our last apply."""
     annotations: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Those that controllers tell something by."""
+    controller_wrote: str = ""
+    """Of an Ingress: when its controller last wrote down what it serves, as 2026-01-31T12:00:00Z."""
     scaled_by_others: bool = False
     """Whether somebody else owns spec.replicas, such as an autoscaler."""
 
@@ -74,6 +78,9 @@ class Child:
             spec={name: spec[name] for name in KEPT_SPEC_FIELDS if name in spec},
             status=raw.get("status") or {},
             annotations={name: annotations[name] for name in KEPT_ANNOTATIONS if name in annotations},
+            controller_wrote=_controller_wrote(metadata.get("managedFields") or ())
+            if kind is INGRESS
+            else "",
             scaled_by_others=_scaled_by_others(metadata.get("managedFields") or ()),
         )
 
@@ -123,6 +130,19 @@ def _controller(references: Iterable[Mapping[str, Any]]) -> Owner | None:
         if reference.get("controller"):
             return Owner(reference["kind"], reference["name"], reference["uid"])
     return None
+
+
+def _controller_wrote(entries: Iterable[Mapping[str, Any]]) -> str:
+    written = (
+        str(entry.get("time") or "")
+        for entry in entries
+        if entry.get("subresource") == "status"
+        or any(
+            name.startswith(CONTROLLERS_ANNOTATIONS)
+            for name in (entry.get("fieldsV1") or {}).get("f:metadata", {}).get("f:annotations", {})
+        )
+    )
+    return max(written, default="")
 
 
 def _scaled_by_others(entries: Iterable[Mapping[str, Any]]) -> bool:

@@ -319,7 +319,7 @@ FAULTS = (
     ),
     Fault(
         "tls-secret", "The Secret with the certificate is missing", "TLSSecretMissing",
-        ("/nope", "kubectl create secret tls nope"), "create the Secret", tls_secret,
+        ("/nope", "kubectl create secret tls -n"), "create the Secret", tls_secret,
         {"device": "cpu", "host": "HOST", "ingress": {"tls": {"secretName": "nope"}}},
         condition="AddressAssigned",
     ),
@@ -340,7 +340,7 @@ FAULTS = (
     ),
     Fault(
         "no-address", "The load balancer gets no address, and nobody says why", "AddressPending",
-        ("kubectl describe ingress whisper",), "see the Ingress's events",
+        ("kubectl describe ingress -n",), "see the Ingress's events",
         configure(noAddress="false"), {"device": "cpu", "host": "HOST"},
         condition="AddressAssigned", stalled=False, settings={"noAddress": "true"},
     ),

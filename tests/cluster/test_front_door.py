@@ -8,6 +8,7 @@ import pytest
 
 from devcluster import Cluster
 from devcluster.installation import Operator
+from tests.cluster.faults import tls_secret
 from tests.cluster.history import History, State
 from tests.cluster.support import (
     children,
@@ -266,3 +267,23 @@ def test_policies_are_attached_and_taken_off(installed: Cluster, operator: Opera
     patch(installed, namespace, ingress=None)
     until(lambda: "FrontendConfig/whisper" not in children(installed, namespace), "no FrontendConfig")
     assert "securityPolicy" not in children(installed, namespace)["BackendConfig/whisper"]["spec"]
+
+
+@pytest.mark.timeout(300)
+def test_what_the_load_balancer_lacks_is_said_though_it_serves_as_before(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    stand_in(installed, namespace)
+    installed.apply(endpoint("whisper", namespace, host=A))
+    wait_for_condition(installed, namespace, "whisper")
+    patch(installed, namespace, staticIPName="nosuch")
+    resource = wait_for_condition(installed, namespace, "whisper", "Stalled", "True", "StaticIPNotFound")
+    assert condition(resource, "AddressAssigned")["status"] == "True"
+    assert "stays as it was" in condition(resource, "Ready")["message"]
+    patch(installed, namespace, staticIPName="there")
+    wait_for_condition(installed, namespace, "whisper")
+
+    patch(installed, namespace, ingress={"tls": {"secretName": "nope"}})
+    wait_for_condition(installed, namespace, "whisper", "Stalled", "True", "TLSSecretMissing")
+    tls_secret(installed, namespace)
+    wait_for_condition(installed, namespace, "whisper")

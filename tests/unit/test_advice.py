@@ -1,6 +1,7 @@
 """Faults that the development cluster does not bring about, and messages that outlive the events they came from."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,12 +37,15 @@ def ready(
     before: Mapping[str, Any] | None = None,
     deployment: Mapping[str, Any] = NOTHING_READY,
     ingress: Mapping[str, Any] | None = None,
+    ingress_spec: Mapping[str, Any] | None = None,
     **spec: Any,
 ) -> Condition:
+    if ingress_spec is not None:
+        spec["ingress"] = ingress_spec
     endpoint = parse({"metadata": {"name": "w", "namespace": "n", "uid": "u"}, "spec": spec}, SETTINGS)
     children = [child(DEPLOYMENT, deployment)]
     if ingress is not None:
-        children.append(child(INGRESS, ingress))
+        children.append(replace(child(INGRESS, ingress), controller_wrote="2026-01-31T12:00:00Z"))
     seen = Observed({(each.kind, each.name): each for each in children}, pods=pods, warnings=warnings)
     found = conditions.of(endpoint, seen, Outcome(), Before(before or {}, 1))
     return next(each for each in found if each.type == "Ready")
@@ -132,6 +136,27 @@ def test_the_cause_of_a_failed_pull_outlives_its_event() -> None:
     assert "denied" not in ready(other, before=said(found)).message
 
 
+def test_a_missing_pull_secret_is_named() -> None:
+    pulling = pod(Trouble("ImagePull", "server", "img:1"))
+    words = (
+        "Unable to retrieve some image pull secrets (regcred); attempting to pull the image may not succeed."
+    )
+    found = ready(pulling, warnings=(Warning("w-1", "FailedToRetrieveImagePullSecret", words),))
+    assert found.reason == "SecretMissing"
+    assert "kubectl create secret docker-registry -n n regcred" in found.message
+
+
+@pytest.mark.parametrize(
+    ("spec", "proposed"),
+    [({}, True), ({"rollout": "Recreate"}, False), ({"device": "cpu"}, False)],
+)
+def test_recreate_is_proposed_where_it_would_help(spec: dict[str, Any], proposed: bool) -> None:
+    late = [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]
+    found = ready(pod(), deployment={**NOTHING_READY, "conditions": late}, **spec)
+    assert found.reason == "RolloutStuck"
+    assert ("rollout: Recreate" in found.message) is proposed
+
+
 def test_figures_that_change_are_not_told_again() -> None:
     def waiting(nodes: int) -> Pod:
         return pod(Trouble("Unschedulable", words=f"0/{nodes} nodes are available: {nodes} too small."))
@@ -189,6 +214,31 @@ def test_what_the_ingress_controller_says_is_passed_on(words: str, reason: str) 
         deployment=SERVING, ingress={}, warnings=(warning,), host="w.example.com", staticIPName="ip",
     )  # fmt: skip
     assert found.reason == reason
+
+
+NO_SECRET = f'{SYNC}error initializing translator env: secrets "tls" not found'
+
+
+@pytest.mark.parametrize(
+    ("words", "at", "reason"),
+    [
+        (NO_SECRET, "12:00:01", "TLSSecretMissing"),
+        (NO_SECRET, "12:00:00", "Ready"),  # the controller has brought it in line since
+        (NO_SECRET.replace('"tls"', '"earlier"'), "12:00:01", "Ready"),
+        (f"{SYNC}the given static IP name ip doesn't translate", "12:00:01", "StaticIPNotFound"),
+        (f"{SYNC}googleapi: Error 503: backend error", "12:00:01", "Ready"),
+    ],
+)
+def test_a_load_balancer_that_stays_as_it_was_is_not_what_the_spec_asks_for(
+    words: str, at: str, reason: str
+) -> None:
+    live = {"loadBalancer": {"ingress": [{"ip": "198.18.0.1"}]}}
+    found = ready(
+        deployment=SERVING, ingress=live, warnings=(Warning(INGRESS.plural, "Sync", words, f"2026-01-31T{at}Z"),),
+        host="w.example.com", staticIPName="ip", ingress_spec={"tls": {"secretName": "tls"}},
+    )  # fmt: skip
+    assert found.reason == reason
+    assert reason == "Ready" or "stays as it was" in found.message
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,10 @@ def test_pulling_an_image_looks_the_same_whether_tried_or_backed_off() -> None:
 def test_what_is_on_its_way_is_no_trouble() -> None:
     assert trouble(container(CREATING)) is None
     assert Pod.of(pod(container(CREATING))).starting
+    assert Pod.of(pod()).starting
+    mounted = {"type": "PodReadyToStartContainers", "status": "True"}
+    assert not Pod.of(pod(container(CREATING), conditions=[mounted])).starting
+    assert not Pod.of(pod(container(CREATING), initContainerStatuses=[container(RUNNING)])).starting
     assert trouble(container(RUNNING, started=False), phase="Running") is None
     assert trouble(container(RUNNING, BAD, restarts=1, ready=True), ready=True) is None
     assert trouble() is None
@@ -115,6 +119,8 @@ def test_the_scheduler_is_quoted() -> None:
         ('noise\n{"time": "1", "message": "no CUDA", "level": "CRITICAL"}\n', "no CUDA"),
         ("Traceback\n  File x\nValueError: bad\n\n", "ValueError: bad"),
         ("[1, 2]", "[1, 2]"),
+        ("[" * 3000, "[" * 397 + "..."),
+        (r'{"message": "half \ud800 a pair"}', "half ? a pair"),
         ("", ""),
     ],
 )

@@ -26,6 +26,7 @@ def of(
         obstacles.fault(endpoint, outcome)
         or workload.fault(endpoint, observed, before)
         or _unmet(others)
+        or address.refused(endpoint, observed)
         or redirect.fault(endpoint, observed)
     )
     ready = _not_ready(fault) if fault is not None else _ready(endpoint)

@@ -16,6 +16,12 @@ STATIC_IP = re.compile(r"static IP name (\S+) doesn't translate")
 
 BARE = "The load balancer has no address yet, which takes a few minutes at first."
 
+SECRET = re.compile(r'secrets? "([^"]*)" (not found|does not exist|does not specify .*)')
+CERTIFICATE = re.compile(r"sslCertificates/([^' ]+)' was not found")
+
+VISIBLY_MENDED = {"StaticIPNotFound", "TLSSecretMissing", "CertificateNotFound"}
+"""Reasons after whose mending the controller writes to the Ingress; that others were mended, nobody would see."""
+
 LEARNED = (
     "StaticIPNotFound",
     "TLSSecretMissing",
@@ -50,9 +56,21 @@ def conditions(endpoint: WhisperEndpoint | SpecError, observed: Observed, before
             "AddressAssigned",
             "False",
             "AddressPending",
-            f"{BARE} If it lasts: kubectl describe ingress {ingress.name if ingress else ''}".strip(),
+            f"{BARE} If it lasts: kubectl describe ingress -n {ingress.namespace} {ingress.name}"
+            if ingress
+            else BARE,
         )
     ]
+
+
+def refused(endpoint: WhisperEndpoint | SpecError, observed: Observed) -> Fault | None:
+    """What the controller won't change a load balancer for that has its address, and serves as it was before."""
+    ingress = next(iter(observed.of_kind(INGRESS)), None)
+    if isinstance(endpoint, SpecError) or endpoint.public is None or ingress is None or not observed.address:
+        return None
+    since = [each for each in observed.warned(ingress.uid) if each.at > ingress.controller_wrote]
+    fault = _fault(ingress, endpoint.public, since)
+    return fault if fault is not None and fault.reason in VISIBLY_MENDED else None
 
 
 def _fault(ingress: Child, public: Public | None, warnings: list[Warning]) -> Fault | None:
@@ -76,28 +94,36 @@ def _fault(ingress: Child, public: Public | None, warnings: list[Warning]) -> Fa
 
 
 def _is_over(public: Public | None, words: str) -> bool:
-    """Whether it is about an address that was asked for before."""
-    found = STATIC_IP.search(words)
-    return found is not None and public is not None and public.static_ip_name != found[1]
+    """Whether it is about an address or a certificate that was asked for before."""
+    if public is None:
+        return False
+    asked = (
+        (STATIC_IP, public.static_ip_name),
+        (SECRET, public.certificate if public.tls == "secret" else None),
+        (CERTIFICATE, public.certificate if public.tls == "preSharedCert" else None),
+    )
+    return any((found := pattern.search(words)) and found[1] != name for pattern, name in asked)
 
 
 def _known(ingress: Child, public: Public | None, words: str) -> Fault | None:
-    where = f"Ingress {ingress.name} has no load balancer: "
+    served = (ingress.status.get("loadBalancer") or {}).get("ingress")
+    stays = "'s load balancer stays as it was" if served else " has no load balancer"
+    where = f"Ingress {ingress.name}{stays}: "
     if found := STATIC_IP.search(words):
-        return _no_static_ip(where, found[1], public)
-    if found := re.search(r'secrets? "([^"]*)" (not found|does not exist|does not specify .*)', words):
+        return _no_static_ip(where, ingress.namespace, found[1], public)
+    if found := SECRET.search(words):
         wrong = found[2] if found[2].startswith("does not specify") else "does not exist"
         return Fault(
             "TLSSecretMissing",
             f"{where}Secret {ingress.namespace}/{found[1]}, which spec.ingress.tls.secretName names, {wrong}: "
-            f"create it with kubectl create secret tls {found[1]} --cert=FILE --key=FILE, or "
+            f"create it with kubectl create secret tls -n {ingress.namespace} {found[1]} --cert=FILE --key=FILE, or "
             "name another.",
         )
-    if found := re.search(r"sslCertificates/([^' ]+)' was not found", words):
+    if found := CERTIFICATE.search(words):
         return Fault(
             "CertificateNotFound",
             f"{where}the project has no certificate {found[1]}, which spec.ingress.tls.preSharedCert names: create it with "
-            f"gcloud compute ssl-certificates create {found[1]}, or name another.",
+            f"gcloud compute ssl-certificates create {found[1]} --certificate=FILE --private-key=FILE, or name another.",
         )
     if found := re.search(
         r"(ssl|security)Polic(?:ies/|y )\"?([-a-z0-9]+)\"?.*(?:not found|does not exist)", words
@@ -129,11 +155,11 @@ def _known(ingress: Child, public: Public | None, words: str) -> Fault | None:
     return None
 
 
-def _no_static_ip(where: str, name: str, public: Public | None) -> Fault:
+def _no_static_ip(where: str, namespace: str, name: str, public: Public | None) -> Fault:
     if public is not None and public.reserve_static_ip:
         return Fault(
             "StaticIPNotFound",
-            f"{where}the address {name} is not reserved yet; if it lasts: kubectl describe computeaddress {name}",
+            f"{where}the address {name} is not reserved yet; if it lasts: kubectl describe computeaddress -n {namespace} {name}",
             alarming=False,
         )
     region = (

@@ -46,6 +46,16 @@ def image_pull(about: About, pod: str, image: str, cause: str) -> Fault:
     )
 
 
+def no_pull_secret(about: About, pod: str, image: str, names: str) -> Fault:
+    """`names`: as the kubelet lists them."""
+    return Fault(
+        "SecretMissing",
+        f"Pod {pod} can't pull the image {image}: spec.imagePullSecrets names Secret {names}, which does not exist in namespace "
+        f"{about.namespace}: create it with kubectl create secret docker-registry -n {about.namespace} {names.split(',')[0]} "
+        "--docker-server=REGISTRY --docker-username=NAME --docker-password=PASSWORD, or correct its name.",
+    )
+
+
 def out_of_memory(about: About, pod: str, trouble: Trouble) -> Fault:
     return Fault(
         "OutOfMemory",

@@ -8,7 +8,12 @@ from whisper_operator.conditions.advice import About
 from whisper_operator.evidence import Pod, Warning
 from whisper_operator.observed import Observed
 
-SCALE_UP, MOUNT, PULL = "FailedScaleUp", "FailedMount", "Failed"
+SCALE_UP, MOUNT, PULL, PULL_SECRET = (
+    "FailedScaleUp",
+    "FailedMount",
+    "Failed",
+    "FailedToRetrieveImagePullSecret",
+)
 """Reasons of the events by the autoscaler and the kubelet."""
 
 
@@ -57,10 +62,13 @@ def _mounting(about: About, pod: Pod, warnings: list[Warning], before: Before) -
 
 
 def _pulling(about: About, pod: Pod, image: str, warnings: list[Warning], before: Before) -> Fault:
+    for each in sorted(each.words for each in warnings if each.reason == PULL_SECRET):
+        if found := re.search(r"image pull secrets \(([^)]+)\)", each):
+            return advice.no_pull_secret(about, pod.name, image, found[1])
     bare = advice.image_pull(about, pod.name, image, "")
     prefix = re.compile(r'Failed to pull image "[^"]*": (.*)')
     causes = sorted(
-        found[1] for each in warnings if each.reason == PULL and (found := prefix.match(each.words))
+        match[1] for each in warnings if each.reason == PULL and (match := prefix.match(each.words))
     )
     fresh = advice.image_pull(about, pod.name, image, causes[0]) if causes else bare
     return _kept(before, pod, fresh, bare)

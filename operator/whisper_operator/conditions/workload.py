@@ -51,7 +51,7 @@ def fault(endpoint: WhisperEndpoint | SpecError, observed: Observed, before: Bef
         return None
     trouble = _trouble(endpoint, deployment, observed, before)
     if late and (trouble is None or trouble.reason == "Unschedulable"):
-        return _stuck(trouble)
+        return _stuck(About.of(endpoint, deployment.namespace), trouble)
     if trouble is not None:
         return Fault(trouble.reason, trouble.message, trouble.alarming or late)
     return Fault(
@@ -61,13 +61,11 @@ def fault(endpoint: WhisperEndpoint | SpecError, observed: Observed, before: Bef
     )
 
 
-def _stuck(trouble: Fault | None) -> Fault:
-    said = f" {trouble.message}" if trouble else " See the pods' events."
-    proposal = (
-        ""
-        if trouble and "rollout: Recreate" in trouble.message
-        else " If a second GPU is not to be had for the change, set rollout: Recreate."
-    )
+def _stuck(about: About, trouble: Fault | None) -> Fault:
+    said = f" {trouble.message}" if trouble else f" See kubectl get events -n {about.namespace}."
+    proposal = ""
+    if about.gpu and about.rolling and "rollout: Recreate" not in said:
+        proposal = " If a second GPU is not to be had for the change, set rollout: Recreate."
     return Fault("RolloutStuck", f"The rollout made no progress for half an hour.{said}{proposal}")
 
 
