@@ -77,7 +77,11 @@ class Cluster:
             labels = None if kind in (ENDPOINT, EVENT) else OURS
 
             def take(raw: Raw, kind: Kind = kind) -> tuple[int, str]:
-                changed.update(self._store.absorb(kind, raw))
+                try:
+                    changed.update(self._store.absorb(kind, raw))
+                except Exception:  # of one object, which must not be everybody's trouble
+                    where = (raw["metadata"].get("namespace"), raw["metadata"]["name"])
+                    logger.exception("%s %s/%s can't be read, and counts as unchanged", kind.name, *where)
                 return int(raw["metadata"]["resourceVersion"]), raw["metadata"]["uid"]
 
             lists = [
@@ -131,6 +135,8 @@ class Cluster:
                     refusals.append((f"{manifest.kind.name} {manifest.name}", failure.message))
                 elif failure is not None:
                     raise failure
+            if missing or refusals:
+                break  # what names them has to wait for them
         for unwanted in _in_order_of_deletion(plan.delete) if not missing and not refusals else ():
             await self._delete(unwanted, refusals)
         return Outcome((), tuple(missing), tuple(refusals), tuple(waiting))

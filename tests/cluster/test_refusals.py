@@ -7,6 +7,7 @@ import pytest
 
 from devcluster import Cluster, DevclusterError
 from devcluster.installation import Operator
+from tests.cluster.faults import quota
 from tests.cluster.support import (
     children,
     condition,
@@ -243,3 +244,16 @@ def test_one_broken_endpoint_does_not_hold_up_another(
     wait_for_condition(installed, namespace, "broken", "Stalled")
     assert operator.complaints() == []
     assert len([each for each in writes(installed, start, namespace) if each.name == "broken"]) <= 2
+
+
+def test_what_names_a_refused_object_waits_for_it(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    quota(services="0")(installed, namespace)
+    installed.apply(endpoint("whisper", namespace, device="cpu", host="whisper.example.com"))
+    wait_for_condition(installed, namespace, "whisper", "Stalled", "True", "ApplyRefused")
+    made = {name.partition("/")[0] for name in children(installed, namespace)}
+    assert "BackendConfig" in made
+    assert not made & {"Service", "Ingress"}
+    installed.kubectl("delete", "quota", "q", "-n", namespace)
+    wait_for_condition(installed, namespace, "whisper")
