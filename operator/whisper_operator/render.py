@@ -1,5 +1,6 @@
 """`whisper-operator render`: the children of endpoints in files, without a cluster."""
 
+import re
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any, TextIO
 
 import yaml
 
-from whisper_operator import manifests
+from whisper_operator import manifests, schema
 from whisper_operator.config import Settings
 from whisper_operator.endpoint import SpecError, WhisperEndpoint, parse
 from whisper_operator.kinds import CHILDREN, ENDPOINT, INGRESS, MANAGED_CERTIFICATE, Kind
@@ -25,6 +26,13 @@ OPTIONAL = {kind.name: kind for kind in CHILDREN if kind.optional}
 
 class InputError(Exception):
     """A file that can't be read as Kubernetes YAML."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every word that looks like a number: kubectl reads 1e3 and 0o17 as some, which PyYAML does not."""
+
+
+_Dumper.add_implicit_resolver("number", re.compile(r"[-+.0-9][-+.\w]*$"), list("-+.0123456789"))
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ def render(paths: Collection[str], settings: Settings, options: Options, output:
                 continue
             for child in children:
                 output.write("---\n")
-                yaml.safe_dump(dict(child.body), output, sort_keys=False, width=120)
+                yaml.dump(dict(child.body), output, Dumper=_Dumper, sort_keys=False, width=120)
         if not found:
             raise InputError(f"{path}: there is no {ENDPOINT.name} in it")
     return failures
@@ -72,7 +80,10 @@ def _children(resource: dict[str, Any], settings: Settings, options: Options) ->
         raise SpecError("InvalidSpec", f"apiVersion must be {ENDPOINT.api_version}, not {version!r}")
     metadata = {"namespace": options.namespace, **_mapping(resource.get("metadata"))}
     metadata.pop("uid", None)  # of another cluster, perhaps: the owner is the controller's affair
-    endpoint = parse({**resource, "metadata": metadata}, settings)
+    given = {**resource, "metadata": metadata}
+    if wrong := schema.complaints(given):
+        raise SpecError("InvalidSpec", "; ".join(wrong))
+    endpoint = parse(given, settings)
     seen = _all_certified(endpoint) if options.settled else {}
     return manifests.of(endpoint, Observed(seen, options.optional))
 

@@ -101,9 +101,14 @@ def generated(number: int) -> list[dict[str, Any]]:
     return found
 
 
+def documents(bodies: list[dict[str, Any]]) -> str:
+    """As JSON, in which text that looks like a number stays text for everybody."""
+    return "\n---\n".join(json.dumps(body) for body in bodies)
+
+
 def one_by_one(cluster: Cluster, bodies: list[dict[str, Any]], *options: str) -> list[str]:
     """Apply all; what the API server complained of. kubectl goes on after an object that is refused."""
-    text = yaml.safe_dump_all(bodies)
+    text = documents(bodies)
     try:
         cluster.kubectl("apply", "--server-side", "--force-conflicts", *options, "-f", "-", input=text)
     except DevclusterError as error:
@@ -121,13 +126,18 @@ def rendered(tmp_path: Path, endpoints: list[dict[str, Any]]) -> tuple[list[dict
     config.write_text(yaml.safe_dump({"server": IMAGES}))
     done = subprocess.run(
         [sys.executable, "-m", "whisper_operator", "render", "-f", "-", "--config", str(config)],
-        input=yaml.safe_dump_all(endpoints),
+        input=documents(endpoints),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode in (0, 1), done.stderr
     return list(yaml.safe_load_all(done.stdout)), done.stderr
+
+
+def name_in(explanation: str) -> str:
+    """The endpoint that a line of render's standard error is about."""
+    return explanation.split("WhisperEndpoint ")[1].split(":")[0]
 
 
 @pytest.mark.timeout(900 + NUMBER)
@@ -147,10 +157,17 @@ def test_whatever_the_schema_lets_through_is_carried_out_or_explained(
     refused = len(bodies) - len(accepted)
     assert len(refusals(complaints)) >= refused
 
+    # Offline, the same ones are refused.
+    _, explanations = rendered(tmp_path, bodies)
+    invalid = {name_in(line) for line in explanations.splitlines() if ": InvalidSpec: " in line}
+    assert invalid == {each["metadata"]["name"] for each in bodies} - {
+        each["metadata"]["name"] for each in accepted
+    }
+
     # Of each that was let through, the children are accepted, or a message says why there are none.
     offline, explanations = rendered(tmp_path, accepted)
     assert refusals(one_by_one(installed, offline, "--dry-run=server", "--field-manager=trial")) == []
-    by_name = Counter(line.split("WhisperEndpoint ")[1].split(":")[0] for line in explanations.splitlines())
+    by_name = Counter(name_in(line) for line in explanations.splitlines())
 
     def all_told() -> bool:
         found = installed.get("whisperendpoints", "-n", namespace)["items"]

@@ -11,33 +11,33 @@ import yaml
 from devcluster import Cluster
 from devcluster.installation import IMAGES, Operator
 from tests.cluster.declared import declared, differences, snapshot
-from tests.cluster.support import children, condition, until
+from tests.cluster.support import children, condition, endpoint, until
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def rendered(tmp_path: Path, endpoints: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The children, by the command itself."""
+def rendered(tmp_path: Path, endpoints: list[dict[str, Any]]) -> str:
+    """The children, as the command prints them."""
     config = tmp_path / "config"
     config.write_text(yaml.safe_dump({"server": IMAGES}))
     command = [sys.executable, "-m", "whisper_operator", "render", "-f", "-", "--config", str(config)]
     done = subprocess.run(
         [*command, "--settled", "--with", "PodMonitoring"],
-        input=yaml.safe_dump_all(endpoints),
+        input=json.dumps({"kind": "List", "items": endpoints}),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return list(yaml.safe_load_all(done.stdout))
+    return done.stdout
 
 
-def dry_run(cluster: Cluster, objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def dry_run(cluster: Cluster, objects: str) -> list[dict[str, Any]]:
     """What the API server would make of them, written as the operator does."""
     text = cluster.kubectl(
         *("apply", "--server-side", "--dry-run=server", "--field-manager=whisper-operator"),
         *("--show-managed-fields", "-o", "json", "-f", "-"),
-        input=yaml.safe_dump_all(objects),
+        input=objects,
     )
     items: list[dict[str, Any]] = json.loads(text)["items"]
     return items
@@ -58,6 +58,10 @@ def test_render_of_every_example_is_accepted_and_equals_what_the_controller_appl
                     resource["spec"]["host"] = f"{path.stem}.{namespace}.example.com"
                     resource["spec"].pop("staticIPName", None)
                     resource["spec"]["additionalHosts"] = []
+    # What looks like a number to kubectl and not to PyYAML is text all the same.
+    words = {"env": [{"name": "A", "value": "1e3"}, {"name": "B", "value": "0o17"}]}
+    labels = {"podLabels": {"commit": "12345e67", "octal": "0o17", "version": "1.0"}}
+    endpoints.append(endpoint("numbers", namespace, device="cpu", scheduling={**words, **labels}))
     expected = snapshot(dry_run(installed, rendered(tmp_path, endpoints)))
     assert len(expected) > 30
     assert any(name.startswith("Ingress/") for name in expected)

@@ -56,7 +56,7 @@ def test_render_says_what_is_wrong_with_one_endpoint_and_prints_the_others(
         f"{path}: document 4: items[0]: WhisperEndpoint old: InvalidSpec: apiVersion must be" in captured.err
     )
     assert (
-        f"{path}: document 1: WhisperEndpoint bad: InvalidSpec: spec.replicas must be a whole number"
+        f"{path}: document 1: WhisperEndpoint bad: InvalidSpec: spec.replicas: 'x' is not of type 'integer'"
         in captured.err
     )
     assert [each["metadata"]["name"] for each in yaml.safe_load_all(captured.out)] == ["good"] * 3

@@ -1,0 +1,64 @@
+"""What render refuses, as the API server would; that the two agree is tested on a cluster, with generated endpoints."""
+
+from typing import Any
+
+import pytest
+from whisper_operator import schema
+
+
+def endpoint(name: str = "whisper", **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name, "namespace": "asr"}, "spec": spec}
+
+
+@pytest.mark.parametrize(
+    ("resource", "words"),
+    [
+        (endpoint("Whisper_X"), "must start with a lower-case letter"),
+        (endpoint("w" * 41), "at most 40 characters"),
+        ({"metadata": {}, "spec": {}}, "metadata.name is missing"),
+        ({"metadata": {"name": 5}}, "metadata.name is missing"),
+        ({"metadata": {"name": "w"}, "spec": [1]}, "is not of type 'object'"),
+        (endpoint(modle="large-v3"), "'modle' was unexpected"),
+        (endpoint(rollout="Blue"), "spec.rollout: 'Blue' is not one of"),
+        (endpoint(model="largee"), "spec.model: model must be tiny"),
+        (endpoint(replicas=0), "set suspend: true"),
+        (endpoint(device="cpu", accelerator={}), "exclude each other"),
+        (endpoint(autoscaling={"min": 5, "max": 2}), "must not be less than autoscaling.min"),
+        (endpoint(host="a.example.com", additionalHosts=["b.example.com"] * 2), "non-unique"),
+        (endpoint(scheduling={"env": [{"name": "A", "value": "1"}] * 2}), "two entries have the same name"),
+        (
+            endpoint(resources={"requests": {"memory": "25Gi"}, "limits": {"memory": "24000Mi"}}),
+            "must not exceed resources.limits.memory",
+        ),
+        (
+            endpoint(scheduling={"podLabels": {"a": "-"}}),
+            "spec.scheduling.podLabels: podLabels holds what is no label",
+        ),
+    ],
+)
+def test_what_the_api_server_refuses_is_said(resource: dict[str, Any], words: str) -> None:
+    (complaint,) = schema.complaints(resource)
+    assert words in complaint
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"replicas": None},
+        {
+            "resources": {
+                "requests": {"cpu": 1, "memory": "1Gi"},
+                "limits": {"cpu": "1500m", "memory": "1024Mi"},
+            }
+        },
+        {"host": "a.example.com", "ingress": {"annotations": {"x.example.com/y": "z"}}},
+    ],
+)
+def test_what_it_takes_is_let_through(spec: dict[str, Any]) -> None:
+    assert schema.complaints(endpoint(**spec)) == []
+
+
+def test_a_complaint_about_much_is_short() -> None:
+    (complaint,) = schema.complaints(endpoint(limits="x" * 10_000))
+    assert len(complaint) == schema.LONGEST
