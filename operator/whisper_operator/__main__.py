@@ -44,8 +44,8 @@ def _parser() -> argparse.ArgumentParser:
         "render",
         help="print the children of endpoints as YAML, without a cluster",
         description="Print what the controller would apply for the endpoints in files, but for owners and hashes.",
-        epilog="Exit status: 0 printed; 1 the spec of some endpoint can't work on this installation; 2 wrong usage or "
-        "unreadable input.",
+        epilog="Exit status: 0 printed; 1 the API server would refuse an endpoint, or its spec can't work on this "
+        "installation; 2 wrong usage or unreadable input.",
     )
     show.add_argument(
         "-f",
