@@ -34,12 +34,14 @@ REFUSALS = {
         "Conflict",
         "the object has been modified; please apply your changes to the latest version",
     ),
+    "nonsense": (400, "BadRequest", "the request can't be understood"),
 }
 """Answers that are given without asking the API server."""
 
-FAULTS = (*REFUSALS, "cut", "lost", "timeout", "slow")
-"""cut: the connection breaks before the API server is asked; lost: after it was, so that the client does not know what came of
-its request; timeout: the same, answered 504; slow: a second late."""
+FAULTS = ("429", "500", "503", "conflict", "cut", "lost", "timeout", "slow")
+"""What may pass. conflict: of a request that writes, as reads have none; cut: the connection breaks before the API server is
+asked; lost: after it was, so that the client does not know what came of its request; timeout: the same, answered 504; slow: a
+second late."""
 
 SLOW_SECONDS = 1.0
 
@@ -78,7 +80,7 @@ class FaultProxy:
         self._loop.close()
 
     def fail(self, *faults: str) -> None:
-        """Meet the next requests (watches apart) with these faults, in this order; each one of FAULTS, or "" for none."""
+        """Meet the next requests (watches apart) with these faults, in this order; each of FAULTS or REFUSALS, or "" for none."""
         self._loop.call_soon_threadsafe(self._coming.extend, faults)
 
     def behave(self) -> None:
@@ -132,6 +134,8 @@ class FaultProxy:
         if request.query.get("watch") in ("true", "1"):
             return await self._watch(request)
         fault = self._coming.popleft() if self._coming else ""
+        if fault == "conflict" and request.method == "GET":
+            fault = ""
         if fault:
             self.done.append(f"{fault}: {request.method} {request.path}")
         if fault in REFUSALS:

@@ -126,6 +126,10 @@ class Operator:
             raise DevclusterError("the operator was not started")
         return self._process.pid
 
+    def exit_status(self) -> int | None:
+        """None while it runs."""
+        return None if self._process is None else self._process.poll()
+
     def log(self) -> list[dict[str, Any]]:
         """Its log lines; one that is no JSON stands as {"level": "RAW", "message": the line}."""
         return [_line(text) for text in self.log_path.read_text().splitlines()]

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -30,8 +31,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(settings: config.Settings) -> None:
     from whisper_operator import controller  # Slow to import, and not needed to render.
 
+    async def once() -> bool:
+        try:
+            return await controller.run(settings)
+        except config.ConfigError:
+            raise
+        except Exception:
+            # What kopf leaves behind when it fails may wait for credentials for ever, and asyncio for that.
+            logging.getLogger(__name__).critical("The operator failed, ending", exc_info=True)
+            logging.shutdown()
+            os._exit(1)
+
     logs.configure()
-    while asyncio.run(controller.run(settings)):
+    while asyncio.run(once()):
         pass
 
 

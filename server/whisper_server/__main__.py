@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as problem:
         where = f"{settings.bind} port {settings.ops_port}"
         return _fail(1, f"can't listen on {where} ({problem.strerror}); set WHISPER_BIND or WHISPER_OPS_PORT")
+    serving.allow_files()
     serving.Server(settings, ops_socket, api_keys).run()
     return 0
 

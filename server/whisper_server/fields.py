@@ -147,7 +147,7 @@ FIELDS = {
             name="temperature",
             parse=_number(0, 1),
             schema={"type": "number", "minimum": 0, "maximum": 1, "default": 0},
-            meaning="0: rising step by step where the text is not good enough",
+            meaning="0, or less than 0.001: rising step by step where the text is not good enough",
         ),
         Field(
             name="timestamp_granularities[]",

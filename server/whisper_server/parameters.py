@@ -33,6 +33,10 @@ _PASSED_ON = (
 """Fields that are options under the same name."""
 
 
+_LEAST_TEMPERATURE = 0.001
+"""Below, the scores that are divided by it would overflow, and what it means is that the most probable token be taken."""
+
+
 def read(form: "MultiDict[str, str]", task: str, settings: Settings, info: ModelInfo) -> Asked:
     """What a form asks for, with the server's defaults for what it leaves out; raises BadField."""
     values = _parse(form)
@@ -44,6 +48,8 @@ def read(form: "MultiDict[str, str]", task: str, settings: Settings, info: Model
     stream = values.get("stream", False)
     _check_together(values, chosen, stream)
     temperature = values.get("temperature", 0.0)
+    if temperature < _LEAST_TEMPERATURE:
+        temperature = 0.0
     options = Options(
         language=_spoken(values.get("language") or settings.language, info),
         fast_detection=settings.detect == "fast",
@@ -103,6 +109,8 @@ def _check_together(values: Mapping[str, Any], chosen: str, stream: bool) -> Non
         )
     if "patience" in values and "beam_size" not in values:
         raise BadField("patience", "needs beam_size: it is an option of beam search")
+    if "patience" in values and round(values["patience"] * values["beam_size"]) < 1:
+        raise BadField("patience", "times beam_size must be at least 1: so many texts are looked for")
     if values.get("clip_timestamps") and values.get("vad"):
         raise BadField("vad", "clip_timestamps says already which spans to transcribe; use one of the two")
 

@@ -12,8 +12,9 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypedDict
 
 from whisper_server.assembly import Assembly
 from whisper_server.device import EXIT_STATUS, Device
@@ -32,6 +33,7 @@ from whisper_server.engine import (
 from whisper_server.engine.prompts import tokenizer_of
 from whisper_server.fairness import Turns
 from whisper_server.job import Job, Stopped
+from whisper_server.listening import Listening
 from whisper_server.mel import Spectrogram, spectrogram
 from whisper_server.options import Options
 from whisper_server.transcript import Segment
@@ -43,6 +45,15 @@ log = logging.getLogger(__name__)
 
 WINDOW_COST = 24
 """What encoding a window counts beside its tokens, in tokens."""
+
+
+class _Turn(TypedDict):
+    """Whose turn a piece of work waits for, and how."""
+
+    client: str
+    seconds: float
+    deadline: float
+    look_up: Callable[[], None]
 
 
 @dataclass(eq=False)
@@ -86,8 +97,9 @@ class Scheduler:
         self._device = Device(load, self._loaded, lambda answers: self._inbox.put(answers))
         self._inbox: queue.SimpleQueue[_File | Job | list[tuple[Ticket, Answer]]] = queue.SimpleQueue()
         """New files, jobs that were cancelled, answers."""
-        # One thread: torch's own threads would get in each other's way.
-        self._listening = ThreadPoolExecutor(1, "spectrogram")
+        self._listening: Listening[Spectrogram] = Listening("spectrogram")
+        # Apart, as it takes several times as long, and few ask for it.
+        self._hearing: Listening[Options] = Listening("voices")
         self._ready = threading.Event()
         self.info: ModelInfo | None = None
         """Of the loaded model; None before that."""
@@ -110,26 +122,29 @@ class Scheduler:
         """Whether the model is loaded and warm."""
         return self._ready.is_set()
 
-    def submit(self, samples: Samples, options: Options, *, client: str, deadline: float) -> Job:
+    def submit(
+        self,
+        samples: Samples,
+        options: Options,
+        *,
+        client: str,
+        deadline: float,
+        look_up: Callable[[], None] = lambda: None,
+    ) -> Job:
         """Begin to transcribe a file: clients take turns by what they have used. `deadline` is a time.monotonic().
 
-        Computes the file's spectrogram first, which takes about a millisecond for each second of audio. Call it when ready.
+        Computes the file's spectrogram first, which takes about a millisecond for each second of audio, and several for one in
+        which voices are looked for. Call it when ready. Raises Stopped, and what `look_up` raises, which is called every second.
         """
         if self.info is None:
             raise RuntimeError("the model is not loaded yet")
-        n_mels = self.info.n_mels
-
-        def listen() -> tuple[Spectrogram, Options]:
-            return spectrogram(samples, n_mels), _cut_by_voice(samples, options)
-
-        future = self._listening.submit(listen)
-        try:
-            sound, cut = future.result(timeout=max(0.0, deadline - time.monotonic()))
-        except TimeoutError:
-            future.cancel()
-            raise Stopped("the deadline has passed") from None
+        n_mels, duration = self.info.n_mels, len(samples) / SAMPLE_RATE
+        turn: _Turn = {"client": client, "seconds": duration, "deadline": deadline, "look_up": look_up}
+        if (options.vad or options.parallel) and not options.clip_timestamps:
+            options = self._hearing.do(partial(_cut_by_voice, samples, options), **turn)
+        sound = self._listening.do(partial(spectrogram, samples, n_mels), **turn)
         job = Job(deadline, cancel=lambda: self._inbox.put(job))
-        self._inbox.put(_File(job, client, sound, len(samples) / SAMPLE_RATE, cut))
+        self._inbox.put(_File(job, client, sound, duration, options))
         return job
 
     def _loaded(self, engine: Engine) -> None:
@@ -276,9 +291,7 @@ class Scheduler:
 
 
 def _cut_by_voice(samples: Samples, options: Options) -> Options:
-    """The options with the spans in which a voice is heard, if they ask for that."""
-    if not options.vad and not options.parallel:
-        return options
+    """The options with the spans in which a voice is heard."""
     from whisper_server import vad  # with a model and a runtime of its own, which few requests need
 
     spans = vad.spans(samples)

@@ -1,9 +1,15 @@
 """Runs the server: gunicorn with one worker process, the device thread and the operations port inside it."""
 
+import errno
 import logging
+import resource
+import select
+import selectors
 import socket
+import struct
 import threading
 import time
+from functools import partial
 from typing import Any
 
 from flask import Flask
@@ -25,6 +31,12 @@ from whisper_server.scheduler import EXIT_STATUS, Scheduler
 from whisper_server.transcribing import Transcribing
 
 log = logging.getLogger(__name__)
+
+
+_SEND_TIMEOUT = struct.pack("ll", 30, 0)
+"""A struct timeval: how long a client may read nothing at all of its answer."""
+_FILES = 1 << 16
+"""Most open files: connections, and the parts of forms under way."""
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
@@ -107,6 +119,14 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
+def allow_files() -> None:
+    """As many open files as the machine lets this process have; many shells and some containers begin with 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def open_socket(settings: Settings) -> socket.socket:
     """Listen on the operations port; raises OSError. Done before gunicorn starts: a taken port is seen."""
     family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
@@ -114,12 +134,27 @@ def open_socket(settings: Settings) -> socket.socket:
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's worker of threads, for which neither headers that never end nor idle connections are a reason to wait."""
+    """gunicorn's worker of threads, which waits neither for headers that never end nor on idle connections, nor for clients that
+    do not read their answers."""
 
     watchdog: Watchdog
 
+    def enqueue_req(self, conn: Any) -> None:
+        """Called for each new connection, and for one on which something has come: only that needs a thread.
+
+        gunicorn would have a thread wait for the first bytes, and then wait on for as long as between two requests.
+        """
+        if conn.initialized or conn.data_ready:
+            super().enqueue_req(conn)
+            return
+        conn.sock.setblocking(False)
+        conn.timeout = time.monotonic() + HEADER_SECONDS
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
     def handle(self, conn: Any) -> Any:
         """Serve what has come in on a connection, in a thread."""
+        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)
         end = time.monotonic() + HEADER_SECONDS
         with self.watchdog.limit(conn.sock, lambda: time.monotonic() > end):
             return super().handle(conn)
@@ -127,14 +162,24 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Called by `handle` once it has all headers."""
         self.watchdog.forget(conn.sock)
-        return super().handle_request(req, conn)
+        try:
+            return super().handle_request(req, conn)
+        except BlockingIOError:
+            raise ConnectionResetError(errno.ECONNRESET, "the client does not read its answer") from None
 
     def murder_pending(self) -> None:
         """Close connections on which nothing has come for too long; when draining, all on which nothing has come."""
         if not self.alive:
             for conn in self.pending_conns:
-                conn.timeout = 0.0
+                if not _has_news(conn.sock):
+                    conn.timeout = 0.0
         super().murder_pending()
+
+
+def _has_news(connection: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class _QuietHandler(WSGIRequestHandler):

@@ -83,9 +83,12 @@ class Transcribing:
         return tracks
 
     def submit(self, samples: Samples, options: Options) -> Job:
-        """Begin to transcribe; the job is to be held in a with statement."""
+        """Begin to transcribe; the job is to be held in a with statement. Raises ClientGone, and werkzeug's 503."""
         call = calls.current()
-        return self.scheduler.submit(samples, options, client=call.client, deadline=self._deadline(call))
+        with _in_time(self.settings):
+            return self.scheduler.submit(
+                samples, options, client=call.client, deadline=self._deadline(call), look_up=self._look_up
+            )
 
     def updates(self, job: Job) -> Iterator[Update | None]:
         """The job's updates, or None about once a second; raises ClientGone, and werkzeug's 503 at the deadline."""

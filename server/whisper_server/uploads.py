@@ -1,16 +1,27 @@
 """Uploaded files: streamed to disk under no name, so that there is nothing to clean up, whatever happens."""
 
+import errno
+import logging
 import tempfile
 from typing import IO, cast
 
 from flask import Request
 from werkzeug.datastructures import FileStorage
-from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import (
+    BadRequest,
+    ClientDisconnected,
+    RequestEntityTooLarge,
+    ServiceUnavailable,
+    UnsupportedMediaType,
+)
 from werkzeug.formparser import FormDataParser
 
 from whisper_server.api.errors import BadField, TooSlow
 from whisper_server.connection import Body, Watchdog
 
+log = logging.getLogger(__name__)
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE}
 HOW_TO_CALL = "send a file as multipart/form-data, for example: curl -F file=@speech.wav URL/whisper"
 
 
@@ -36,7 +47,7 @@ class UploadRequest(Request):
 def read_body(request: Request, watchdog: Watchdog, deadline: float) -> Body:
     """Read the request's form and files, which afterwards `request.form` and `request.files` have.
 
-    Raises werkzeug's 400, 408, 413 or 415, each with a description that says what to do.
+    Raises werkzeug's 400, 408, 413, 415 or 503, each with a description that says what to do.
     """
     if request.mimetype not in ("", "multipart/form-data"):
         raise UnsupportedMediaType(f"the content type is {request.mimetype}; {HOW_TO_CALL}")
@@ -60,6 +71,11 @@ def read_body(request: Request, watchdog: Watchdog, deadline: float) -> Body:
         if body.too_slow:
             raise TooSlow(
                 f"the body came too slowly, {body.received} bytes so far; try again over a faster connection"
+            ) from None
+        if isinstance(problem, OSError) and problem.errno in _NO_ROOM:
+            log.error("an upload can't be kept: %s", problem)
+            raise ServiceUnavailable(
+                "the server has no room for uploads now; try again later", retry_after=30
             ) from None
         raise BadRequest(f"the body is malformed or incomplete ({problem}); {HOW_TO_CALL}") from None
     # werkzeug takes a part without a name for one of the name None, whatever its types say.

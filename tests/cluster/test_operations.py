@@ -1,5 +1,7 @@
 """What those who run the operator see of it: probes, metrics, logs."""
 
+import pytest
+
 from devcluster import Cluster
 from devcluster.faults import FaultProxy
 from devcluster.installation import Operator
@@ -66,3 +68,15 @@ def test_a_watch_that_reports_nothing_any_more_is_found_out(installed: Cluster, 
         assert "reports nothing any more" in operator.ask("/healthz")[1]
         assert operator.metric("whisper_operator_dead_watches") >= 1
         until(lambda: live(installed, namespace, "after").get("status"), "a status nevertheless")
+
+
+@pytest.mark.timeout(300)
+def test_the_operator_ends_when_its_watches_fail(installed: Cluster) -> None:
+    """For Kubernetes to start it anew, however much of it still waits for something."""
+    with FaultProxy(installed) as proxy, Operator(installed, server=proxy.url) as operator:
+        operator.wait_until_working()
+        with proxy.blind():
+            proxy.fail("500", "500", "nonsense", "nonsense")
+        until(lambda: operator.exit_status() == 1, "the end of the operator")
+        (last,) = (line for line in operator.log() if line["level"] == "CRITICAL")
+        assert "The operator failed" in last["message"]

@@ -149,6 +149,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
     ({"best_of": "100000"}, "best_of", "from 1 to 8"),
     ({"patience": "1"}, "patience", "needs beam_size"),
     ({"patience": "inf", "beam_size": "2"}, "patience", "from 0.1 to 4"),
+    ({"patience": "0.1", "beam_size": "4"}, "patience", "at least"),
     ({"length_penalty": "2"}, "length_penalty", "from 0 to 1"),
     ({"suppress_tokens": "50257"}, "suppress_tokens", "text tokens"),
     ({"suppress_tokens": ",".join(["1"] * 1001)}, "suppress_tokens", "at most 1000"),

@@ -1,7 +1,10 @@
 """Between requests and engine: whose turn it is, what is told when, and that nothing of a file stays behind."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +19,7 @@ from whisper_server.engine.openai_whisper.loading import make_engine, model_info
 from whisper_server.engine.openai_whisper.network import Network
 from whisper_server.engine.prompts import tokenizer_of
 from whisper_server.fairness import Turns
+from whisper_server.listening import Listening
 from whisper_server.mel import spectrogram
 from whisper_server.options import Options
 from whisper_server.scheduler import Scheduler, Stopped
@@ -155,6 +159,52 @@ def spoken(file: Samples, options: Options, running: Running) -> Transcript:
         return job.transcript()
 
 
+def test_spans_that_are_given_are_not_looked_for(running: Running) -> None:
+    given = replace(GREEDY, clip_timestamps=(0.0, 1.0))
+    expected = spoken(HELLO, given, running)
+    assert expected.text != spoken(HELLO, GREEDY, running).text
+    for looked_for in (replace(given, vad=True), replace(given, parallel=True)):
+        assert spoken(HELLO, looked_for, running).text == expected.text
+
+
+def test_listening_takes_turns_and_is_left_when_nobody_waits() -> None:
+    listening: Listening[str] = Listening("test")
+    begun, go, order = threading.Event(), threading.Event(), list[str]()
+
+    def first() -> str:
+        begun.set()
+        go.wait(60)
+        return "first"
+
+    def note(name: str) -> str:
+        order.append(name)
+        return name
+
+    def gone() -> None:
+        raise ConnectionError
+
+    with ThreadPoolExecutor(8) as pool:
+        do = partial(listening.do, deadline=soon())
+        held = pool.submit(do, first, client="many", seconds=3600.0)
+        assert begun.wait(60)
+        pile = [pool.submit(do, partial(note, "many"), client="many", seconds=3600.0) for _ in range(3)]
+        left = pool.submit(do, partial(note, "left"), client="left", seconds=1.0, look_up=gone)
+        with pytest.raises(ConnectionError):
+            left.result(60)
+        late = pool.submit(listening.do, partial(note, "late"), client="late", seconds=1.0, deadline=soon(0))
+        with pytest.raises(Stopped):
+            late.result(60)
+        other = pool.submit(do, partial(note, "other"), client="other", seconds=1.0)
+        while len(listening._turns) < 6:
+            time.sleep(0.01)
+        go.set()
+        assert held.result(60) == "first"
+        assert other.result(60) == "other"
+        for each in pile:
+            each.result(60)
+    assert order == ["other", "many", "many", "many"]
+
+
 def test_voice_detection_is_a_matter_of_clips(running: Running) -> None:
     silence = np.zeros(16000 * 40, np.int16)
     file = np.concatenate([HELLO, silence, HELLO])
@@ -278,21 +328,24 @@ class _Scarce:
         return getattr(self._network, name)
 
 
-@pytest.mark.parametrize("asked", [{}, {"beam_size": 3}])
-def test_out_of_memory_loses_nothing_but_room(asked: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("asked", "windows"), [({}, 16), ({"beam_size": 3}, 16), ({}, 3), ({}, 1)])
+def test_out_of_memory_loses_nothing_but_room(asked: dict[str, Any], windows: int) -> None:
+    """With three files: some slots are free, or all are taken."""
     checkpoint = weights.load("demo", None)
-    engine = make_engine(checkpoint, model_info("demo", checkpoint), torch.float32, "cpu", windows=16)
+    engine = make_engine(checkpoint, model_info("demo", checkpoint), torch.float32, "cpu", windows=windows)
     files = [(spectrogram(HELLO, 80), replace(GREEDY, **asked)) for _ in range(3)]
     expected = [told.segments for told in transcribe_all(engine, files)]
     engine._network = cast(Network, _Scarce(engine._network))
     assert [told.segments for told in transcribe_all(engine, files)] == expected
-    assert engine.windows < 16
+    assert engine.windows < windows or windows == 1
     assert engine._slots.free == engine.windows
 
 
 def test_out_of_memory_for_a_single_window_loses_the_device() -> None:
     checkpoint = weights.load("demo", None)
     engine = make_engine(checkpoint, model_info("demo", checkpoint), torch.float32, "cpu", windows=1)
-    engine._network = cast(Network, _Scarce(engine._network))
-    with pytest.raises(DeviceLost, match="no memory for a single window"):
+    scarce = _Scarce(engine._network)
+    scarce.fail = {"step": 99}
+    engine._network = cast(Network, scarce)
+    with pytest.raises(DeviceLost, match="out of memory 10 times in a row"):
         transcribe_all(engine, [(spectrogram(HELLO, 80), GREEDY)])

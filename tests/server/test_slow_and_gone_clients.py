@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -211,3 +211,33 @@ def test_watchdog_shuts_down_what_is_over() -> None:
     theirs.close()
     assert connection.is_gone(mine)
     mine.close()
+
+
+def test_connections_that_send_nothing_hold_no_thread(tmp_path: Path) -> None:
+    """Many more than there are threads, and than a shell lets a process open."""
+    with running(tmp_path, WHISPER_MAX_QUEUE="1") as server:
+        server.wait_until_ready()
+        with ExitStack() as stack:
+            for _ in range(900):
+                stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            begin = time.monotonic()
+            assert requests.get(server.url, timeout=30).status_code == 200
+            assert time.monotonic() - begin < 10
+        with socket.create_connection(("127.0.0.1", server.port)) as idle:
+            idle.settimeout(2 * connection.HEADER_SECONDS)
+            assert idle.recv(1) == b""  # closed, and not after as long as between two requests
+        server.terminate()
+        assert server.wait() == 0
+
+
+def test_clients_that_do_not_read_are_cut_off(tmp_path: Path) -> None:
+    asks = b"GET /openapi.json HTTP/1.1\r\nHost: test\r\n\r\n" * 200
+    with running(tmp_path, WHISPER_MAX_QUEUE="1") as server, ExitStack() as stack:
+        server.wait_until_ready()
+        for _ in range(40):
+            deaf = stack.enter_context(socket.socket())
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            deaf.connect(("127.0.0.1", server.port))
+            deaf.sendall(asks)
+        assert requests.get(server.url, timeout=90).status_code == 200
+        assert "Traceback" not in server.log

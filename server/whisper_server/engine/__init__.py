@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from whisper_server.config import is_turbo
+
 SAMPLE_RATE = 16000
 Samples = NDArray[np.int16]
 """Shape (n,), mono, SAMPLE_RATE per second."""
@@ -44,7 +46,7 @@ class ModelInfo:
     @property
     def translates(self) -> bool:
         """Whether it was trained to translate into English."""
-        return self.is_multilingual and "turbo" not in self.name.split("-")
+        return self.is_multilingual and not is_turbo(self.name)
 
 
 Window = Any

@@ -28,6 +28,8 @@ from whisper_server.engine.prompts import alignment_tokens, initial_tokens, supp
 
 Done = list[tuple[Ticket, Answer]]
 
+MOST_FAILURES = 10
+"""Steps in a row without enough memory: each leaves fewer slots, and none is left to give up in the end."""
 PREFILL_ROWS = 16
 """Most rows that join in one pass."""
 
@@ -67,6 +69,8 @@ class OpenAIWhisper:
         self._unseen: deque[tuple[list[Text | None], Tensor]] = deque()
         """Tokens chosen and not yet looked at: whose they are, and (tokens, sums of log-probabilities), float64 (2, rows)."""
         self._banned: dict[tuple[int, ...], Tensor] = {}
+        self._failures = 0
+        """Steps in a row that ran out of memory."""
 
     @property
     def windows(self) -> int:
@@ -110,10 +114,14 @@ class OpenAIWhisper:
             # What was under way is as it was before: the same again, with less beside it.
             torch.cuda.empty_cache()
             self._encode_at_once = max(1, self._encode_at_once // 2)
-            if not self._slots.shrink():
-                raise DeviceLost(f"no memory for a single window: {problem}") from problem
+            self._slots.shrink()
+            self._failures += 1
+            if self._failures >= MOST_FAILURES:
+                raise DeviceLost(f"out of memory {MOST_FAILURES} times in a row: {problem}") from problem
         except torch.AcceleratorError as problem:
             raise DeviceLost(str(problem).splitlines()[0]) from problem
+        else:
+            self._failures = 0
         return done
 
     def _encode(self, done: Done) -> None:

@@ -30,6 +30,8 @@ class Slots:
         self.rows = Rows.empty(count + group_rows, vocabulary, network.device)
         self.windows: dict[int, Window] = {}
         self._free = list(range(count))
+        self._owed = 0
+        """How many slots are to be given up once they are free."""
         self._free_group_rows = [True] * group_rows
 
     @property
@@ -46,16 +48,22 @@ class Slots:
     def give_back(self, window: Window) -> None:
         del self.windows[window.slot]
         heapq.heappush(self._free, window.slot)
+        self._withhold()
 
-    def shrink(self) -> bool:
-        """Do with a quarter fewer slots, as far as free ones go; false if there is nothing to give up."""
-        dropped = sorted(self._free, reverse=True)[: max(1, self.count // 4)]
-        if not dropped or self.count - len(dropped) < 1:
-            return False
-        self.count -= len(dropped)
-        self._free = [slot for slot in self._free if slot not in dropped]
-        heapq.heapify(self._free)
-        return True
+    def shrink(self) -> None:
+        """Do with a quarter fewer slots, at once as far as free ones go, the rest as they are given back; one remains.
+
+        The memory of the caches stays taken: it is what each step needs beside them that becomes less.
+        """
+        self._owed = min(self._owed + max(1, self.count // 4), self.count - 1)
+        self._withhold()
+
+    def _withhold(self) -> None:
+        while self._owed and self._free:
+            self._free.remove(max(self._free))
+            heapq.heapify(self._free)
+            self.count -= 1
+            self._owed -= 1
 
     def close_gap(self) -> None:
         """Move the window in the highest slot into a free one below it: one copy, and steps are a row shorter."""

@@ -1,0 +1,70 @@
+"""Work on whole files outside the device: one file at a time, and clients take turns by the seconds of audio they have had."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+from whisper_server.fairness import Turns
+from whisper_server.job import Stopped
+
+T = TypeVar("T")
+
+LOOK_UP_SECONDS = 1.0
+
+
+class Listening(Generic[T]):
+    """One thread: those of the libraries that do the work would get in each other's way."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._turns: Turns[tuple[str, float, Future[T], Callable[[], T]]] = Turns()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def do(
+        self,
+        work: Callable[[], T],
+        *,
+        client: str,
+        seconds: float,
+        deadline: float,
+        look_up: Callable[[], None] = lambda: None,
+    ) -> T:
+        """What `work` returns or raises, once it was the turn of a client's file of so many `seconds`.
+
+        Raises Stopped at the `deadline`, a time.monotonic(), and what `look_up` raises, which is called every second: work that
+        nobody waits for any more is not begun.
+        """
+        future: Future[T] = Future()
+        with self._changed:
+            if self._thread is None:  # late: threads do not survive gunicorn's fork
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+            self._turns.push(client, future, (client, seconds, future, work))
+            self._changed.notify()
+        done = threading.Event()
+        future.add_done_callback(lambda _: done.set())
+        try:
+            while not done.wait(max(0.0, min(LOOK_UP_SECONDS, deadline - time.monotonic()))):
+                if time.monotonic() >= deadline:
+                    raise Stopped("the deadline has passed")
+                look_up()
+        finally:
+            future.cancel()
+        return future.result()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: len(self._turns))
+                client, seconds, future, work = self._turns.pop()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(work())
+            except BaseException as problem:
+                future.set_exception(problem)
+            with self._changed:
+                self._turns.charge(client, seconds)
