@@ -60,6 +60,7 @@ class FaultProxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault proxy", daemon=True)
         self._coming: deque[str] = deque()
+        self._agent = ""
         self._watches: set[asyncio.Future[bytes]] = set()
         self._seeing = asyncio.Event()
         self._seeing.set()
@@ -79,8 +80,11 @@ class FaultProxy:
         self._thread.join(10)
         self._loop.close()
 
-    def fail(self, *faults: str) -> None:
-        """Meet the next requests (watches apart) with these faults, in this order; each of FAULTS or REFUSALS, or "" for none."""
+    def fail(self, *faults: str, agent: str = "") -> None:
+        """Meet the next requests (watches apart) with these faults, in this order; each of FAULTS or REFUSALS, or "" for none.
+
+        `agent`: only requests of clients whose User-Agent begins so."""
+        self._agent = agent
         self._loop.call_soon_threadsafe(self._coming.extend, faults)
 
     def behave(self) -> None:
@@ -133,7 +137,8 @@ class FaultProxy:
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         if request.query.get("watch") in ("true", "1"):
             return await self._watch(request)
-        fault = self._coming.popleft() if self._coming else ""
+        concerned = request.headers.get("User-Agent", "").startswith(self._agent)
+        fault = self._coming.popleft() if self._coming and concerned else ""
         if fault == "conflict" and request.method == "GET":
             fault = ""
         if fault:

@@ -37,7 +37,7 @@ def _run(settings: config.Settings) -> None:
         except config.ConfigError:
             raise
         except Exception:
-            # What kopf leaves behind when it fails may wait for credentials for ever, and asyncio for that.
+            # Not by returning: asyncio would wait for all that is left behind, which may be for ever.
             logging.getLogger(__name__).critical("The operator failed, ending", exc_info=True)
             logging.shutdown()
             os._exit(1)

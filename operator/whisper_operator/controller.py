@@ -5,6 +5,7 @@ import logging
 import random
 import time
 from contextlib import suppress
+from typing import Any
 
 import kopf
 
@@ -21,6 +22,8 @@ from whisper_operator.workqueue import Retry, WorkQueue
 logger = logging.getLogger(__name__)
 
 NAME = "whisper-operator"
+ENDING_SECONDS = 10.0
+"""That kopf has to end: well before Kubernetes would kill the pod."""
 NOT_LISTED_YET_SECONDS = 3.0
 UNTIL_LISTED_SECONDS = 2.0
 """From when one watch lists anew to when all have: they break together."""
@@ -28,13 +31,19 @@ UNTIL_DISCOVERED_SECONDS = 2.0
 """From when the API server serves a new kind to when its discovery documents surely name it."""
 
 
+class Stuck(Exception):
+    """Something does not end that should."""
+
+
 async def run(settings: Settings) -> bool:
-    """Run until SIGINT or SIGTERM, or until a part fails: then its exception. Returns whether to run anew. Raises ConfigError.
+    """Run until SIGINT or SIGTERM, or until a part fails: then its exception. Returns whether to run anew. Raises
+    ConfigError, and Stuck when kopf does not end, with tasks left behind that don't either.
 
     That is so when the cluster has got a kind that it lacked: kopf looks for the resources of a new CRD when it sees that, which
     may be before the API server serves them, and then never again.
     """
-    store, queue, watches, stop = Store(), WorkQueue[Key](), Watches(), asyncio.Event()
+    store, queue, watches = Store(), WorkQueue[Key](), Watches()
+    stop, ending = asyncio.Event(), asyncio.Event()
     registry = kopf.OperatorRegistry()
     handlers.register(registry, store, queue, watches)
     health = Health(store, queue, watches)
@@ -44,6 +53,7 @@ async def run(settings: Settings) -> bool:
         appearing = asyncio.create_task(_until_a_kind_appears(cluster))
 
         async def end(**_: object) -> None:
+            ending.set()
             working.cancel()
             appearing.cancel()
             await asyncio.gather(working, appearing, return_exceptions=True)
@@ -52,7 +62,7 @@ async def run(settings: Settings) -> bool:
             task.add_done_callback(lambda _: stop.set())
         # Else kopf would wait some seconds for these tasks when it ends.
         kopf.on.cleanup(registry=registry)(end)
-        await kopf.operator(
+        running = kopf.operator(
             registry=registry,
             settings=handlers.settings(settings.namespaces),
             clusterwide=not settings.namespaces,
@@ -62,9 +72,23 @@ async def run(settings: Settings) -> bool:
             identity=NAME,  # type: ignore[arg-type]  # a str by a private name
             stop_flag=stop,
         )
+        await _in_time(asyncio.ensure_future(running), ending)
         if not working.cancelled():
             working.result()
         return not appearing.cancelled()
+
+
+async def _in_time(running: asyncio.Future[None], ending: asyncio.Event) -> None:
+    """What kopf comes to. When a watch of its fails, others may wait for credentials that nobody brings, and kopf for them."""
+    until_ending = asyncio.ensure_future(ending.wait())
+    either: tuple[asyncio.Future[Any], ...] = (running, until_ending)
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    until_ending.cancel()
+    if not running.done():
+        await asyncio.wait({running}, timeout=ENDING_SECONDS)
+    if not running.done():
+        raise Stuck(f"kopf has not ended within {ENDING_SECONDS:.0f} s")
+    running.result()
 
 
 async def _until_a_kind_appears(cluster: Cluster) -> None:

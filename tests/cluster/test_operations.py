@@ -76,7 +76,7 @@ def test_the_operator_ends_when_its_watches_fail(installed: Cluster) -> None:
     with FaultProxy(installed) as proxy, Operator(installed, server=proxy.url) as operator:
         operator.wait_until_working()
         with proxy.blind():
-            proxy.fail("500", "500", "nonsense", "nonsense")
+            proxy.fail("500", "500", "nonsense", "nonsense", agent="kopf")
         until(lambda: operator.exit_status() == 1, "the end of the operator")
         (last,) = (line for line in operator.log() if line["level"] == "CRITICAL")
         assert "The operator failed" in last["message"]
