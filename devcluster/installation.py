@@ -63,7 +63,8 @@ class Operator:
             self._kubeconfig.touch(mode=0o600)
             self._kubeconfig.write_text(yaml.safe_dump(kubeconfig))
         self._process: subprocess.Popen[bytes] | None = None
-        self._log_start = 0
+        # The cluster's operators write to the same file, one after the other.
+        self._log_begin = self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
 
     def start(self) -> Self:
         with self.log_path.open("ab") as log:
@@ -131,8 +132,9 @@ class Operator:
         return None if self._process is None else self._process.poll()
 
     def log(self) -> list[dict[str, Any]]:
-        """Its log lines; one that is no JSON stands as {"level": "RAW", "message": the line}."""
-        return [_line(text) for text in self.log_path.read_text().splitlines()]
+        """Its log lines since it was first started; one that is no JSON stands as {"level": "RAW", "message": the line}."""
+        text = self.log_path.read_bytes()[self._log_begin :].decode()
+        return [_line(line) for line in text.splitlines()]
 
     def complaints(self) -> list[dict[str, Any]]:
         """Log lines of warnings, errors and tracebacks."""
