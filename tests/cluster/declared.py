@@ -54,7 +54,10 @@ def said(cluster: Cluster, namespace: str, name: str) -> Snapshot:
     """What the status says that does not depend on time or chance."""
     status = live(cluster, namespace, name).get("status", {})
     conditions = {each["type"]: f"{each['status']} {each['reason']}" for each in status.get("conditions", [])}
-    kept = {key: status.get(key) for key in ("effective", "url", "internalURL", "readyReplicas", "selector")}
+    kept = {key: status.get(key) for key in ("effective", "url", "internalURL", "selector")}
+    # How many an autoscaler made depends on what it saw, and on what was there before.
+    if "maxReplicas" not in status.get("effective", {}):
+        kept["readyReplicas"] = status.get("readyReplicas")
     return {"conditions": conditions, **kept}
 
 
