@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from whisper_operator import __version__, config, logs
+from whisper_operator.ending import LastResort
 from whisper_operator.render import OPTIONAL, InputError, Options, render
 
 
@@ -31,9 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(settings: config.Settings) -> None:
     from whisper_operator import controller  # Slow to import, and not needed to render.
 
-    async def once() -> bool:
+    async def once(last_resort: LastResort) -> bool:
         try:
-            return await controller.run(settings)
+            return await controller.run(settings, last_resort)
         except config.ConfigError:
             raise
         except Exception:
@@ -43,8 +44,11 @@ def _run(settings: config.Settings) -> None:
             os._exit(1)
 
     logs.configure()
-    while asyncio.run(once()):
-        pass
+    anew = True
+    while anew:
+        last_resort = LastResort()
+        anew = asyncio.run(once(last_resort))
+        last_resort.cancel()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import random
+import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import kopf
 
@@ -13,6 +14,7 @@ from whisper_operator import handlers, logs, metrics
 from whisper_operator.api import Refused, connect
 from whisper_operator.cluster import Cluster
 from whisper_operator.config import Settings
+from whisper_operator.ending import LastResort
 from whisper_operator.health import Health, serve
 from whisper_operator.reconcile import reconcile
 from whisper_operator.store import Key, Store
@@ -22,8 +24,6 @@ from whisper_operator.workqueue import Retry, WorkQueue
 logger = logging.getLogger(__name__)
 
 NAME = "whisper-operator"
-ENDING_SECONDS = 10.0
-"""That kopf has to end: well before Kubernetes would kill the pod."""
 NOT_LISTED_YET_SECONDS = 3.0
 UNTIL_LISTED_SECONDS = 2.0
 """From when one watch lists anew to when all have: they break together."""
@@ -31,38 +31,37 @@ UNTIL_DISCOVERED_SECONDS = 2.0
 """From when the API server serves a new kind to when its discovery documents surely name it."""
 
 
-class Stuck(Exception):
-    """Something does not end that should."""
-
-
-async def run(settings: Settings) -> bool:
-    """Run until SIGINT or SIGTERM, or until a part fails: then its exception. Returns whether to run anew. Raises
-    ConfigError, and Stuck when kopf does not end, with tasks left behind that don't either.
+async def run(settings: Settings, last_resort: LastResort) -> bool:
+    """Run until SIGINT or SIGTERM, or until a part fails: then its exception. Returns whether to run anew. Raises ConfigError.
 
     That is so when the cluster has got a kind that it lacked: kopf looks for the resources of a new CRD when it sees that, which
     may be before the API server serves them, and then never again.
     """
-    store, queue, watches = Store(), WorkQueue[Key](), Watches()
-    stop, ending = asyncio.Event(), asyncio.Event()
+    store, queue, watches, stop = Store(), WorkQueue[Key](), Watches(), asyncio.Event()
     registry = kopf.OperatorRegistry()
     handlers.register(registry, store, queue, watches)
     health = Health(store, queue, watches)
+
+    def finish(*_: object) -> None:
+        stop.set()
+        last_resort.start()
+
     async with serve(health, settings.health_port), connect() as api:
         cluster = Cluster(api, store, watches, settings.namespaces)
-        working = asyncio.create_task(_work(cluster, health, settings))
+        working = asyncio.create_task(_work(cluster, health, settings, finish))
         appearing = asyncio.create_task(_until_a_kind_appears(cluster))
 
         async def end(**_: object) -> None:
-            ending.set()
+            finish()
             working.cancel()
             appearing.cancel()
             await asyncio.gather(working, appearing, return_exceptions=True)
 
         for task in (working, appearing):
-            task.add_done_callback(lambda _: stop.set())
+            task.add_done_callback(finish)
         # Else kopf would wait some seconds for these tasks when it ends.
         kopf.on.cleanup(registry=registry)(end)
-        running = kopf.operator(
+        await kopf.operator(
             registry=registry,
             settings=handlers.settings(settings.namespaces),
             clusterwide=not settings.namespaces,
@@ -72,23 +71,9 @@ async def run(settings: Settings) -> bool:
             identity=NAME,  # type: ignore[arg-type]  # a str by a private name
             stop_flag=stop,
         )
-        await _in_time(asyncio.ensure_future(running), ending)
         if not working.cancelled():
             working.result()
         return not appearing.cancelled()
-
-
-async def _in_time(running: asyncio.Future[None], ending: asyncio.Event) -> None:
-    """What kopf comes to. When a watch of its fails, others may wait for credentials that nobody brings, and kopf for them."""
-    until_ending = asyncio.ensure_future(ending.wait())
-    either: tuple[asyncio.Future[Any], ...] = (running, until_ending)
-    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-    until_ending.cancel()
-    if not running.done():
-        await asyncio.wait({running}, timeout=ENDING_SECONDS)
-    if not running.done():
-        raise Stuck(f"kopf has not ended within {ENDING_SECONDS:.0f} s")
-    running.result()
 
 
 async def _until_a_kind_appears(cluster: Cluster) -> None:
@@ -97,7 +82,7 @@ async def _until_a_kind_appears(cluster: Cluster) -> None:
     logger.info("The cluster has a kind that it lacked: starting anew")
 
 
-async def _work(cluster: Cluster, health: Health, settings: Settings) -> None:
+async def _work(cluster: Cluster, health: Health, settings: Settings, finish: Callable[[], None]) -> None:
     """Workers start only once every kind has been listed: until then, a child that is not in the store might well exist."""
     queue = health.queue
 
@@ -106,6 +91,9 @@ async def _work(cluster: Cluster, health: Health, settings: Settings) -> None:
             return await _measured(key, cluster, settings, pressed=queue.is_pressed(key))
 
     await _list(cluster)
+    # By now kopf has set its own handlers, which would start no last resort.
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(sign, finish)
     for key in health.store.endpoints():
         queue.add(key)
     health.working = True

@@ -1,5 +1,7 @@
 """What those who run the operator see of it: probes, metrics, logs."""
 
+import time
+
 import pytest
 
 from devcluster import Cluster
@@ -80,3 +82,15 @@ def test_the_operator_ends_when_its_watches_fail(installed: Cluster) -> None:
         until(lambda: operator.exit_status() == 1, "the end of the operator")
         (last,) = (line for line in operator.log() if line["level"] == "CRITICAL")
         assert "The operator failed" in last["message"]
+
+
+@pytest.mark.timeout(300)
+def test_the_operator_ends_when_told_to_while_its_watches_begin_anew(installed: Cluster) -> None:
+    """kopf then hangs more often than not; `stop` waits as long as Kubernetes does."""
+    with FaultProxy(installed) as proxy:
+        for _ in range(4):
+            with Operator(installed, server=proxy.url) as operator:
+                operator.wait_until_working()
+                with proxy.blind():
+                    time.sleep(0.3)
+                assert operator.stop() in (0, 1)
