@@ -26,33 +26,23 @@ def complaints(resource: Mapping[str, Any]) -> list[str]:
 
     As there, the rules are looked at once the types are right. A null counts as absent.
     """
-    given, schema = _without_nulls(resource), _schema()
+    given = _without_nulls({name: part for name, part in resource.items() if name != "status"})
     if not isinstance(given.get("metadata", {}).get("name"), str):
         return ["metadata.name is missing, or no text"]
-    spec = schema["properties"]["spec"]
-    wrong = sorted(_validator().iter_errors(given.get("spec", {})), key=lambda error: error.json_path)
-    if wrong:
-        return [_short(f"{error.json_path.replace('$', 'spec', 1)}: {error.message}") for error in wrong]
-    return [
-        *(
-            _short(f"{rule['message']}")
-            for rule in schema["x-kubernetes-validations"]
-            if not _holds(rule, given)
-        ),
-        *_against_rules(spec, given.get("spec", {}), "spec"),
-    ]
+    wrong = sorted(_validator().iter_errors(given), key=lambda error: error.json_path)
+    found = [_at(error.json_path.removeprefix("$").removeprefix("."), error.message) for error in wrong]
+    return [_short(each) for each in found or _against_rules(_schema(), given, "")]
 
 
 def _against_rules(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[str]:
     for rule in schema.get("x-kubernetes-validations", ()):
         if not _holds(rule, value):
-            yield f"{path}: {rule['message']}"
+            yield _at(path, rule["message"])
     if isinstance(value, Mapping):
         below = schema.get("additionalProperties")
         for name, item in value.items():
-            yield from _against_rules(
-                schema.get("properties", {}).get(name) or below or {}, item, f"{path}.{name}"
-            )
+            known = schema.get("properties", {}).get(name) or below or {}
+            yield from _against_rules(known, item, f"{path}.{name}".removeprefix("."))
     elif isinstance(value, list):
         keys = schema.get("x-kubernetes-list-map-keys", ())
         seen = [tuple(item.get(key) for key in keys) for item in value] if keys else []
@@ -79,7 +69,7 @@ def _schema() -> dict[str, Any]:
 
 @cache
 def _validator() -> Any:
-    return jsonschema.Draft202012Validator(_as_json_schema(_schema()["properties"]["spec"]))
+    return jsonschema.Draft202012Validator(_as_json_schema(_schema()))
 
 
 def _as_json_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,5 +110,11 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
+def _at(path: str, message: str) -> str:
+    return f"{path}: {message}" if path else message
+
+
 def _short(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+    """What is wrong stands at one end of a complaint or the other, and what is quoted between."""
+    half = (LONGEST - 4) // 2
+    return text if len(text) <= LONGEST else f"{text[:half]}....{text[-half:]}"

@@ -17,6 +17,7 @@ def endpoint(name: str = "whisper", **spec: Any) -> dict[str, Any]:
         (endpoint("w" * 41), "at most 40 characters"),
         ({"metadata": {}, "spec": {}}, "metadata.name is missing"),
         ({"metadata": {"name": 5}}, "metadata.name is missing"),
+        ({"metadata": {"name": "w"}}, "'spec' is a required property"),
         ({"metadata": {"name": "w"}, "spec": [1]}, "is not of type 'object'"),
         (endpoint(modle="large-v3"), "'modle' was unexpected"),
         (endpoint(rollout="Blue"), "spec.rollout: 'Blue' is not one of"),
@@ -62,3 +63,5 @@ def test_what_it_takes_is_let_through(spec: dict[str, Any]) -> None:
 def test_a_complaint_about_much_is_short() -> None:
     (complaint,) = schema.complaints(endpoint(limits="x" * 10_000))
     assert len(complaint) == schema.LONGEST
+    assert complaint.startswith("spec.limits: ")
+    assert complaint.endswith("is not of type 'object'")
