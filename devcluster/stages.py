@@ -29,6 +29,12 @@ NO_DEVICE = (
 
 Object = dict[str, Any]
 
+_WHICH = (
+    f'{{{{ $key := "{FAULT}" }}}}\n'
+    "{{ $fault := or (index (or .metadata.labels dict) $key) (index (or .metadata.annotations dict) $key) }}"
+)
+"""Sets $fault in a template."""
+
 
 def all_stages() -> list[Object]:
     """The Stage objects for kwok's configuration."""
@@ -203,9 +209,7 @@ hostIP: {{ NodeIPWith .spec.nodeName | Quote }}
 podIP: {{ $ip | Quote }}
 podIPs: [{ip: {{ $ip | Quote }}}]"""
     # Init containers count as done, readiness gates as passed.
-    passed = f"""\
-{{{{ $key := "{FAULT}" }}}}
-{{{{ $fault := or (index (or .metadata.labels dict) $key) (index (or .metadata.annotations dict) $key) }}}}
+    passed = f"""{_WHICH}
 {{{{ $mounted := "True" }}}}{{{{ if eq (or $fault "") "missing-secret" }}}}{{{{ $mounted = "False" }}}}{{{{ end }}}}
 """
     passed += """\
@@ -290,10 +294,6 @@ def _image_pull_stages() -> list[Object]:
 def _crash_stages() -> list[Object]:
     """The kubelet restarts at once the first time and waits after that: the first back-off shows one restart already."""
     fault = _fault("In", "crash-loop", "oom", "no-device")
-    which = (
-        f'{{{{ $key := "{FAULT}" }}}}\n'
-        "{{ $fault := or (index (or .metadata.labels dict) $key) (index (or .metadata.annotations dict) $key) }}"
-    )
     pod = '(printf "%s_%s(%s)" $pod.metadata.name $pod.metadata.namespace $pod.metadata.uid)'
     waiting = _wait(
         "CrashLoopBackOff",
@@ -312,7 +312,7 @@ def _crash_stages() -> list[Object]:
         " $container.name .metadata.name .metadata.namespace .metadata.uid"
     )
     crash = _status(
-        which, _conditions(False), _containers(ended + waiting, restarts="max 1 (int $before.restartCount)")
+        _WHICH, _conditions(False), _containers(ended + waiting, restarts="max 1 (int $before.restartCount)")
     )
     return [
         _stage(

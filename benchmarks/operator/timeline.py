@@ -19,6 +19,8 @@ from devcluster.installation import USER, Operator, install
 
 WARM_UP = 3
 SETTLED_SECONDS = 5.0
+_ENDPOINTS, _INGRESS = "whisper-operator.io/whisperendpoints", "networking.k8s.io/ingresses"
+"""As the audit log names resources."""
 
 
 def main() -> None:
@@ -59,10 +61,6 @@ async def _one(cluster: Cluster, admin: Admin, name: str) -> dict[str, tuple[flo
         "the status": [told],
     }
     return {what: _span(group, applied.finished) for what, group in groups.items()}
-
-
-_ENDPOINTS, _INGRESS = "whisper-operator.io/whisperendpoints", "networking.k8s.io/ingresses"
-"""As the audit log names resources."""
 
 
 def _span(events: list[AuditEvent], since: datetime) -> tuple[float, float]:

@@ -141,8 +141,10 @@ def _starting(status: Mapping[str, Any]) -> bool:
         return False
     if _condition(status, "PodReadyToStartContainers").get("status") == "True":
         return False  # mounted: what it waits for now is an image
-    states = [container.get("state") or {} for container in _containers(status)]
-    return all(set(state) <= {"waiting"} and _reason(state) in CREATING for state in states)
+    return all(
+        set(container.get("state") or {}) <= {"waiting"} and _waiting(container).get("reason") in CREATING
+        for container in _containers(status)
+    )
 
 
 def _trouble(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Trouble | None:
@@ -190,10 +192,6 @@ def _container_trouble(container: Mapping[str, Any], images: Mapping[str, str]) 
 
 def _waiting(container: Mapping[str, Any]) -> Mapping[str, Any]:
     return (container.get("state") or {}).get("waiting") or {}
-
-
-def _reason(state: Mapping[str, Any]) -> str | None:
-    return (state.get("waiting") or {}).get("reason")
 
 
 def _last_line(log: str) -> str:

@@ -3,7 +3,8 @@
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from whisper_server.fairness import Turns
@@ -14,43 +15,43 @@ T = TypeVar("T")
 LOOK_UP_SECONDS = 1.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """Whose turn a piece of work waits for, and how long."""
+
+    client: str
+    seconds: float
+    """Of audio: what it costs."""
+    deadline: float
+    """A time.monotonic()."""
+    look_up: Callable[[], None] = lambda: None
+    """Called every second, and may raise to give up."""
+
+
 class Listening(Generic[T]):
     """One thread: those of the libraries that do the work would get in each other's way."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._turns: Turns[tuple[str, float, Future[T], Callable[[], T]]] = Turns()
+        self._turns: Turns[tuple[Turn, Future[T], Callable[[], T]]] = Turns()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def do(
-        self,
-        work: Callable[[], T],
-        *,
-        client: str,
-        seconds: float,
-        deadline: float,
-        look_up: Callable[[], None] = lambda: None,
-    ) -> T:
-        """What `work` returns or raises, once it was the turn of a client's file of so many `seconds`.
-
-        Raises Stopped at the `deadline`, a time.monotonic(), and what `look_up` raises, which is called every second: work that
-        nobody waits for any more is not begun.
-        """
+    def do(self, work: Callable[[], T], turn: Turn) -> T:
+        """What `work` returns or raises, once it was its turn. Raises Stopped at the deadline, and what looking up raises: work
+        that nobody waits for any more is not begun."""
         future: Future[T] = Future()
         with self._changed:
             if self._thread is None:  # late: threads do not survive gunicorn's fork
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
-            self._turns.push(client, future, (client, seconds, future, work))
+            self._turns.push(turn.client, future, (turn, future, work))
             self._changed.notify()
-        done = threading.Event()
-        future.add_done_callback(lambda _: done.set())
         try:
-            while not done.wait(max(0.0, min(LOOK_UP_SECONDS, deadline - time.monotonic()))):
-                if time.monotonic() >= deadline:
+            while not wait([future], max(0.0, min(LOOK_UP_SECONDS, turn.deadline - time.monotonic()))).done:
+                if time.monotonic() >= turn.deadline:
                     raise Stopped("the deadline has passed")
-                look_up()
+                turn.look_up()
         finally:
             future.cancel()
         return future.result()
@@ -59,7 +60,7 @@ class Listening(Generic[T]):
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: len(self._turns))
-                client, seconds, future, work = self._turns.pop()
+                turn, future, work = self._turns.pop()
             if not future.set_running_or_notify_cancel():
                 continue
             try:
@@ -67,4 +68,4 @@ class Listening(Generic[T]):
             except BaseException as problem:
                 future.set_exception(problem)
             with self._changed:
-                self._turns.charge(client, seconds)
+                self._turns.charge(turn.client, turn.seconds)

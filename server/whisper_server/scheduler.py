@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypedDict
 
 from whisper_server.assembly import Assembly
 from whisper_server.device import EXIT_STATUS, Device
@@ -33,7 +32,7 @@ from whisper_server.engine import (
 from whisper_server.engine.prompts import tokenizer_of
 from whisper_server.fairness import Turns
 from whisper_server.job import Job, Stopped
-from whisper_server.listening import Listening
+from whisper_server.listening import Listening, Turn
 from whisper_server.mel import Spectrogram, spectrogram
 from whisper_server.options import Options
 from whisper_server.transcript import Segment
@@ -45,15 +44,6 @@ log = logging.getLogger(__name__)
 
 WINDOW_COST = 24
 """What encoding a window counts beside its tokens, in tokens."""
-
-
-class _Turn(TypedDict):
-    """Whose turn a piece of work waits for, and how."""
-
-    client: str
-    seconds: float
-    deadline: float
-    look_up: Callable[[], None]
 
 
 @dataclass(eq=False)
@@ -139,10 +129,10 @@ class Scheduler:
         if self.info is None:
             raise RuntimeError("the model is not loaded yet")
         n_mels, duration = self.info.n_mels, len(samples) / SAMPLE_RATE
-        turn: _Turn = {"client": client, "seconds": duration, "deadline": deadline, "look_up": look_up}
+        turn = Turn(client=client, seconds=duration, deadline=deadline, look_up=look_up)
         if (options.vad or options.parallel) and not options.clip_timestamps:
-            options = self._hearing.do(partial(_cut_by_voice, samples, options), **turn)
-        sound = self._listening.do(partial(spectrogram, samples, n_mels), **turn)
+            options = self._hearing.do(partial(_cut_by_voice, samples, options), turn)
+        sound = self._listening.do(partial(spectrogram, samples, n_mels), turn)
         job = Job(deadline, cancel=lambda: self._inbox.put(job))
         self._inbox.put(_File(job, client, sound, duration, options))
         return job

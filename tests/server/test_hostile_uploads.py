@@ -17,7 +17,7 @@ import pytest
 import requests
 from whisper_server import audio
 
-from tests.server.whisper_process import EXAMPLES, WhisperProcess, ffmpeg, part
+from tests.server.whisper_process import COMMAND, EXAMPLES, WhisperProcess, ffmpeg, part, running
 
 CANARY = EXAMPLES / "hello.wav"
 
@@ -288,3 +288,15 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_full_disk_is_the_servers_trouble(tmp_path: Path) -> None:
+    """No file of more than 200 KiB can be written: the same to the server as a disk without room."""
+    with running(tmp_path, ("prlimit", "--fsize=204800", "--", *COMMAND)) as server:
+        server.wait_until_ready()
+        files = {"file": ("a.wav", b"x" * 1_000_000)}
+        response = requests.post(server.url + "/whisper", files=files, timeout=60)
+        assert response.status_code == 503
+        assert int(response.headers["Retry-After"]) > 0
+        assert "no room for uploads" in response.json()["error"]
+        assert "an upload can't be kept" in server.log

@@ -127,6 +127,13 @@ def test_options_reach_the_engine(server: WhisperProcess) -> None:
     assert {one["temperature"] for one in hot} == {0.7}
 
 
+def test_a_temperature_of_almost_nothing_is_none(server: WhisperProcess) -> None:
+    almost, none = (
+        ask(server, response_format="verbose_json", temperature=each).json() for each in ("1e-40", "0")
+    )
+    assert almost["segments"] == none["segments"]
+
+
 BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
     ({"response_format": "xml"}, "response_format", "must be one of json, text, srt"),
     ({"response_format": "diarized_json"}, "response_format", "speakers are not told apart"),

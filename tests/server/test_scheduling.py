@@ -19,7 +19,7 @@ from whisper_server.engine.openai_whisper.loading import make_engine, model_info
 from whisper_server.engine.openai_whisper.network import Network
 from whisper_server.engine.prompts import tokenizer_of
 from whisper_server.fairness import Turns
-from whisper_server.listening import Listening
+from whisper_server.listening import Listening, Turn
 from whisper_server.mel import spectrogram
 from whisper_server.options import Options
 from whisper_server.scheduler import Scheduler, Stopped
@@ -184,17 +184,20 @@ def test_listening_takes_turns_and_is_left_when_nobody_waits() -> None:
         raise ConnectionError
 
     with ThreadPoolExecutor(8) as pool:
-        do = partial(listening.do, deadline=soon())
-        held = pool.submit(do, first, client="many", seconds=3600.0)
+        many = Turn(client="many", seconds=3600.0, deadline=soon())
+        held = pool.submit(listening.do, first, many)
         assert begun.wait(60)
-        pile = [pool.submit(do, partial(note, "many"), client="many", seconds=3600.0) for _ in range(3)]
-        left = pool.submit(do, partial(note, "left"), client="left", seconds=1.0, look_up=gone)
+        pile = [pool.submit(listening.do, partial(note, "many"), many) for _ in range(3)]
+        turn = Turn(client="left", seconds=1.0, deadline=soon(), look_up=gone)
+        left = pool.submit(listening.do, partial(note, "left"), turn)
         with pytest.raises(ConnectionError):
             left.result(60)
-        late = pool.submit(listening.do, partial(note, "late"), client="late", seconds=1.0, deadline=soon(0))
+        turn = Turn(client="late", seconds=1.0, deadline=soon(0))
+        late = pool.submit(listening.do, partial(note, "late"), turn)
         with pytest.raises(Stopped):
             late.result(60)
-        other = pool.submit(do, partial(note, "other"), client="other", seconds=1.0)
+        turn = Turn(client="other", seconds=1.0, deadline=soon())
+        other = pool.submit(listening.do, partial(note, "other"), turn)
         while len(listening._turns) < 6:
             time.sleep(0.01)
         go.set()

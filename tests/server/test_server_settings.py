@@ -11,7 +11,7 @@ import pytest
 import whisper
 from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 from whisper_server import __version__, config, languages
-from whisper_server.config import ConfigError, Settings
+from whisper_server.config import ConfigError, Settings, is_turbo
 from whisper_server.engine import hardware
 
 from tests.server.whisper_process import COMMAND, ROOT, free_port, running
@@ -39,6 +39,17 @@ def test_values() -> None:
     assert settings.max_upload_bytes == 2048
     assert settings.prompt == "x" * 4096
     assert settings.cors_origins == ("https://a.example", "http://localhost:3000")
+
+
+@pytest.mark.parametrize(
+    ("model", "turbo"),
+    [
+        ("turbo", True), ("large-v3-turbo", True), ("/models/large-v3-turbo.pt", True), ("/models/turbo.pt", True),
+        ("/models/faster-whisper-large-v3-turbo-ct2", True), ("large-v3", False), ("/turbo/large-v3.pt", False),
+    ],
+)  # fmt: skip
+def test_turbo_is_known_by_its_name_or_path(model: str, turbo: bool) -> None:
+    assert is_turbo(model) is turbo
 
 
 def test_an_empty_list_of_origins_allows_none() -> None:

@@ -20,7 +20,7 @@ from whisper_server.connection import Body
 
 from tests.server.test_hostile_uploads import wait_for
 from tests.server.test_openai_api import TRANSCRIPTIONS
-from tests.server.whisper_process import EXAMPLES, WhisperProcess, ffmpeg, part, running
+from tests.server.whisper_process import COMMAND, EXAMPLES, WhisperProcess, ffmpeg, part, running
 
 HELLO = EXAMPLES / "hello.wav"
 HEAD = b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: test\r\n"
@@ -214,8 +214,9 @@ def test_watchdog_shuts_down_what_is_over() -> None:
 
 
 def test_connections_that_send_nothing_hold_no_thread(tmp_path: Path) -> None:
-    """Many more than there are threads, and than a shell lets a process open."""
-    with running(tmp_path, WHISPER_MAX_QUEUE="1") as server:
+    """Many more than there are threads, and than the server may open at its start."""
+    few_files = ("prlimit", "--nofile=512:4096", "--", *COMMAND)
+    with running(tmp_path, few_files, WHISPER_MAX_QUEUE="1") as server:
         server.wait_until_ready()
         with ExitStack() as stack:
             for _ in range(900):

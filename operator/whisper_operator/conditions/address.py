@@ -68,9 +68,11 @@ def refused(endpoint: WhisperEndpoint | SpecError, observed: Observed) -> Fault 
     ingress = next(iter(observed.of_kind(INGRESS)), None)
     if isinstance(endpoint, SpecError) or endpoint.public is None or ingress is None or not observed.address:
         return None
-    since = [each for each in observed.warned(ingress.uid) if each.at > ingress.controller_wrote]
-    fault = _fault(ingress, endpoint.public, since)
-    return fault if fault is not None and fault.reason in VISIBLY_MENDED else None
+    warnings = sorted(observed.warned(ingress.uid), key=lambda each: each.words)
+    faults = (
+        _fault(ingress, endpoint.public, [each]) for each in warnings if each.at > ingress.controller_wrote
+    )
+    return next((found for found in faults if found is not None and found.reason in VISIBLY_MENDED), None)
 
 
 def _fault(ingress: Child, public: Public | None, warnings: list[Warning]) -> Fault | None:

@@ -29,7 +29,8 @@ from whisper_server.engine.prompts import alignment_tokens, initial_tokens, supp
 Done = list[tuple[Ticket, Answer]]
 
 MOST_FAILURES = 10
-"""Steps in a row without enough memory: each leaves fewer slots, and none is left to give up in the end."""
+"""Steps in a row without enough memory. Each gives slots up, those that are taken once they come back; if none does, nothing
+helps."""
 PREFILL_ROWS = 16
 """Most rows that join in one pass."""
 
