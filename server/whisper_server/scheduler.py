@@ -20,6 +20,7 @@ from whisper_server.device import EXIT_STATUS, Device
 from whisper_server.engine import (
     SAMPLE_RATE,
     Answer,
+    Decode,
     Decoded,
     Encode,
     Engine,
@@ -44,6 +45,8 @@ log = logging.getLogger(__name__)
 
 WINDOW_COST = 24
 """What encoding a window counts beside its tokens, in tokens."""
+GIVEN_UP_COST = 24
+"""What each row counts of a text that nobody waited for, in tokens: about a usual one, as nobody knows how far it came."""
 
 
 @dataclass(eq=False)
@@ -243,9 +246,8 @@ class Scheduler:
             self._encoding -= 1
             if not isinstance(answer, Exception):
                 track.windows.append(answer)
-                self._to_encode.charge(track.file.client, WINDOW_COST)
-        elif isinstance(answer, Decoded):
-            self._to_encode.charge(track.file.client, len(answer.tokens))
+        elif isinstance(request, Decode) and isinstance(answer, Decoded):
+            self._to_encode.charge(track.file.client, request.rows * len(answer.tokens))
         self._resume(track, answer)
 
     def _feed(self) -> None:
@@ -253,6 +255,7 @@ class Scheduler:
         while self._encoding < self._encodes_ahead and len(self._to_encode):
             track, request = self._to_encode.pop()
             self._encoding += 1
+            self._to_encode.charge(track.file.client, WINDOW_COST)
             if track.file.job.started is None:
                 track.file.job.started = time.monotonic()
             self._ask(track, request)
@@ -272,6 +275,8 @@ class Scheduler:
                 if isinstance(request, Encode):
                     self._encoding -= 1
                     self._given_up.add(track.asked)
+                elif isinstance(request, Decode):
+                    self._to_encode.charge(file.client, request.rows * GIVEN_UP_COST)
                 self._device.cancel(track.asked)
             for window in track.windows:
                 self._device.release(window)

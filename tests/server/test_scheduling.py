@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -13,16 +14,17 @@ import torch
 from whisper.audio import load_audio
 from whisper_server import weights
 from whisper_server.assembly import Assembly
-from whisper_server.engine import DeviceLost, Engine, ModelInfo, Samples
+from whisper_server.engine import Decode, DeviceLost, Encode, Engine, ModelInfo, Samples, Ticket
 from whisper_server.engine.openai_whisper.engine import OpenAIWhisper
 from whisper_server.engine.openai_whisper.loading import make_engine, model_info
 from whisper_server.engine.openai_whisper.network import Network
+from whisper_server.engine.openai_whisper.texts import MAX_GROUP
 from whisper_server.engine.prompts import tokenizer_of
 from whisper_server.fairness import Turns
 from whisper_server.listening import Listening, Turn
 from whisper_server.mel import spectrogram
 from whisper_server.options import Options
-from whisper_server.scheduler import Scheduler, Stopped
+from whisper_server.scheduler import GIVEN_UP_COST, WINDOW_COST, Scheduler, Stopped
 from whisper_server.transcript import Segment, Transcript
 from whisper_server.vad import spans
 
@@ -140,6 +142,44 @@ def test_a_long_file_in_parallel_does_not_keep_its_own_clients_short_one_waiting
             assert job.transcript().text == "hello world please play music"
         assert running.scheduler._files, "the long one was done before: this test showed nothing"
     running.wait_until_empty()
+
+
+def test_what_is_charged_is_the_work_of_all_rows_and_of_those_given_up(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    charged: list[tuple[Hashable, float]] = []
+    turns = running.scheduler._to_encode
+    monkeypatch.setattr(turns, "charge", lambda owner, cost: charged.append((owner, cost)))
+    tokens = {}
+    for client, options in (("greedy", GREEDY), ("beams", replace(GREEDY, beam_size=5))):
+        with running.scheduler.submit(HELLO, options, client=client, deadline=soon()) as job:
+            segments = job.transcript().segments
+        costs = [cost for owner, cost in charged if owner == client]
+        tokens[client] = sum(costs) - WINDOW_COST * len(costs) / 2  # a window is charged, then its text
+        assert tokens[client] > sum(len(segment.tokens) for segment in segments) > 0
+    assert tokens["beams"] == 5 * tokens["greedy"]
+    with running.scheduler.submit(LONG, replace(GREEDY, beam_size=5), client="gone", deadline=soon()):
+        deadline = time.monotonic() + 60
+        while not any(isinstance(asked, Decode) for _, asked in list(running.scheduler._asked.values())):
+            assert time.monotonic() < deadline
+    running.wait_until_empty()
+    assert charged[-1] == ("gone", 5 * GIVEN_UP_COST)
+
+
+def test_a_single_text_does_not_wait_behind_groups_that_have_no_room() -> None:
+    checkpoint = weights.load("demo", None)
+    engine = make_engine(checkpoint, model_info("demo", checkpoint), torch.float32, "cpu", windows=24)
+    for number in range(24):
+        engine.submit(number, Encode(mel=spectrogram(HELLO, 80).beginning()))
+    windows = [window for _ in range(24) for _, window in engine.step()]
+    for number, window in enumerate(windows[:-1]):
+        engine.submit(number, Decode(window=window, language="en", beam_size=MAX_GROUP))
+    engine.submit("single", Decode(window=windows[-1], language="en"))
+    done: list[Ticket] = []
+    while engine.busy():
+        done += [ticket for ticket, _ in engine.step()]
+    assert len(done) == 24
+    assert set(done[:3]) == {0, 1, "single"}  # all of these have a token a step, and as many tokens
 
 
 def test_an_error_in_one_file_concerns_that_file_alone(running: Running) -> None:

@@ -90,6 +90,11 @@ class Decode:
     seed: int = 0
     """Of the noise at temperatures above 0: the text depends on it and on nothing else in the batch."""
 
+    @property
+    def rows(self) -> int:
+        """How many sequences are followed side by side: beams at temperature 0, else samples to choose from."""
+        return (self.best_of if self.temperature > 0 else self.beam_size) or 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:

@@ -59,7 +59,7 @@ def call_of(info: ModelInfo, request: Decode) -> Call:
         prompt=start,
         start=len(tokens) - start,
         temperature=request.temperature,
-        hypotheses=(request.beam_size if cold else request.best_of) or 1,
+        hypotheses=request.rows,
         patience=(request.patience if cold else None) or 1.0,
         # None is openai-whisper's division by the length, which is 1 here.
         length_penalty=1.0 if request.length_penalty is None else request.length_penalty,

@@ -23,7 +23,7 @@ from whisper_server.engine.openai_whisper.network import Lane, Network
 from whisper_server.engine.openai_whisper.rules import Rows, Vocabulary, forbid, greedy
 from whisper_server.engine.openai_whisper.search import best, sampled
 from whisper_server.engine.openai_whisper.slots import Slots, Window
-from whisper_server.engine.openai_whisper.texts import MAX_GROUP, Text, group_size, is_group
+from whisper_server.engine.openai_whisper.texts import MAX_GROUP, Text, is_group
 from whisper_server.engine.prompts import alignment_tokens, initial_tokens, suppressed_tokens, tokenizer_of
 
 Done = list[tuple[Ticket, Answer]]
@@ -153,7 +153,9 @@ class OpenAIWhisper:
         """Let waiting texts join: single ones at once, groups when there is room for them, in the order they came."""
         joining: list[Text] = []
         groups_wait = False
-        for entry in list(self._decodes)[:PREFILL_ROWS]:
+        for entry in list(self._decodes):
+            if len(joining) == PREFILL_ROWS:
+                break
             ticket, request = entry
             try:
                 self._banned_by(request)
@@ -163,10 +165,9 @@ class OpenAIWhisper:
                     (ticket, ValueError(f"suppress_tokens: there is no token {max(request.suppress_tokens)}"))
                 )
                 continue
-            size = group_size(request)
             row = request.window.slot
             if is_group(request):
-                free = None if groups_wait else self._slots.take_group(size)
+                free = None if groups_wait else self._slots.take_group(request.rows)
                 if free is None:
                     groups_wait = True
                     continue

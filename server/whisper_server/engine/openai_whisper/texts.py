@@ -46,7 +46,7 @@ class Text:
             window=request.window,
             prompt_length=len(tokens),
             limit=min(request.sample_len or info.n_text_ctx // 2, info.n_text_ctx + 1 - len(tokens)),
-            size=group_size(request),
+            size=request.rows,
         )
         if request.temperature > 0:
             text.noise = torch.Generator(device).manual_seed(request.seed)
@@ -61,10 +61,4 @@ class Text:
 
 def is_group(request: Decode) -> bool:
     """Whether it takes rows of its own. A single beam finds what a greedy row finds, unless it is patient."""
-    return group_size(request) > 1 or (request.temperature == 0 and (request.patience or 1.0) != 1.0)
-
-
-def group_size(request: Decode) -> int:
-    """How many rows it takes."""
-    wanted = request.best_of if request.temperature > 0 else request.beam_size
-    return wanted or 1
+    return request.rows > 1 or (request.temperature == 0 and (request.patience or 1.0) != 1.0)
