@@ -9,7 +9,7 @@ from typing import Any
 from whisper_operator.evidence import Pod, Warning
 from whisper_operator.kinds import FIELD_MANAGER, HASH_ANNOTATION, INGRESS, Kind
 
-KEPT_SPEC_FIELDS = ("replicas", "domains")
+KEPT_SPEC_FIELDS = ("replicas", "strategy", "domains")
 CONTROLLERS_ANNOTATIONS = "f:ingress.kubernetes.io/"
 """How ingress-gce's own begin, in the form of managedFields: it writes them when it has brought the load balancer in line."""
 KEPT_ANNOTATIONS = ("ingress.kubernetes.io/ssl-cert",)

@@ -11,9 +11,10 @@ from devcluster.installation import Operator
 from tests.cluster.history import History
 from tests.cluster.support import children, condition, endpoint, until, wait_for_condition
 
+FAULT = "devcluster.whisper-operator.io/fault"
 SLOW = {
     "podAnnotations": {
-        "devcluster.whisper-operator.io/fault": "slow-start",
+        FAULT: "slow-start",
         "devcluster.whisper-operator.io/start-duration": "3s",
     }
 }
@@ -22,10 +23,9 @@ SLOW = {
 
 def roll(cluster: Cluster, namespace: str, folder: Path, **spec: Any) -> list[dict[str, Any]]:
     """Every status that the Deployment has had from a change of the pods to the new ones' being Ready."""
-    change = json.dumps({"spec": spec})
     with History(cluster, namespace, folder, "deployments") as history:
         start = history.seen_up_to("deployments", "whisper")
-        cluster.kubectl("patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", change)
+        change(cluster, namespace, **spec)
         resource = wait_for_condition(cluster, namespace, "whisper")
         history.seen_up_to("deployments", "whisper")
         found = [state.body["status"] for state in history.states(since=start)]
@@ -59,19 +59,51 @@ def test_recreate_never_asks_for_a_second_gpu(
     assert strategy == {"type": "Recreate"}
 
 
+def start_what_never_ends(cluster: Cluster, namespace: str, **spec: Any) -> None:
+    """Apply an endpoint, then a change of which one new pod never gets ready, as where a second GPU is not to be had."""
+    cluster.apply(endpoint("whisper", namespace, **spec))
+    replicas = wait_for_condition(cluster, namespace, "whisper")["status"]["readyReplicas"]
+    change(cluster, namespace, scheduling={"podAnnotations": {FAULT: "never-ready"}})
+
+    def waiting() -> bool:
+        status = children(cluster, namespace)["Deployment/whisper"]["status"]
+        return (status.get("replicas"), status.get("updatedReplicas")) == (replicas + 1, 1)
+
+    until(waiting, "the new pod beside the old ones")
+
+
+def change(cluster: Cluster, namespace: str, **spec: Any) -> None:
+    body = json.dumps({"spec": spec})
+    cluster.kubectl("patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", body)
+
+
 def test_old_pods_serve_while_a_new_one_starts(
     installed: Cluster, operator: Operator, namespace: str
 ) -> None:
-    installed.apply(endpoint("whisper", namespace))
-    wait_for_condition(installed, namespace, "whisper")
-    never = {"podAnnotations": {"devcluster.whisper-operator.io/fault": "never-ready"}}
-    change = json.dumps({"spec": {"scheduling": never}})
-    installed.kubectl("patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", change)
-
-    def waiting() -> bool:
-        status = children(installed, namespace)["Deployment/whisper"]["status"]
-        return (status.get("replicas"), status.get("updatedReplicas")) == (2, 1)
-
-    until(waiting, "the new pod beside the old one")
+    start_what_never_ends(installed, namespace)
     resource = wait_for_condition(installed, namespace, "whisper", "Ready", "False")
     assert condition(resource, "Available")["status"] == "True"
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("other", [{}, {"limits": {"maxQueue": 7}}])
+def test_a_rollout_that_waits_is_left_by_recreate_and_fewer_replicas_at_once(
+    installed: Cluster, operator: Operator, namespace: str, other: dict[str, Any]
+) -> None:
+    """Kubernetes stops for good at a Deployment that gets both while pods of two templates run."""
+    start_what_never_ends(installed, namespace, replicas=3)
+    change(installed, namespace, rollout="Recreate", replicas=2, scheduling=None, **other)
+    resource = wait_for_condition(installed, namespace, "whisper")
+    assert resource["status"]["replicas"] == resource["status"]["readyReplicas"] == 2
+    assert children(installed, namespace)["Deployment/whisper"]["spec"]["strategy"] == {"type": "Recreate"}
+
+
+@pytest.mark.timeout(180)
+def test_a_rollout_that_waits_is_suspended_and_recreated_at_once(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    start_what_never_ends(installed, namespace)
+    change(installed, namespace, rollout="Recreate", suspend=True)
+    until(lambda: not installed.get("pods", "-n", namespace)["items"], "no pods")
+    change(installed, namespace, suspend=None, scheduling=None)
+    assert wait_for_condition(installed, namespace, "whisper")["status"]["replicas"] == 1

@@ -156,6 +156,38 @@ def test_the_number_of_replicas_is_declared_until_the_autoscaler_has_set_one(
     assert deployment.basis == (7 if live else None)
 
 
+ROLLING = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+RECREATE = {"type": "Recreate"}
+
+
+@pytest.mark.parametrize(
+    ("live", "observed", "spec", "declared", "basis"),
+    [
+        (ROLLING, 1, {"rollout": "Recreate"}, 5, 7),
+        (RECREATE, 0, {"rollout": "Recreate"}, 5, 7),  # told, and not taken up yet
+        (RECREATE, 1, {"rollout": "Recreate"}, 2, None),
+        (RECREATE, 0, {}, 2, None),
+        (ROLLING, 0, {}, 2, None),
+        (ROLLING, 1, {"rollout": "Recreate", "suspend": True}, 5, 7),
+        (RECREATE, 1, {"rollout": "Recreate", "suspend": True}, 0, None),
+    ],
+)
+def test_the_strategy_is_changed_to_recreate_before_the_number_of_replicas(
+    live: Body, observed: int, spec: Body, declared: int, basis: int | None
+) -> None:
+    status = {"observedGeneration": observed}
+    deployment = child(DEPLOYMENT, spec={"replicas": 5, "strategy": live}, status=status)
+    resource = {
+        "metadata": {"name": "whisper", "namespace": "asr", "uid": "u-1"},
+        "spec": {"replicas": 2, **spec},
+    }
+    found = {each.kind: each for each in manifests.of(parse(resource, SETTINGS), seen(deployment))}
+    body = found[DEPLOYMENT].body["spec"]
+    assert body["replicas"] == declared
+    assert body["strategy"]["type"] == spec.get("rollout", "RollingUpdate")
+    assert found[DEPLOYMENT].basis == basis
+
+
 @pytest.mark.parametrize("spec", [{"replicas": 3}, {"suspend": True, **SCALED}, {}])
 def test_a_fixed_number_of_replicas_is_declared_whoever_else_has_set_one(spec: Body) -> None:
     live = child(DEPLOYMENT, spec={"replicas": 9}, scaled_by_others=True)

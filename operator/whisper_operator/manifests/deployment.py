@@ -43,8 +43,8 @@ def of(endpoint: WhisperEndpoint, observed: Observed) -> list[Manifest]:
             "spec": _pod(endpoint),
         },
     }
-    # An autoscaler may write a number between our look and our own write: then it is time for another look.
-    basis = live.version if live and endpoint.autoscaling else None
+    # The live number may change between our look and our own write: then it is time for another look.
+    basis = live.version if live and (endpoint.autoscaling or _turns_to_recreate(endpoint, live)) else None
     return [manifest(DEPLOYMENT, endpoint, spec, basis=basis)]
 
 
@@ -55,7 +55,10 @@ def _replicas(endpoint: WhisperEndpoint, live: Child | None) -> int | None:
     until the autoscaler has written one of its own. At 0 it would never start.
     """
     if endpoint.autoscaling is None:
-        return endpoint.replicas
+        # The strategy first, the number next: where pods of two templates run, the Deployment's controller would try to scale
+        # both by a rule that Recreate does not have, do nothing, and try again for ever.
+        turning = live is not None and _turns_to_recreate(endpoint, live)
+        return live.spec.get("replicas", 1) if live and turning else endpoint.replicas
     number = live.spec.get("replicas", 1) if live else 0
     if number == 0:
         return endpoint.autoscaling.minimum
@@ -67,6 +70,14 @@ def _strategy(endpoint: WhisperEndpoint) -> dict[str, Any]:
         return {"type": "Recreate"}
     # Spelled out, so that a switch to Recreate takes them away again.
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+
+
+def _turns_to_recreate(endpoint: WhisperEndpoint, live: Child) -> bool:
+    """Whether the Deployment's controller has yet to take up that strategy. Once it has, pods of one template are left."""
+    if endpoint.rollout != "Recreate":
+        return False
+    is_told = (live.spec.get("strategy") or {}).get("type") == "Recreate"
+    return not is_told or live.status.get("observedGeneration", 0) < live.generation
 
 
 def _pod_metadata(endpoint: WhisperEndpoint) -> dict[str, Any]:
