@@ -233,7 +233,8 @@ class AnySequence(RuleBasedStateMachine):
             self._apply()
             fresh = self._settled()
         except AssertionError as error:
-            raise AssertionError(f"{error}: {json.dumps(live(self.cluster, 'default', NAME))}") from None
+            found = self.cluster.get("whisperendpoints,deployments,replicasets", "-n", "default")["items"]
+            raise AssertionError(f"{error}: {json.dumps(found)}") from None
         note(f"faults that were met: {self.proxy.done}")
         self.proxy.done.clear()
         assert differences(after, fresh) == []
