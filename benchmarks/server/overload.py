@@ -1,6 +1,6 @@
 """Ten times too many requests: what the server still does, what it answers, and whether it loses any.
 
-    .venv-server/bin/python -m benchmarks.server.overload [--seconds 60] [--factor 10] [--model demo] [--engine openai-whisper]
+    PYTHONPATH=server .venv-server/bin/python -m benchmarks.server.overload [--seconds 60] [--factor 10] [--shape base] ...
 
 First as many clients as keep the server busy, one request after the other each: that is its capacity. Then requests at a
 fixed rate, `factor` times that, whatever the answers; then the same again with SIGTERM in the middle. The load comes from this
@@ -215,11 +215,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--factor", type=float, default=10)
-    parser.add_argument("--model", default="demo")
-    parser.add_argument("--engine", default="openai-whisper")
+    parser.add_argument("--model", default="demo", help="a name or a path")
+    parser.add_argument("--shape", help="widen the demo model to the size of this one instead, such as base")
+    parser.add_argument("--engine", choices=("openai-whisper", "faster-whisper"), default="openai-whisper")
     options = parser.parse_args()
-    settings = {"WHISPER_MODEL": options.model, "WHISPER_ENGINE": options.engine}
     with tempfile.TemporaryDirectory() as directory:
+        model = options.model
+        if options.shape:
+            from benchmarks.server import shapes  # with PYTHONPATH=server, which the tests have not
+
+            model = shapes.openai_whisper(options.shape, Path(directory))
+            model = shapes.ctranslate2(model) if options.engine == "faster-whisper" else model
+        settings = {"WHISPER_MODEL": str(model), "WHISPER_ENGINE": options.engine}
         result = measure(Path(directory), options.seconds, options.factor, **settings)
     answered = sum(result.answers.statuses.values())
     print(f"capacity, {CLIENTS} clients in turn       {result.capacity:8.2f} answers/s")

@@ -10,7 +10,6 @@ round, so that what else the machine does meets all of them. Writes docs/benchma
 
 import argparse
 import json
-import lzma
 import os
 import statistics
 import tempfile
@@ -19,17 +18,12 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 
 import jiwer
 import requests
-import torch
-from demo_model.widen import SHAPES, widen
-from whisper_server import checkpoint
-from whisper_server.engine.faster_whisper import conversion
 
-from benchmarks.server import report, speech, tokenizer_file
+from benchmarks.server import report, shapes, speech, tokenizer_file
 from benchmarks.server.servers import Kind, Server, kinds, running
 
 
@@ -84,7 +78,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--shape", choices=SHAPES, default="base")
+    parser.add_argument("--shape", choices=shapes.SHAPES, default="base")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 32])
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--long", type=float, default=30, help="minutes of the long file; 0: none")
@@ -94,13 +88,8 @@ def _options() -> argparse.Namespace:
 
 
 def _kinds(folder: Path, shape: str) -> list[Kind]:
-    packed = resources.files("whisper_server").joinpath("models/demo.pt.xz").read_bytes()
-    (folder / "demo.pt").write_bytes(lzma.decompress(packed))
-    small = torch.load(folder / "demo.pt", map_location="cpu", weights_only=True)
-    file, converted = folder / f"{shape}.pt", folder / shape
-    torch.save(widen(small, SHAPES[shape]), file)
-    converted.mkdir()
-    conversion.write(checkpoint.read(file), converted)
+    file = shapes.openai_whisper(shape, folder)
+    converted = shapes.ctranslate2(file)
     tokenizer_file.write(converted / "tokenizer.json")
     return kinds(file, converted)
 

@@ -1,0 +1,29 @@
+"""The demo model's weights in the size of an official model: it costs what that one does, and hears what the demo model does."""
+
+import lzma
+from importlib import resources
+from pathlib import Path
+
+import torch
+from demo_model.widen import SHAPES, widen
+from whisper_server import checkpoint
+from whisper_server.engine.faster_whisper import conversion
+
+__all__ = ["SHAPES", "ctranslate2", "openai_whisper"]
+
+
+def openai_whisper(shape: str, folder: Path) -> Path:
+    """openai-whisper's file of that shape, made in `folder`."""
+    packed = resources.files("whisper_server").joinpath("models/demo.pt.xz").read_bytes()
+    (folder / "demo.pt").write_bytes(lzma.decompress(packed))
+    small = torch.load(folder / "demo.pt", map_location="cpu", weights_only=True)
+    torch.save(widen(small, SHAPES[shape]), folder / f"{shape}.pt")
+    return folder / f"{shape}.pt"
+
+
+def ctranslate2(file: Path) -> Path:
+    """CTranslate2's directory made of it, beside it."""
+    converted = file.with_suffix("")
+    converted.mkdir()
+    conversion.write(checkpoint.read(file), converted)
+    return converted
