@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from whisper_operator.kinds import DELETION_POLICY, HASH_ANNOTATION
+from whisper_operator.kinds import DELETION_POLICY, HASH_ANNOTATION, INGRESS
 from whisper_operator.manifests import Manifest
-from whisper_operator.observed import Child, Observed
+from whisper_operator.observed import Child, Observed, class_of
 
 IDENTITY = {"apiVersion", "kind", "metadata.name", "metadata.namespace", "metadata.uid"}
 """Never listed in managedFields."""
@@ -34,13 +34,15 @@ class Plan:
 def plan(desired: Iterable[Manifest], observed: Observed) -> Plan:
     """From what should be and what is to what to write."""
     wanted = {(manifest.kind, manifest.name): manifest for manifest in desired}
-    create, update, wait = [], [], []
+    create, update, wait, replaced = [], [], [], []
     for key, manifest in wanted.items():
         child = observed.children.get(key)
         if child is None:
             create.append(manifest)
         elif child.deleting:
             wait.append(child)
+        elif _turns_into_another(manifest, child):
+            replaced.append(child)
         elif differs(manifest, child):
             update.append((manifest, child))
     unwanted = tuple(
@@ -48,7 +50,17 @@ def plan(desired: Iterable[Manifest], observed: Observed) -> Plan:
         for key, child in observed.children.items()
         if key not in wanted and not child.deleting and not _precious(child)
     )
-    return Plan(tuple(create), tuple(update), unwanted, tuple(wait))
+    return Plan(tuple(create), tuple(update), (*unwanted, *replaced), (*wait, *replaced))
+
+
+def _turns_into_another(manifest: Manifest, child: Child) -> bool:
+    """Whether it has to go before what is declared now is made: an Ingress that another controller shall look after.
+
+    Its load balancer is taken down in any case, surely so only with it, and its status would go on naming that one's address
+    (https://github.com/kubernetes/ingress-gce/issues/1252). A class that somebody edited by hand is put back instead.
+    """
+    declared_anew = child.applied_hash != fingerprint(manifest)
+    return manifest.kind is INGRESS and declared_anew and class_of(manifest.body) != child.ingress_class
 
 
 def _precious(child: Child) -> bool:

@@ -9,6 +9,8 @@ NAME_LABEL = "app.kubernetes.io/name"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 ENDPOINT_LABEL = f"{GROUP}/endpoint"
 HASH_ANNOTATION = f"{GROUP}/applied-hash"
+CLASS_ANNOTATION = "kubernetes.io/ingress.class"
+"""Which controller an Ingress is for, as GKE's want to be told."""
 
 DELETION_POLICY = "cnrm.cloud.google.com/deletion-policy"
 """Config Connector's annotation: what becomes of the thing in the project when the object is deleted."""

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from whisper_operator.evidence import Pod, Warning
-from whisper_operator.kinds import FIELD_MANAGER, HASH_ANNOTATION, INGRESS, Kind
+from whisper_operator.kinds import CLASS_ANNOTATION, FIELD_MANAGER, HASH_ANNOTATION, INGRESS, Kind
 
 KEPT_SPEC_FIELDS = ("replicas", "strategy", "domains")
 CONTROLLERS_ANNOTATIONS = "f:ingress.kubernetes.io/"
@@ -50,6 +50,8 @@ class Child:
     """Those that controllers tell something by."""
     controller_wrote: str = ""
     """Of an Ingress: when its controller last wrote down what it serves, as 2026-01-31T12:00:00Z."""
+    ingress_class: str = ""
+    """Of an Ingress: which controller it is for."""
     scaled_by_others: bool = False
     """Whether somebody else owns spec.replicas, such as an autoscaler."""
 
@@ -81,6 +83,7 @@ class Child:
             controller_wrote=_controller_wrote(metadata.get("managedFields") or ())
             if kind is INGRESS
             else "",
+            ingress_class=class_of(raw) if kind is INGRESS else "",
             scaled_by_others=_scaled_by_others(metadata.get("managedFields") or ()),
         )
 
@@ -123,6 +126,12 @@ class Observed:
                 if entry.get("ip") or entry.get("hostname"):
                     return str(entry.get("ip") or entry["hostname"])
         return None
+
+
+def class_of(ingress: Mapping[str, Any]) -> str:
+    """Which controller an Ingress is for, by the annotation that GKE's look at, or by the field of all others."""
+    annotations = ingress["metadata"].get("annotations") or {}
+    return str(annotations.get(CLASS_ANNOTATION) or (ingress.get("spec") or {}).get("ingressClassName") or "")
 
 
 def _controller(references: Iterable[Mapping[str, Any]]) -> Owner | None:

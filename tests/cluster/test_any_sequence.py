@@ -152,6 +152,12 @@ class AnySequence(RuleBasedStateMachine):
         self.chosen[field] = data.draw(st.sampled_from(FIELDS[field]))
         self._apply()
 
+    @rule(fields=st.sets(st.sampled_from(sorted(FIELDS)), min_size=2, max_size=3), data=st.data())
+    def edit_the_spec_in_several_places(self, fields: set[str], data: st.DataObject) -> None:
+        for field in sorted(fields):
+            self.chosen[field] = data.draw(st.sampled_from(FIELDS[field]))
+        self._apply()
+
     @rule(edit=st.sampled_from(EDITS))
     def edit_a_child(self, edit: tuple[str, dict[str, Any]]) -> None:
         kind, patch = edit

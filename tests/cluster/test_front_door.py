@@ -203,15 +203,24 @@ def test_a_change_of_class_leaves_nothing_of_gke_behind_and_back(
     """Traefik is not here: its part, an address in the Ingress's status, is played by the test."""
     stand_in(installed, namespace)
     installed.apply(endpoint("whisper", namespace, host=A))
-    wait_for_condition(installed, namespace, "whisper")
+    address = wait_for_condition(installed, namespace, "whisper")["status"]["address"]
     annotations = {"traefik.ingress.kubernetes.io/router.entrypoints": "websecure"}
     other = {"class": "traefik", "annotations": annotations, "tls": {"secretName": "cert"}}
     patch(installed, namespace, ingress=other)
     until(lambda: not {"BackendConfig/whisper"} & set(children(installed, namespace)), "no BackendConfig")
     until(lambda: not certificates_named(installed, namespace), "no managed certificate")
+    until(lambda: ingress_class(installed, namespace) == "traefik", "an Ingress for Traefik")
+    # The address went with the load balancer that had it.
+    resource = wait_for_condition(
+        installed, namespace, "whisper", "AddressAssigned", "False", "AddressPending"
+    )
+    assert not {"address", "dns"} & set(resource["status"])
     found = children(installed, namespace)
     ingress = found["Ingress/whisper"]
-    assert ingress["spec"]["ingressClassName"] == "traefik"
+    assert not ingress["status"]["loadBalancer"]
+    assert not [
+        name for name in ingress["metadata"]["annotations"] if name.startswith("ingress.kubernetes.io")
+    ]
     assert ingress["spec"]["tls"] == [{"hosts": [A], "secretName": "cert"}]
     assert annotations.items() <= ingress["metadata"]["annotations"].items()
     assert not [name for name in ingress["metadata"]["annotations"] if name.startswith("networking.gke.io")]
@@ -229,11 +238,34 @@ def test_a_change_of_class_leaves_nothing_of_gke_behind_and_back(
     assert resource["status"]["url"] == f"https://{A}"
 
     patch(installed, namespace, ingress=None)
-    wait_for_condition(installed, namespace, "whisper")
+    until(lambda: ingress_class(installed, namespace) == "gce", "an Ingress for GKE")
+    resource = wait_for_condition(installed, namespace, "whisper")
+    assert resource["status"]["address"] not in (address, "lb.example.net")
     ingress = children(installed, namespace)["Ingress/whisper"]
     assert "ingressClassName" not in ingress["spec"]
     assert "tls" not in ingress["spec"]
     assert "BackendConfig/whisper" in children(installed, namespace)
+
+
+def test_a_class_edited_by_hand_is_put_back_where_it_is(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    stand_in(installed, namespace)
+    installed.apply(endpoint("whisper", namespace, host=A))
+    before = wait_for_condition(installed, namespace, "whisper")["status"]["address"]
+    uid = children(installed, namespace)["Ingress/whisper"]["metadata"]["uid"]
+    edit = "kubernetes.io/ingress.class=nginx"
+    installed.kubectl("annotate", "ingress", "whisper", "-n", namespace, "--overwrite", edit)
+    until(lambda: ingress_class(installed, namespace) == "gce", "the class is put back")
+    assert wait_for_condition(installed, namespace, "whisper")["status"]["address"] == before
+    assert children(installed, namespace)["Ingress/whisper"]["metadata"]["uid"] == uid
+
+
+def ingress_class(cluster: Cluster, namespace: str) -> str | None:
+    """The class of the Ingress; None while there is none."""
+    ingress = children(cluster, namespace).get("Ingress/whisper", {"metadata": {}, "spec": {}})
+    name: str | None = ingress["spec"].get("ingressClassName")
+    return name or ingress["metadata"].get("annotations", {}).get("kubernetes.io/ingress.class")
 
 
 def certificates_named(cluster: Cluster, namespace: str) -> list[str]:

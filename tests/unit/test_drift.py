@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from whisper_operator import drift
-from whisper_operator.kinds import DEPLOYMENT, SERVICE
+from whisper_operator.kinds import DEPLOYMENT, INGRESS, SERVICE
 from whisper_operator.manifests import Manifest
-from whisper_operator.observed import Child, Observed, Owner
+from whisper_operator.observed import Child, Observed, Owner, class_of
 
 BODY: dict[str, Any] = {
     "apiVersion": "apps/v1",
@@ -198,3 +198,41 @@ def test_what_is_applied_carries_the_hash_and_the_uid_and_leaves_the_manifest_al
     }
     assert "uid" not in drift.applied(MANIFEST)["metadata"]
     assert "annotations" not in BODY["metadata"]
+
+
+def ingress(**body: Any) -> Manifest:
+    metadata = {"name": "w", "namespace": "n", **body.pop("metadata", {})}
+    return Manifest(INGRESS, "n", "w", {"kind": "Ingress", "metadata": metadata, "spec": body})
+
+
+GCE = ingress(metadata={"annotations": {"kubernetes.io/ingress.class": "gce"}})
+TRAEFIK = ingress(ingressClassName="traefik")
+
+
+@pytest.mark.parametrize(
+    ("applied", "live_class", "wanted", "replaced"),
+    [
+        (GCE, "gce", TRAEFIK, True),
+        (TRAEFIK, "traefik", GCE, True),
+        (GCE, "gce", ingress(metadata=GCE.body["metadata"], rules=[]), False),
+        (TRAEFIK, "nginx", TRAEFIK, False),  # by hand
+        (TRAEFIK, "traefik", TRAEFIK, False),
+    ],
+)
+def test_an_ingress_for_another_controller_is_another_ingress(
+    applied: Manifest, live_class: str, wanted: Manifest, replaced: bool
+) -> None:
+    live = child(kind=INGRESS, ingress_class=live_class, applied_hash=drift.fingerprint(applied))
+    found = drift.plan([wanted], observed(live))
+    assert (found.delete, found.wait) == (((live,), (live,)) if replaced else ((), ()))
+    assert not (replaced and (found.update or found.create))
+
+
+def test_a_class_is_read_from_the_annotation_first() -> None:
+    raw = {
+        "spec": {"ingressClassName": "b"},
+        "metadata": {"annotations": {"kubernetes.io/ingress.class": "a"}},
+    }
+    assert class_of(raw) == "a"
+    assert class_of(TRAEFIK.body) == "traefik"
+    assert class_of({"metadata": {}}) == ""

@@ -7,7 +7,7 @@ names no Secret, or a missing one, stops its whole load-balancer sync.
 from typing import Any
 
 from whisper_operator.endpoint import WhisperEndpoint
-from whisper_operator.kinds import INGRESS
+from whisper_operator.kinds import CLASS_ANNOTATION, INGRESS
 from whisper_operator.manifests import frontendconfig
 from whisper_operator.manifests.managedcertificate import certificate_name
 from whisper_operator.manifests.manifest import Manifest, manifest
@@ -30,7 +30,7 @@ def of(endpoint: WhisperEndpoint) -> list[Manifest]:
 
 
 def _for_gke(name: str, public: Public) -> dict[str, str]:
-    annotations = {"kubernetes.io/ingress.class": public.ingress_class}
+    annotations = {CLASS_ANNOTATION: public.ingress_class}
     if public.static_ip_name is not None:
         reach = "global" if public.ingress_class == EXTERNAL else "regional"
         annotations[f"kubernetes.io/ingress.{reach}-static-ip-name"] = public.static_ip_name
