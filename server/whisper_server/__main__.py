@@ -19,8 +19,10 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(2, problem)
     if options.preload:
         return _preload(settings)
-    if settings.engine == "faster-whisper" and settings.device != "cuda":
+    if settings.keeps_memory:
         heap.keep()
+    else:
+        heap.share()
     from whisper_server import audio
 
     if missing := audio.missing_tools():

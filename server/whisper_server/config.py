@@ -174,6 +174,11 @@ class Settings:
         """WHISPER_MAX_QUEUE_AUDIO_SECONDS, or what follows from the other limits."""
         return max(self.max_queue_audio_seconds or 2 * self.max_audio_seconds, self.max_audio_seconds)
 
+    @property
+    def keeps_memory(self) -> bool:
+        """Whether memory that the engine gives back is kept for its next call: CTranslate2 on a CPU asks for it each time."""
+        return self.engine == "faster-whisper" and self.device != "cuda"
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
         """Parse the environment; raises ConfigError with one line that names the variable."""

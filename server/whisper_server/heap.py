@@ -1,19 +1,59 @@
-"""How the C library keeps the memory that a process gives back."""
+"""How the C library keeps the memory that a process gives back.
+
+Call `keep` or `share` before anything starts a thread, such as the import of numpy does: a heap that is there already goes on as
+it was, and who gets it is a matter of chance.
+"""
 
 import ctypes
+import threading
+import time
+
+# From glibc's malloc.h.
+M_TRIM_THRESHOLD = -1
+M_TOP_PAD = -2
+M_MMAP_MAX = -4
+M_ARENA_MAX = -8
+
+GIVE_BACK_SECONDS = 30.0
 
 
 def keep() -> None:
     """Let this process, and those that it forks, keep memory that a computation gives back for the next one.
 
     CTranslate2 asks for hundreds of megabytes for each layer anew, and by default they come from the kernel each time, page by
-    page: a third of the encoder's time, half of the decoder's. Call it before anything starts a thread, such as the import of
-    numpy does: a heap that is there already goes on as it was, and who gets it is a matter of chance.
+    page: a third of the encoder's time, half of the decoder's.
     """
+    _set({M_MMAP_MAX: 0, M_TRIM_THRESHOLD: (1 << 31) - 1, M_TOP_PAD: 64 << 20, M_ARENA_MAX: 1})
+
+
+def share() -> None:
+    """Let all threads have one heap together, as do those of the processes that are forked.
+
+    By default there are up to eight for each core, and each keeps room for the most that its threads ever had at a time.
+    """
+    _set({M_ARENA_MAX: 1})
+
+
+def give_back_regularly() -> None:
+    """From now on hand what is free back to the kernel twice a minute, in a thread: between the pieces of many requests, that
+    is more and more."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except AttributeError:  # no glibc
+        return
+
+    def run() -> None:
+        while True:
+            time.sleep(GIVE_BACK_SECONDS)
+            trim(0)
+
+    threading.Thread(target=run, name="heap", daemon=True).start()
+
+
+def _set(parameters: dict[int, int]) -> None:
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:  # no glibc
         return
-    # From glibc's malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD, M_ARENA_MAX.
-    for parameter, value in ((-4, 0), (-1, (1 << 31) - 1), (-2, 64 << 20), (-8, 1)):
+    for parameter, value in parameters.items():
         mallopt(parameter, value)

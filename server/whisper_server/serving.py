@@ -18,7 +18,7 @@ from gunicorn.errors import HaltServer
 from gunicorn.workers.gthread import ThreadWorker
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from whisper_server import logs
+from whisper_server import heap, logs
 from whisper_server.admission import Admission, Limits, State
 from whisper_server.api import ops
 from whisper_server.app import create_app
@@ -88,6 +88,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         """Start what needs threads; gunicorn calls it in the worker, where threads survive."""
         self._worker = worker
         worker.watchdog = self._watchdog
+        if not self._settings.keeps_memory:
+            heap.give_back_regularly()
         self._watchdog.start()
         _serve_operations(self._ops, self._ops_socket)
         self._scheduler.start()
