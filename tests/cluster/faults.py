@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from devcluster import Cluster
-from tests.cluster.support import endpoint, exists, until, wait_for_condition
+from devcluster.stages import FAULT
+from tests.cluster.support import endpoint, exists, patch, until, wait_for_condition
 
-FAULT = "devcluster.whisper-operator.io/fault"
 NAME = "whisper"
 
 Act = Callable[[Cluster, str], None]
@@ -52,11 +52,6 @@ def bring_about(cluster: Cluster, namespace: str, fault: Fault) -> None:
     fault.before(cluster, namespace)
     cluster.apply(endpoint(NAME, namespace, **filled(fault.spec, namespace)))
     fault.after(cluster, namespace)
-
-
-def patch(cluster: Cluster, namespace: str, **spec: Any) -> None:
-    change = json.dumps({"spec": spec})
-    cluster.kubectl("patch", "wep", NAME, "-n", namespace, "--type=merge", "-p", change)
 
 
 def respec(**spec: Any) -> Act:

@@ -1,5 +1,6 @@
 """What the tests on a cluster are written in."""
 
+import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -52,6 +53,12 @@ def endpoint(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
         "metadata": {"name": name, "namespace": namespace},
         "spec": spec,
     }
+
+
+def patch(cluster: Cluster, namespace: str, *, name: str = "whisper", **spec: Any) -> None:
+    """Change some fields of an endpoint's spec; None takes one out."""
+    change = json.dumps({"spec": spec})
+    cluster.kubectl("patch", "wep", name, "-n", namespace, "--type=merge", "-p", change)
 
 
 def condition(resource: dict[str, Any], name: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from tests.cluster.support import (
     condition,
     endpoint,
     now,
+    patch,
     until,
     wait_for_condition,
     wait_until_quiet,
@@ -51,11 +52,6 @@ def resources(cluster: Cluster, namespace: str) -> dict[str, Any]:
     return dict(pod(cluster, namespace)["containers"][0]["resources"])
 
 
-def patch(cluster: Cluster, kind: str, namespace: str, **spec: Any) -> None:
-    change = json.dumps({"spec": spec})
-    cluster.kubectl("patch", kind, "whisper", "-n", namespace, "--type=merge", "-p", change)
-
-
 @pytest.mark.timeout(300)
 def test_what_the_spec_asks_for_is_there_and_stays(
     installed: Cluster, configured: bool, namespace: str
@@ -78,7 +74,7 @@ def test_what_the_spec_asks_for_is_there_and_stays(
     ) is configured  # or Autopilot rewrote nothing, and this test proves nothing
 
     # A change of the spec gets through, and a change by hand does not stay.
-    patch(installed, "wep", namespace, resources={"requests": {"memory": "22Gi"}})
+    patch(installed, namespace, resources={"requests": {"memory": "22Gi"}})
     wait_for_condition(installed, namespace, "whisper")
     assert resources(installed, namespace)["requests"]["memory"] == "22Gi"
     meddling = {"spec": {"containers": [{"name": "server", "resources": {"requests": {"memory": "1Gi"}}}]}}
@@ -88,7 +84,7 @@ def test_what_the_spec_asks_for_is_there_and_stays(
     until(lambda: resources(installed, namespace)["requests"]["memory"] == "22Gi", "the memory back")
 
     # What is no longer asked for goes.
-    patch(installed, "wep", namespace, scheduling=None, modelVolume=None, accelerator=None)
+    patch(installed, namespace, scheduling=None, modelVolume=None, accelerator=None)
     resource = wait_for_condition(installed, namespace, "whisper")
     assert "Spot" not in condition(resource, "Ready")["message"]
     found = pod(installed, namespace)
@@ -108,11 +104,11 @@ def test_a_gpu_endpoint_may_become_one_on_cpus_and_back(
     installed.apply(endpoint("whisper", namespace))
     wait_for_condition(installed, namespace, "whisper")
     before = pod(installed, namespace)
-    patch(installed, "wep", namespace, device="cpu")
+    patch(installed, namespace, device="cpu")
     wait_for_condition(installed, namespace, "whisper")
     assert "nvidia" not in json.dumps(pod(installed, namespace))
     start = now()
-    patch(installed, "wep", namespace, device=None)
+    patch(installed, namespace, device=None)
     wait_for_condition(installed, namespace, "whisper")
     assert pod(installed, namespace) == before
     assert [each.code for each in writes(installed, start, namespace) if each.code >= 400] == []

@@ -1,6 +1,5 @@
 """Autoscaling with Kubernetes' own autoscaler: the number of replicas changes hands, and never dips meanwhile."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from tests.cluster.support import (
     condition,
     endpoint,
     now,
+    patch,
     until,
     wait_for_condition,
     wait_until_quiet,
@@ -29,11 +29,6 @@ SCALED = {"min": 2, "max": 6, "targetInFlight": 5}
 def metrics(installed: Cluster, tmp_path: Path) -> Iterator[MetricsApi]:
     with MetricsApi(installed, tmp_path) as api:
         yield api
-
-
-def patch(cluster: Cluster, namespace: str, **spec: Any) -> None:
-    change = json.dumps({"spec": spec})
-    cluster.kubectl("patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", change)
 
 
 def replicas(cluster: Cluster, namespace: str) -> int:

@@ -3,9 +3,8 @@
 from typing import Any
 
 from devcluster import Cluster
+from devcluster.stages import FAULT
 from devcluster.waiting import eventually
-
-FAULT = "devcluster.whisper-operator.io/fault"
 
 
 def pod(namespace: str, name: str, fault: str, **spec: Any) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 from typing import Any
 
 from devcluster import Cluster
+from devcluster.stages import FAULT
 from devcluster.waiting import eventually
 
-FAULT = "devcluster.whisper-operator.io/fault"
 START = "devcluster.whisper-operator.io/start-duration"
 
 

@@ -15,6 +15,7 @@ from tests.cluster.support import (
     condition,
     endpoint,
     live,
+    patch,
     until,
     wait_for_condition,
 )
@@ -23,11 +24,6 @@ A, B, C = "a.example.com", "b.example.com", "c.example.com"
 WATCHED = ("ingresses", "frontendconfigs", "managedcertificates")
 MANAGED = "networking.gke.io/managed-certificates"
 FRONTEND = "networking.gke.io/v1beta1.FrontendConfig"
-
-
-def patch(cluster: Cluster, namespace: str, **spec: Any) -> None:
-    change = json.dumps({"spec": spec})
-    cluster.kubectl("patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", change)
 
 
 def stand_in(cluster: Cluster, namespace: str, **data: str) -> None:

@@ -1,11 +1,10 @@
 """Where a model's weights lie: in the image, on a claim that replicas share, or downloaded at each pod's start."""
 
-import json
 from typing import Any
 
 from devcluster import Cluster
 from devcluster.installation import Operator
-from tests.cluster.support import children, endpoint, wait_for_condition
+from tests.cluster.support import children, endpoint, patch, wait_for_condition
 
 CLAIM = {"persistentVolumeClaim": {"claimName": "models"}}
 EMPTY = {"emptyDir": {"sizeLimit": "2Gi"}}
@@ -41,8 +40,7 @@ def provide(cluster: Cluster, namespace: str) -> None:
 
 def change(cluster: Cluster, namespace: str, **spec: Any) -> dict[str, Any]:
     """The pod spec of the Deployment once the change is served."""
-    text = json.dumps({"spec": spec})
-    cluster.kubectl("patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", text)
+    patch(cluster, namespace, **spec)
     wait_for_condition(cluster, namespace, "whisper")
     return pod(cluster, namespace)
 

@@ -1,6 +1,5 @@
 """Kinds that not every cluster has: metrics are collected by whoever is there, and an address outlives its endpoints."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from tests.cluster.support import (
     endpoint,
     exists,
     now,
+    patch,
     until,
     wait_for_condition,
     wait_until_quiet,
@@ -39,11 +39,6 @@ def other() -> Iterator[Cluster]:
 def its_operator(other: Cluster) -> Iterator[Operator]:
     with Operator(other) as operator:
         yield operator.wait_until_working()
-
-
-def patch(cluster: Cluster, name: str, **spec: Any) -> None:
-    change = json.dumps({"spec": spec})
-    cluster.kubectl("patch", "wep", name, "-n", "default", "--type=merge", "-p", change)
 
 
 def address(cluster: Cluster) -> dict[str, Any]:
@@ -98,7 +93,7 @@ def test_an_address_is_reserved_and_never_freed(other: Cluster, its_operator: Op
     wait_until_quiet(other)
 
     # No longer asked for, the object goes; what it stands for stays, by its annotation.
-    patch(other, "second", ingress=None)
+    patch(other, "default", name="second", ingress=None)
     until(lambda: not exists(other, "default", "computeaddress", "ip"), "no ComputeAddress")
     wait_for_condition(other, "default", "second")
     deletions = [each for each in writes(other, start, "default") if each.verb == "delete"]
@@ -118,7 +113,7 @@ def test_an_address_of_somebody_elses_is_not_touched(other: Cluster, its_operato
     resource = wait_for_condition(other, "default", "third", "Stalled", "True", "NameConflict")
     assert "leave out ingress.reserveStaticIP" in condition(resource, "Ready")["message"]
     start = now()
-    patch(other, "third", ingress=None)
+    patch(other, "default", name="third", ingress=None)
     wait_for_condition(other, "default", "third")
     assert not [each for each in writes(other, start, "default") if "computeaddresses" in each.resource]
     assert "labels" not in other.get("computeaddress", "theirs", "-n", "default")["metadata"]

@@ -1,6 +1,5 @@
 """A new pod template: served without a gap, or without a second GPU, as the spec says."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +7,10 @@ import pytest
 
 from devcluster import Cluster
 from devcluster.installation import Operator
+from devcluster.stages import FAULT
 from tests.cluster.history import History
-from tests.cluster.support import children, condition, endpoint, until, wait_for_condition
+from tests.cluster.support import children, condition, endpoint, patch, until, wait_for_condition
 
-FAULT = "devcluster.whisper-operator.io/fault"
 SLOW = {
     "podAnnotations": {
         FAULT: "slow-start",
@@ -25,7 +24,7 @@ def roll(cluster: Cluster, namespace: str, folder: Path, **spec: Any) -> list[di
     """Every status that the Deployment has had from a change of the pods to the new ones' being Ready."""
     with History(cluster, namespace, folder, "deployments") as history:
         start = history.seen_up_to("deployments", "whisper")
-        change(cluster, namespace, **spec)
+        patch(cluster, namespace, **spec)
         resource = wait_for_condition(cluster, namespace, "whisper")
         history.seen_up_to("deployments", "whisper")
         found = [state.body["status"] for state in history.states(since=start)]
@@ -63,18 +62,13 @@ def start_what_never_ends(cluster: Cluster, namespace: str, **spec: Any) -> None
     """Apply an endpoint, then a change of which one new pod never gets ready, as where a second GPU is not to be had."""
     cluster.apply(endpoint("whisper", namespace, **spec))
     replicas = wait_for_condition(cluster, namespace, "whisper")["status"]["readyReplicas"]
-    change(cluster, namespace, scheduling={"podAnnotations": {FAULT: "never-ready"}})
+    patch(cluster, namespace, scheduling={"podAnnotations": {FAULT: "never-ready"}})
 
     def waiting() -> bool:
         status = children(cluster, namespace)["Deployment/whisper"]["status"]
         return (status.get("replicas"), status.get("updatedReplicas")) == (replicas + 1, 1)
 
     until(waiting, "the new pod beside the old ones")
-
-
-def change(cluster: Cluster, namespace: str, **spec: Any) -> None:
-    body = json.dumps({"spec": spec})
-    cluster.kubectl("patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", body)
 
 
 def test_old_pods_serve_while_a_new_one_starts(
@@ -92,7 +86,7 @@ def test_a_rollout_that_waits_is_left_by_recreate_and_fewer_replicas_at_once(
 ) -> None:
     """Kubernetes stops for good at a Deployment that gets both while pods of two templates run."""
     start_what_never_ends(installed, namespace, replicas=3)
-    change(installed, namespace, rollout="Recreate", replicas=2, scheduling=None, **other)
+    patch(installed, namespace, rollout="Recreate", replicas=2, scheduling=None, **other)
     resource = wait_for_condition(installed, namespace, "whisper")
     assert resource["status"]["replicas"] == resource["status"]["readyReplicas"] == 2
     assert children(installed, namespace)["Deployment/whisper"]["spec"]["strategy"] == {"type": "Recreate"}
@@ -103,7 +97,7 @@ def test_a_rollout_that_waits_is_suspended_and_recreated_at_once(
     installed: Cluster, operator: Operator, namespace: str
 ) -> None:
     start_what_never_ends(installed, namespace)
-    change(installed, namespace, rollout="Recreate", suspend=True)
+    patch(installed, namespace, rollout="Recreate", suspend=True)
     until(lambda: not installed.get("pods", "-n", namespace)["items"], "no pods")
-    change(installed, namespace, suspend=None, scheduling=None)
+    patch(installed, namespace, suspend=None, scheduling=None)
     assert wait_for_condition(installed, namespace, "whisper")["status"]["replicas"] == 1
