@@ -59,8 +59,9 @@ def _turns_into_another(manifest: Manifest, child: Child) -> bool:
     Its load balancer is taken down in any case, surely so only with it, and its status would go on naming that one's address
     (https://github.com/kubernetes/ingress-gce/issues/1252). A class that somebody edited by hand is put back instead.
     """
-    declared_anew = child.applied_hash != fingerprint(manifest)
-    return manifest.kind is INGRESS and declared_anew and class_of(manifest.body) != child.ingress_class
+    if manifest.kind is not INGRESS or class_of(manifest.body) == child.ingress_class:
+        return False
+    return child.applied_hash != fingerprint(manifest)
 
 
 def _precious(child: Child) -> bool:

@@ -7,40 +7,19 @@ from whisper_operator import manifests
 from whisper_operator.config import Settings
 from whisper_operator.endpoint import parse
 from whisper_operator.kinds import (
-    DEPLOYMENT,
     INGRESS,
     MANAGED_CERTIFICATE,
     POD_MONITOR,
     POD_MONITORING,
-    Kind,
 )
 from whisper_operator.manifests.managedcertificate import certificate_name
-from whisper_operator.observed import Child, Observed, Owner
+from whisper_operator.observed import Child, Observed
 
-SETTINGS = Settings(server_repository="registry.example.com/whisper-server", server_version="1.2.3")
+from tests.unit.making import SCALED, Body, child, made, seen
+
 HOST, OTHER = "a.example.com", "b.example.com"
 ATTACHED = "ingress.kubernetes.io/ssl-cert"
 POD_LABELS = {"app.kubernetes.io/name": "whisper-server", "whisper-operator.io/endpoint": "whisper"}
-SCALED = {"autoscaling": {"min": 2, "max": 5, "targetInFlight": 6}}
-
-Body = dict[str, Any]
-
-
-def child(kind: Kind, name: str = "whisper", version: int = 7, **values: Any) -> Child:
-    empty: dict[str, Any] = {"spec": {}, "status": {}, **values}
-    owner = Owner("WhisperEndpoint", "whisper", "u-1")
-    return Child(kind, "asr", name, f"{kind}{name}", version, 1, owner, False, "h", "{}", **empty)
-
-
-def seen(*children: Child, optional: frozenset[Kind] = frozenset()) -> Observed:
-    return Observed({(each.kind, each.name): each for each in children}, optional)
-
-
-def made(spec: Body, observed: Observed | None = None) -> dict[str, Body]:
-    """Bodies by KIND/NAME."""
-    resource = {"metadata": {"name": "whisper", "namespace": "asr", "uid": "u-1"}, "spec": spec}
-    found = manifests.of(parse(resource, SETTINGS), observed or Observed.nothing())
-    return {f"{each.kind.name}/{each.name}": dict(each.body) for each in found}
 
 
 def public(**ingress: Any) -> Body:
@@ -131,68 +110,6 @@ def test_the_autoscaler_goes_by_requests_in_flight_or_by_cpus() -> None:
         "metrics"
     ]
     assert cpu["resource"] == {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}
-
-
-@pytest.mark.parametrize(
-    ("live", "declared"),
-    [
-        (None, 2),  # nobody has set it yet: it would be 1
-        (child(DEPLOYMENT, spec={"replicas": 3}), 3),  # ours, from when their number was fixed
-        (child(DEPLOYMENT, spec={"replicas": 1}), 1),  # raised by the autoscaler, not by us
-        (child(DEPLOYMENT, spec={"replicas": 4}, scaled_by_others=True), None),
-        (child(DEPLOYMENT, spec={"replicas": 0}), 2),  # was suspended
-        (child(DEPLOYMENT, spec={"replicas": 0}, scaled_by_others=True), 2),  # an autoscaler is off at 0
-    ],
-)
-def test_the_number_of_replicas_is_declared_until_the_autoscaler_has_set_one(
-    live: Child | None, declared: int | None
-) -> None:
-    observed = seen(*([live] if live else []))
-    resource = {"metadata": {"name": "whisper", "namespace": "asr", "uid": "u-1"}, "spec": SCALED}
-    found = {each.kind: each for each in manifests.of(parse(resource, SETTINGS), observed)}
-    deployment = found[DEPLOYMENT]
-    assert deployment.body["spec"].get("replicas") == declared
-    # What was read is written back only as long as it is the newest.
-    assert deployment.basis == (7 if live else None)
-
-
-ROLLING = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
-RECREATE = {"type": "Recreate"}
-
-
-@pytest.mark.parametrize(
-    ("live", "observed", "spec", "declared", "basis"),
-    [
-        (ROLLING, 1, {"rollout": "Recreate"}, 5, 7),
-        (RECREATE, 0, {"rollout": "Recreate"}, 5, 7),  # told, and not taken up yet
-        (RECREATE, 1, {"rollout": "Recreate"}, 2, None),
-        (RECREATE, 0, {}, 2, None),
-        (ROLLING, 0, {}, 2, None),
-        (ROLLING, 1, {"rollout": "Recreate", "suspend": True}, 5, 7),
-        (RECREATE, 1, {"rollout": "Recreate", "suspend": True}, 0, None),
-    ],
-)
-def test_the_strategy_is_changed_to_recreate_before_the_number_of_replicas(
-    live: Body, observed: int, spec: Body, declared: int, basis: int | None
-) -> None:
-    status = {"observedGeneration": observed}
-    deployment = child(DEPLOYMENT, spec={"replicas": 5, "strategy": live}, status=status)
-    resource = {
-        "metadata": {"name": "whisper", "namespace": "asr", "uid": "u-1"},
-        "spec": {"replicas": 2, **spec},
-    }
-    found = {each.kind: each for each in manifests.of(parse(resource, SETTINGS), seen(deployment))}
-    body = found[DEPLOYMENT].body["spec"]
-    assert body["replicas"] == declared
-    assert body["strategy"]["type"] == spec.get("rollout", "RollingUpdate")
-    assert found[DEPLOYMENT].basis == basis
-
-
-@pytest.mark.parametrize("spec", [{"replicas": 3}, {"suspend": True, **SCALED}, {}])
-def test_a_fixed_number_of_replicas_is_declared_whoever_else_has_set_one(spec: Body) -> None:
-    live = child(DEPLOYMENT, spec={"replicas": 9}, scaled_by_others=True)
-    wanted = 0 if spec.get("suspend") else spec.get("replicas", 1)
-    assert made(spec, seen(live))["Deployment/whisper"]["spec"]["replicas"] == wanted
 
 
 def certificate(host: str, status: str) -> Child:

@@ -57,8 +57,8 @@ def _replicas(endpoint: WhisperEndpoint, live: Child | None) -> int | None:
     if endpoint.autoscaling is None:
         # The strategy first, the number next: where pods of two templates run, the Deployment's controller would try to scale
         # both by a rule that Recreate does not have, do nothing, and try again for ever (Kubernetes, deployment/sync.go, scale).
-        turning = live is not None and _turns_to_recreate(endpoint, live)
-        return live.spec.get("replicas", 1) if live and turning else endpoint.replicas
+        turns = live and _turns_to_recreate(endpoint, live)
+        return live.spec.get("replicas", 1) if live and turns else endpoint.replicas
     number = live.spec.get("replicas", 1) if live else 0
     if number == 0:
         return endpoint.autoscaling.minimum
