@@ -1,12 +1,11 @@
 """The demo model's weights in the size of an official model: it costs what that one does, and hears what the demo model does."""
 
-import lzma
-from importlib import resources
+import io
 from pathlib import Path
 
 import torch
 from demo_model.widen import SHAPES, widen
-from whisper_server import checkpoint
+from whisper_server import checkpoint, weights
 from whisper_server.engine.faster_whisper import conversion
 
 __all__ = ["SHAPES", "ctranslate2", "openai_whisper"]
@@ -14,9 +13,7 @@ __all__ = ["SHAPES", "ctranslate2", "openai_whisper"]
 
 def openai_whisper(shape: str, folder: Path) -> Path:
     """openai-whisper's file of that shape, made in `folder`."""
-    packed = resources.files("whisper_server").joinpath("models/demo.pt.xz").read_bytes()
-    (folder / "demo.pt").write_bytes(lzma.decompress(packed))
-    small = torch.load(folder / "demo.pt", map_location="cpu", weights_only=True)
+    small = torch.load(io.BytesIO(weights.demo_checkpoint()), map_location="cpu", weights_only=True)
     torch.save(widen(small, SHAPES[shape]), folder / f"{shape}.pt")
     return folder / f"{shape}.pt"
 

@@ -7,6 +7,7 @@ it was, and who gets it is a matter of chance.
 import ctypes
 import threading
 import time
+from collections.abc import Callable
 
 # From glibc's malloc.h.
 M_TRIM_THRESHOLD = -1
@@ -37,10 +38,7 @@ def share() -> None:
 def give_back_regularly() -> None:
     """From now on hand what is free back to the kernel twice a minute, in a thread: between the pieces of many requests, that
     is more and more."""
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except AttributeError:  # no glibc
-        return
+    trim = _function("malloc_trim")
 
     def run() -> None:
         while True:
@@ -51,9 +49,10 @@ def give_back_regularly() -> None:
 
 
 def _set(parameters: dict[int, int]) -> None:
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # no glibc
-        return
     for parameter, value in parameters.items():
-        mallopt(parameter, value)
+        _function("mallopt")(parameter, value)
+
+
+def _function(name: str) -> Callable[..., int]:
+    """One of glibc's; of another C library, that does nothing."""
+    return getattr(ctypes.CDLL(None), name, lambda *_: 0)

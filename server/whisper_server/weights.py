@@ -24,7 +24,7 @@ def load(model: str, directory: str | None) -> Checkpoint:
     """
     try:
         if model == "demo":
-            return checkpoint.read(_demo_checkpoint())
+            return checkpoint.read(io.BytesIO(demo_checkpoint()))
         if model in MODELS:
             return checkpoint.read(Path(_fetch(model, directory)), official_name=model)
         if not Path(model).is_file():
@@ -71,9 +71,9 @@ def directory_of_official(directory: str | None) -> Path:
     return Path(directory or Path(cache) / "whisper")
 
 
-def _demo_checkpoint() -> io.BytesIO:
-    packed = resources.files("whisper_server").joinpath("models/demo.pt.xz").read_bytes()
-    return io.BytesIO(lzma.decompress(packed))
+def demo_checkpoint() -> bytes:
+    """The demo model as a file of openai-whisper's."""
+    return lzma.decompress(resources.files("whisper_server").joinpath("models/demo.pt.xz").read_bytes())
 
 
 def _unobtainable(model: str, problem: OSError) -> LoadError:

@@ -2,11 +2,9 @@
 
 import csv
 import json
-import lzma
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +34,7 @@ def engine(dtype: str = "float32") -> FasterWhisper:
 def checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's weights, as a file of openai-whisper's."""
     path = tmp_path_factory.mktemp("weights") / "demo.pt"
-    packed = resources.files("whisper_server").joinpath("models/demo.pt.xz").read_bytes()
-    path.write_bytes(lzma.decompress(packed))
+    path.write_bytes(weights.demo_checkpoint())
     return path
 
 

@@ -223,49 +223,10 @@ def test_nothing_starts_a_thread_before_the_heap_is_set() -> None:
     assert done.stdout.strip() == "[]"
 
 
-HOARD = """
-import ctypes, threading, time
-from pathlib import Path
-from whisper_server import heap
-
-heap.share()
-heap.GIVE_BACK_SECONDS = 0.1
-libc = ctypes.CDLL(None)
-libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
-libc.fopen.restype = libc.open_memstream.restype = ctypes.c_void_p
-libc.malloc_info.argtypes, libc.fclose.argtypes = [ctypes.c_int, ctypes.c_void_p], [ctypes.c_void_p]
-pieces = []
-
-def resident():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-
-def hoard():
-    for _ in range(500):
-        piece = libc.malloc(1 << 16)
-        ctypes.memset(piece, 1, 1 << 16)
-        pieces.append(piece)
-
-before = resident()
-threads = [threading.Thread(target=hoard) for _ in range(16)]
-for thread in threads: thread.start()
-for thread in threads: thread.join()
-held = resident() - before
-for number, piece in enumerate(pieces):
-    if number % 100: libc.free(piece)
-heap.give_back_regularly()
-end = time.monotonic() + 30
-while resident() - before > 50 << 20 and time.monotonic() < end: time.sleep(0.1)
-text, size = ctypes.c_char_p(), ctypes.c_size_t()
-stream = libc.open_memstream(ctypes.byref(text), ctypes.byref(size))
-libc.malloc_info(0, stream)
-libc.fclose(stream)
-print(text.value.count(b"<heap "), held, resident() - before)
-"""
-
-
 def test_threads_share_a_heap_and_what_is_free_in_it_goes_back() -> None:
     """Many threads take half a gigabyte in pieces that come from the heap; then all but every hundredth is freed."""
-    done = subprocess.run([sys.executable, "-c", HOARD], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "tests.server.hoard"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     heaps, held, left = map(int, done.stdout.split())
     assert heaps == 1
     assert held > 450 << 20

@@ -157,6 +157,8 @@ class OpenAIWhisper:
             if len(joining) == PREFILL_ROWS:
                 break
             ticket, request = entry
+            if groups_wait and is_group(request):
+                continue
             try:
                 self._banned_by(request)
             except IndexError:
@@ -167,7 +169,7 @@ class OpenAIWhisper:
                 continue
             row = request.window.slot
             if is_group(request):
-                free = None if groups_wait else self._slots.take_group(request.rows)
+                free = self._slots.take_group(request.rows)
                 if free is None:
                     groups_wait = True
                     continue
