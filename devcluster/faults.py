@@ -173,6 +173,7 @@ class FaultProxy:
             async with self._ask(request, None) as answer:
                 response = web.StreamResponse(status=answer.status, headers=_passed_on(answer.headers))
                 await response.prepare(request)
+                lines = Lines()
                 while not ending.done():
                     reading = asyncio.ensure_future(answer.content.readany())
                     await asyncio.wait({reading, ending}, return_when=asyncio.FIRST_COMPLETED)
@@ -181,8 +182,9 @@ class FaultProxy:
                         break
                     if not (chunk := reading.result()):
                         return response
-                    if self._seeing.is_set():
-                        await response.write(chunk)
+                    whole = lines.ended_by(chunk)
+                    if whole and self._seeing.is_set():
+                        await response.write(whole)
                 if last := ending.result():
                     await response.write(last)
                     return response
@@ -195,6 +197,18 @@ class FaultProxy:
     def _ask(self, request: web.Request, body: bytes | None) -> "aiohttp.client._RequestContextManager":
         target = URL(self._server + request.raw_path, encoded=True)
         return self._session.request(request.method, target, headers=_passed_on(request.headers), data=body)
+
+
+class Lines:
+    """What of a stream that comes in pieces ends with a line: a watch that is broken between lines can still be read."""
+
+    def __init__(self) -> None:
+        self._begun = b""
+
+    def ended_by(self, piece: bytes) -> bytes:
+        """The whole lines that this piece brings to their end; empty if it brings none."""
+        whole, newline, self._begun = (self._begun + piece).rpartition(b"\n")
+        return whole + newline
 
 
 def _passed_on(headers: "aiohttp.typedefs.LooseHeaders") -> dict[str, str]:

@@ -235,7 +235,13 @@ class AnySequence(RuleBasedStateMachine):
             fresh = self._settled()
         except AssertionError as error:
             found = self.cluster.get("whisperendpoints,deployments,replicasets", "-n", "default")["items"]
-            raise AssertionError(f"{error}: {json.dumps(found)}") from None
+            ending = {
+                "exit status": self.operator.exit_status(),
+                "complaints": self.operator.complaints()[-5:],
+            }
+            raise AssertionError(
+                f"{error}: {json.dumps(found)}; the operator: {json.dumps(ending)}"
+            ) from None
         note(f"faults that were met: {self.proxy.done}")
         self.proxy.done.clear()
         assert differences(after, fresh) == []

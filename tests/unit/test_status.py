@@ -123,6 +123,14 @@ def test_replicas_that_an_autoscaler_asks_for_beyond_the_least_are_awaited_by_no
     assert condition(told(Observed(rolling), **scaled), "Ready")["reason"] == "RollingOut"
 
 
+def test_another_number_of_replicas_is_waited_for_though_all_that_there_are_serve() -> None:
+    """The Deployment gets it only when its controller has taken up another strategy."""
+    three = {**SERVING, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 3}
+    ready = condition(told(observed(three, replicas=3), replicas=2, rollout="Recreate"), "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "RollingOut")
+    assert "gets 2 next" in ready["message"]
+
+
 CONFLICT = Outcome(conflicts=(Manifest(INGRESS, "n", "w", {}),))
 REFUSAL = Outcome(refusals=(("Deployment w", "exceeded quota: gpus"),))
 STUCK = {

@@ -45,6 +45,9 @@ def fault(endpoint: WhisperEndpoint | SpecError, observed: Observed, before: Bef
         wanted = min(wanted, endpoint.autoscaling.minimum)
     if live.get("observedGeneration", 0) < deployment.generation:
         return Fault("RollingOut", "The Deployment has not taken up the change yet.", alarming=False)
+    if isinstance(endpoint, WhisperEndpoint) and endpoint.autoscaling is None and wanted != endpoint.replicas:
+        words = f"The Deployment has {wanted} replicas still, and gets {endpoint.replicas} next."
+        return Fault("RollingOut", words, alarming=False)
     updated, serving = live.get("updatedReplicas", 0), live.get("availableReplicas", 0)
     late = _reported(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded"
     if updated >= wanted and serving >= wanted and live.get("replicas", 0) <= updated and not late:
