@@ -19,6 +19,7 @@ from whisper_server.assembly import Assembly
 from whisper_server.device import EXIT_STATUS, Device
 from whisper_server.engine import (
     SAMPLE_RATE,
+    Align,
     Answer,
     Decode,
     Decoded,
@@ -45,6 +46,8 @@ log = logging.getLogger(__name__)
 
 WINDOW_COST = 24
 """What encoding a window counts beside its tokens, in tokens."""
+ALIGN_COST = 8
+"""What one pass over a text that is there counts, however long, to find when its words were spoken, in tokens."""
 GIVEN_UP_COST = 24
 """What each row counts of a text that nobody waited for, in tokens: about a usual one, as nobody knows how far it came."""
 
@@ -248,6 +251,8 @@ class Scheduler:
                 track.windows.append(answer)
         elif isinstance(request, Decode) and isinstance(answer, Decoded):
             self._to_encode.charge(track.file.client, request.rows * len(answer.tokens))
+        elif isinstance(request, Align):
+            self._to_encode.charge(track.file.client, ALIGN_COST)
         self._resume(track, answer)
 
     def _feed(self) -> None:

@@ -24,7 +24,7 @@ from whisper_server.fairness import Turns
 from whisper_server.listening import Listening, Turn
 from whisper_server.mel import spectrogram
 from whisper_server.options import Options
-from whisper_server.scheduler import GIVEN_UP_COST, WINDOW_COST, Scheduler, Stopped
+from whisper_server.scheduler import ALIGN_COST, GIVEN_UP_COST, WINDOW_COST, Scheduler, Stopped
 from whisper_server.transcript import Segment, Transcript
 from whisper_server.vad import spans
 
@@ -158,6 +158,12 @@ def test_what_is_charged_is_the_work_of_all_rows_and_of_those_given_up(
         tokens[client] = sum(costs) - WINDOW_COST * len(costs) / 2  # a window is charged, then its text
         assert tokens[client] > sum(len(segment.tokens) for segment in segments) > 0
     assert tokens["beams"] == 5 * tokens["greedy"]
+    words = replace(GREEDY, word_timestamps=True)
+    with running.scheduler.submit(HELLO, words, client="words", deadline=soon()) as job:
+        job.transcript()
+    costs = [cost for owner, cost in charged if owner == "words"]
+    window, _, align = costs[:3]
+    assert (window, align) == (WINDOW_COST, ALIGN_COST)
     with running.scheduler.submit(LONG, replace(GREEDY, beam_size=5), client="gone", deadline=soon()):
         deadline = time.monotonic() + 60
         while not any(isinstance(asked, Decode) for _, asked in list(running.scheduler._asked.values())):
