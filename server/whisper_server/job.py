@@ -16,8 +16,8 @@ class Stopped(TimeoutError):
 class Job:
     """As a context manager it is cancelled on leaving, if it is not done by then."""
 
-    def __init__(self, deadline: float, cancel: Callable[[], None]) -> None:
-        """`deadline`: a time.monotonic()."""
+    def __init__(self, deadline: float, cancel: Callable[["Job"], None]) -> None:
+        """`deadline`: a time.monotonic(). `cancel`: told of this job when nobody waits for it any more."""
         self._deadline = deadline
         self._cancel = cancel
         self._news: queue.SimpleQueue[Update | Transcript | BaseException] = queue.SimpleQueue()
@@ -40,7 +40,10 @@ class Job:
                 yield None
                 continue
             if isinstance(news, BaseException):
-                raise news
+                try:
+                    raise news
+                finally:
+                    del news  # else this frame, which the exception knows, would keep it
             if isinstance(news, Transcript):
                 self._transcript = news
             else:
@@ -55,7 +58,7 @@ class Job:
 
     def cancel(self) -> None:
         """Stop working on it as soon as possible."""
-        self._cancel()
+        self._cancel(self)
 
     def tell(self, news: Update | Transcript | BaseException) -> None:
         """For the scheduler: the transcript or an exception comes last."""

@@ -58,14 +58,18 @@ class Listening(Generic[T]):
 
     def _run(self) -> None:
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: len(self._turns))
-                turn, future, work = self._turns.pop()
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                future.set_result(work())
-            except BaseException as problem:
-                future.set_exception(problem)
-            with self._changed:
-                self._turns.charge(turn.client, turn.seconds)
+            self._do_next()
+
+    def _do_next(self) -> None:
+        """On its own, as it must not keep what it made while it waits for the next."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._turns))
+            turn, future, work = self._turns.pop()
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(work())
+        except BaseException as problem:
+            future.set_exception(problem)
+        with self._changed:
+            self._turns.charge(turn.client, turn.seconds)

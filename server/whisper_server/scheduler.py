@@ -85,6 +85,10 @@ class _File:
     def tracks(self) -> list[_Track]:
         return [*([self.root] if self.root else []), *self.parts]
 
+    def leave(self) -> None:
+        """It is over: without its tracks, which know it, it is gone when nobody holds it, however rarely garbage is collected."""
+        self.root, self.parts = None, []
+
 
 class Scheduler:
     """What the API needs of all that lies behind it."""
@@ -139,7 +143,7 @@ class Scheduler:
         if (options.vad or options.parallel) and not options.clip_timestamps:
             options = self._hearing.do(partial(_cut_by_voice, samples, options), turn)
         sound = self._listening.do(partial(spectrogram, samples, n_mels), turn)
-        job = Job(deadline, cancel=lambda: self._inbox.put(job))
+        job = Job(deadline, cancel=self._inbox.put)
         self._inbox.put(_File(job, client, sound, duration, options))
         return job
 
@@ -151,18 +155,21 @@ class Scheduler:
     def _run(self) -> None:
         try:
             while True:
-                match self._inbox.get():
-                    case _File() as file:
-                        self._begin(file)
-                    case Job() as job:
-                        self._stop(job)
-                    case answers:
-                        for ticket, answer in answers:
-                            self._take(ticket, answer)
+                self._handle(self._inbox.get())
                 self._feed()
         except BaseException:
             log.critical("the host thread died, ending", exc_info=True)
         os._exit(EXIT_STATUS)
+
+    def _handle(self, news: "_File | Job | list[tuple[Ticket, Answer]]") -> None:
+        match news:
+            case _File():
+                self._begin(news)
+            case Job():
+                self._stop(news)
+            case _:
+                for ticket, answer in news:
+                    self._take(ticket, answer)
 
     def _begin(self, file: _File) -> None:
         assert self.info is not None  # noqa: S101  # submit() saw to it
@@ -206,7 +213,8 @@ class Scheduler:
             self._tell(file)
             self._go_on(file)
         except Exception as problem:
-            self._fail(file, problem)
+            # An answer was raised nowhere before; its traceback would keep these frames, which keep the answer and the file.
+            self._fail(file, problem.with_traceback(None) if problem is answer else problem)
 
     def _go_on(self, file: _File) -> None:
         """After the end of a track: resume the root when its parts are done, and end the file when the root is."""
@@ -216,6 +224,7 @@ class Scheduler:
             self._resume(file.root, None)
             return
         if file.assembly is not None and self._files.pop(file.job, None) is not None:
+            file.leave()
             last, transcript = file.assembly.finish(file.heard.language or "en", file.duration)
             if last is not None:
                 file.job.tell(last)
@@ -287,6 +296,7 @@ class Scheduler:
                 self._device.release(window)
             track.windows = []
             track.over = True
+        file.leave()
         file.job.tell(problem)
 
 

@@ -1,9 +1,11 @@
 """Between requests and engine: whose turn it is, what is told when, and that nothing of a file stays behind."""
 
+import gc
 import threading
 import time
 from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -22,7 +24,7 @@ from whisper_server.engine.openai_whisper.texts import MAX_GROUP
 from whisper_server.engine.prompts import tokenizer_of
 from whisper_server.fairness import Turns
 from whisper_server.listening import Listening, Turn
-from whisper_server.mel import spectrogram
+from whisper_server.mel import Spectrogram, spectrogram
 from whisper_server.options import Options
 from whisper_server.scheduler import ALIGN_COST, GIVEN_UP_COST, WINDOW_COST, Scheduler, Stopped
 from whisper_server.transcript import Segment, Transcript
@@ -107,6 +109,40 @@ def test_a_job_that_nobody_waits_for_gives_everything_back(running: Running) -> 
     running.wait_until_empty()
     with running.scheduler.submit(HELLO, GREEDY, client="a", deadline=soon()) as job:
         assert job.transcript().text == "hello world please play music"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        GREEDY,
+        replace(GREEDY, word_timestamps=True),
+        replace(GREEDY, parallel=True),
+        replace(GREEDY, suppress_tokens=(10**9,)),
+    ],
+    ids=["one after another", "words", "side by side", "failing"],
+)
+def test_nothing_of_a_file_is_left_for_the_garbage_collector(running: Running, options: Options) -> None:
+    """It comes by for many new objects, not for big ones: a process with few files an hour would hold them all."""
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            with (
+                suppress(ValueError),
+                running.scheduler.submit(LONG, options, client="a", deadline=soon()) as job,
+            ):
+                job.transcript()
+        with running.scheduler.submit(LONG, options, client="a", deadline=soon()):
+            pass
+        running.wait_until_empty()
+        del job
+        deadline = time.monotonic() + 60
+        while left := [each for each in gc.get_objects() if type(each) is Spectrogram]:
+            assert time.monotonic() < deadline, f"{len(left)} left"
+            del left
+            time.sleep(0.1)
+    finally:
+        gc.enable()
 
 
 def test_a_deadline_ends_the_wait_and_the_work(running: Running) -> None:
