@@ -10,7 +10,6 @@ import pytest
 
 from devcluster import nodes, stages
 from devcluster.audit import AuditLog
-from devcluster.faults import Lines
 from devcluster.gke import settings
 from devcluster.gke.store import References
 from devcluster.gke.workqueue import Job, WorkQueue
@@ -209,16 +208,3 @@ def test_waiting_returns_the_value_or_says_what_it_was_last() -> None:
     assert eventually(lambda: next(values), interval=0) == 7
     with pytest.raises(AssertionError, match=r"not so after 0 s; last: ZeroDivisionError"):
         eventually(lambda: 1 // 0, timeout=0)
-
-
-def test_a_stream_is_passed_on_by_whole_lines() -> None:
-    """A watch that ends inside one would bring down what reads it, which no API server does to it."""
-    lines = Lines()
-    pieces = (b'{"a"', b': 1}\n{"b": 2}\n{"c', b'"', b": 3}\n", b"{")
-    assert [lines.ended_by(piece) for piece in pieces] == [
-        b"",
-        b'{"a": 1}\n{"b": 2}\n',
-        b"",
-        b'{"c": 3}\n',
-        b"",
-    ]
