@@ -68,8 +68,7 @@ class Device:
             self._loaded(engine)
             while True:
                 self._take_in(engine)
-                if answers := engine.step():
-                    self._answer(answers)
+                self._step(engine)
         except LoadError as problem:
             log.critical("%s", problem)
         except DeviceLost as problem:
@@ -77,6 +76,11 @@ class Device:
         except BaseException:
             log.critical("the device thread died, ending", exc_info=True)
         os._exit(EXIT_STATUS)
+
+    def _step(self, engine: Engine) -> None:
+        """On its own, as answers, and what an exception among them has come through, must not be kept until the next ones."""
+        if answers := engine.step():
+            self._answer(answers)
 
     def _take_in(self, engine: Engine) -> None:
         """All that was asked meanwhile; waits for something to do."""

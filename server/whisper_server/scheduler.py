@@ -46,8 +46,6 @@ log = logging.getLogger(__name__)
 
 WINDOW_COST = 24
 """What encoding a window counts beside its tokens, in tokens."""
-ALIGN_COST = 8
-"""What one pass over a text that is there counts, however long, to find when its words were spoken, in tokens."""
 GIVEN_UP_COST = 24
 """What each row counts of a text that nobody waited for, in tokens: about a usual one, as nobody knows how far it came."""
 
@@ -90,13 +88,16 @@ class _File:
         self.root, self.parts = None, []
 
 
+_News = _File | Job | list[tuple[Ticket, Answer]]
+"""For the host thread: a new file, a job that was cancelled, answers."""
+
+
 class Scheduler:
     """What the API needs of all that lies behind it."""
 
     def __init__(self, load: Callable[[], Engine]) -> None:
         self._device = Device(load, self._loaded, lambda answers: self._inbox.put(answers))
-        self._inbox: queue.SimpleQueue[_File | Job | list[tuple[Ticket, Answer]]] = queue.SimpleQueue()
-        """New files, jobs that were cancelled, answers."""
+        self._inbox: queue.SimpleQueue[_News] = queue.SimpleQueue()
         self._listening: Listening[Spectrogram] = Listening("spectrogram")
         # Apart, as it takes several times as long, and few ask for it.
         self._hearing: Listening[Options] = Listening("voices")
@@ -161,7 +162,7 @@ class Scheduler:
             log.critical("the host thread died, ending", exc_info=True)
         os._exit(EXIT_STATUS)
 
-    def _handle(self, news: "_File | Job | list[tuple[Ticket, Answer]]") -> None:
+    def _handle(self, news: _News) -> None:
         match news:
             case _File():
                 self._begin(news)
@@ -261,7 +262,8 @@ class Scheduler:
         elif isinstance(request, Decode) and isinstance(answer, Decoded):
             self._to_encode.charge(track.file.client, request.rows * len(answer.tokens))
         elif isinstance(request, Align):
-            self._to_encode.charge(track.file.client, ALIGN_COST)
+            # All of them in one pass, which on a CPU costs about what decoding them beside other rows does.
+            self._to_encode.charge(track.file.client, len(request.text_tokens))
         self._resume(track, answer)
 
     def _feed(self) -> None:

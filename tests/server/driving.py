@@ -1,6 +1,7 @@
 """Drives files and windows through an engine without threads, and openai-whisper beside it as the reference."""
 
 import itertools
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,11 +13,21 @@ from torch import Tensor
 from torch.nn import functional
 from whisper.decoding import ApplyTimestampRules, BeamSearchDecoder, GreedyDecoder
 from whisper_server.checkpoint import Checkpoint
-from whisper_server.engine import Engine
+from whisper_server.engine import Engine, ModelInfo
 from whisper_server.mel import Spectrogram
 from whisper_server.options import Options
 from whisper_server.transcript import Segment
 from whisper_server.transcription import Final, Heard, Release, Work, transcribe
+
+INFO = ModelInfo(
+    name="demo", n_mels=80, n_audio_ctx=1500, n_text_ctx=448, is_multilingual=True, num_languages=99
+)
+"""Of the demo model."""
+
+
+def soon(seconds: float = 120) -> float:
+    """A deadline."""
+    return time.monotonic() + seconds
 
 
 @dataclass

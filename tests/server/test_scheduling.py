@@ -3,11 +3,11 @@
 import gc
 import threading
 import time
-from collections.abc import Hashable
+import weakref
+from collections.abc import Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -15,28 +15,29 @@ import pytest
 import torch
 from whisper.audio import load_audio
 from whisper_server import weights
-from whisper_server.assembly import Assembly
-from whisper_server.engine import Decode, DeviceLost, Encode, Engine, ModelInfo, Samples, Ticket
+from whisper_server.admission import Admission, Limits, State
+from whisper_server.app import create_app
+from whisper_server.config import Settings
+from whisper_server.connection import Watchdog
+from whisper_server.engine import Decode, DeviceLost, Encode, Engine, Samples, Ticket
 from whisper_server.engine.openai_whisper.engine import OpenAIWhisper
 from whisper_server.engine.openai_whisper.loading import make_engine, model_info
 from whisper_server.engine.openai_whisper.network import Network
 from whisper_server.engine.openai_whisper.texts import MAX_GROUP
 from whisper_server.engine.prompts import tokenizer_of
-from whisper_server.fairness import Turns
 from whisper_server.listening import Listening, Turn
 from whisper_server.mel import Spectrogram, spectrogram
+from whisper_server.metrics import Metrics
 from whisper_server.options import Options
-from whisper_server.scheduler import ALIGN_COST, GIVEN_UP_COST, WINDOW_COST, Scheduler, Stopped
-from whisper_server.transcript import Segment, Transcript
+from whisper_server.scheduler import GIVEN_UP_COST, WINDOW_COST, Scheduler, Stopped
+from whisper_server.transcribing import Transcribing
+from whisper_server.transcript import Transcript
 from whisper_server.vad import spans
 
-from tests.server.driving import transcribe_all
+from tests.server.driving import INFO, soon, transcribe_all
 from tests.server.whisper_process import CLIPS, EXAMPLES, table
 
 GREEDY = Options(language="en", temperatures=(0.0,), condition_on_previous_text=False)
-INFO = ModelInfo(
-    name="demo", n_mels=80, n_audio_ctx=1500, n_text_ctx=448, is_multilingual=True, num_languages=99
-)
 
 
 def samples_of(name: str) -> Samples:
@@ -79,10 +80,6 @@ def running() -> Running:
     return Running()
 
 
-def soon(seconds: float = 120) -> float:
-    return time.monotonic() + seconds
-
-
 def test_deltas_joined_are_the_text_and_segments_are_told_once(running: Running) -> None:
     with running.scheduler.submit(LONG, GREEDY, client="a", deadline=soon()) as job:
         updates = [update for update in job.updates() if update is not None]
@@ -111,6 +108,15 @@ def test_a_job_that_nobody_waits_for_gives_everything_back(running: Running) -> 
         assert job.transcript().text == "hello world please play music"
 
 
+@pytest.fixture
+def collector_off() -> Iterator[None]:
+    """It comes by for many new objects, not for big ones: a process with few files an hour would hold them all."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -121,28 +127,41 @@ def test_a_job_that_nobody_waits_for_gives_everything_back(running: Running) -> 
     ],
     ids=["one after another", "words", "side by side", "failing"],
 )
-def test_nothing_of_a_file_is_left_for_the_garbage_collector(running: Running, options: Options) -> None:
-    """It comes by for many new objects, not for big ones: a process with few files an hour would hold them all."""
-    gc.collect()
-    gc.disable()
-    try:
-        for _ in range(3):
-            with (
-                suppress(ValueError),
-                running.scheduler.submit(LONG, options, client="a", deadline=soon()) as job,
-            ):
-                job.transcript()
-        with running.scheduler.submit(LONG, options, client="a", deadline=soon()):
-            pass
-        running.wait_until_empty()
-        del job
-        deadline = time.monotonic() + 60
-        while left := [each for each in gc.get_objects() if type(each) is Spectrogram]:
-            assert time.monotonic() < deadline, f"{len(left)} left"
-            del left
-            time.sleep(0.1)
-    finally:
-        gc.enable()
+def test_nothing_of_a_file_is_left_for_the_garbage_collector(
+    running: Running, collector_off: None, options: Options
+) -> None:
+    for _ in range(3):
+        with (
+            suppress(ValueError),
+            running.scheduler.submit(LONG, options, client="a", deadline=soon()) as job,
+        ):
+            job.transcript()
+    with running.scheduler.submit(LONG, options, client="a", deadline=soon()):
+        pass
+    running.wait_until_empty()
+    del job
+    deadline = soon()
+    while left := [each for each in gc.get_objects() if type(each) is Spectrogram]:
+        assert time.monotonic() < deadline, f"{len(left)} left"
+        del left
+        time.sleep(0.1)
+
+
+def test_what_a_failing_request_holds_goes_with_it(running: Running, collector_off: None) -> None:
+    class Held:
+        """As the samples of its files."""
+
+    def fail() -> weakref.ref[Held]:
+        held = Held()
+        bad = replace(GREEDY, suppress_tokens=(10**9,))
+        with suppress(ValueError), running.scheduler.submit(HELLO, bad, client="a", deadline=soon()) as job:
+            job.transcript()
+        return weakref.ref(held)
+
+    held, deadline = fail(), soon()
+    while held() is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_a_deadline_ends_the_wait_and_the_work(running: Running) -> None:
@@ -153,6 +172,35 @@ def test_a_deadline_ends_the_wait_and_the_work(running: Running) -> None:
     ):
         job.transcript()
     running.wait_until_empty()
+
+
+@pytest.mark.parametrize(("stage", "field"), [("_listening", {}), ("_hearing", {"vad": "true"})])
+def test_the_deadline_of_a_file_that_waits_to_be_listened_to(
+    running: Running, stage: str, field: dict[str, str]
+) -> None:
+    settings = Settings.from_environ({"WHISPER_MODEL": "demo", "WHISPER_REQUEST_TIMEOUT_SECONDS": "5"})
+    limits = Limits(requests=1, bytes=1 << 30, audio_seconds=3600)
+    metrics, watchdog = Metrics(), Watchdog()
+    admission = Admission(limits, lambda: State.READY)
+    transcribing = Transcribing(settings, running.scheduler, admission, metrics, watchdog)
+    client = create_app(transcribing, metrics, None, watchdog).test_client()
+    listening: Listening[Any] = getattr(running.scheduler, stage)
+    go = threading.Event()
+    turn = Turn(client="other", seconds=1.0, deadline=soon())
+    form = {"file": (EXAMPLES / "hello.wav").open("rb"), "model": "whisper-1", **field}
+    with ThreadPoolExecutor(2) as pool:
+        held = pool.submit(listening.do, lambda: go.wait(60), turn)
+        answer = pool.submit(client.post, "/v1/audio/transcriptions", data=form)
+        while not len(listening._turns):
+            assert not answer.done(), answer.result().text
+            time.sleep(0.01)
+        response = answer.result()
+        assert not held.done()
+        go.set()
+    assert response.status_code == 503
+    assert "5 seconds" in response.get_json()["error"]["message"]
+    assert 1 <= int(response.headers["Retry-After"]) <= 60
+    assert admission.in_flight == 0
 
 
 def test_one_clients_pile_does_not_keep_another_waiting(running: Running) -> None:
@@ -196,10 +244,12 @@ def test_what_is_charged_is_the_work_of_all_rows_and_of_those_given_up(
     assert tokens["beams"] == 5 * tokens["greedy"]
     words = replace(GREEDY, word_timestamps=True)
     with running.scheduler.submit(HELLO, words, client="words", deadline=soon()) as job:
-        job.transcript()
-    costs = [cost for owner, cost in charged if owner == "words"]
-    window, _, align = costs[:3]
-    assert (window, align) == (WINDOW_COST, ALIGN_COST)
+        segments = job.transcript().segments
+    window, text, aligned = [cost for owner, cost in charged if owner == "words"][:3]
+    first = [token for segment in segments if segment.seek == 0 for token in segment.tokens]
+    spoken_tokens = [token for token in first if token < tokenizer_of(INFO).eot]
+    assert (window, aligned) == (WINDOW_COST, len(spoken_tokens))
+    assert 0 < aligned < text
     with running.scheduler.submit(LONG, replace(GREEDY, beam_size=5), client="gone", deadline=soon()):
         deadline = time.monotonic() + 60
         while not any(isinstance(asked, Decode) for _, asked in list(running.scheduler._asked.values())):
@@ -249,47 +299,6 @@ def test_spans_that_are_given_are_not_looked_for(running: Running) -> None:
         assert spoken(HELLO, looked_for, running).text == expected.text
 
 
-def test_listening_takes_turns_and_is_left_when_nobody_waits() -> None:
-    listening: Listening[str] = Listening("test")
-    begun, go, order = threading.Event(), threading.Event(), list[str]()
-
-    def first() -> str:
-        begun.set()
-        go.wait(60)
-        return "first"
-
-    def note(name: str) -> str:
-        order.append(name)
-        return name
-
-    def gone() -> None:
-        raise ConnectionError
-
-    with ThreadPoolExecutor(8) as pool:
-        many = Turn(client="many", seconds=3600.0, deadline=soon())
-        held = pool.submit(listening.do, first, many)
-        assert begun.wait(60)
-        pile = [pool.submit(listening.do, partial(note, "many"), many) for _ in range(3)]
-        turn = Turn(client="left", seconds=1.0, deadline=soon(), look_up=gone)
-        left = pool.submit(listening.do, partial(note, "left"), turn)
-        with pytest.raises(ConnectionError):
-            left.result(60)
-        turn = Turn(client="late", seconds=1.0, deadline=soon(0))
-        late = pool.submit(listening.do, partial(note, "late"), turn)
-        with pytest.raises(Stopped):
-            late.result(60)
-        turn = Turn(client="other", seconds=1.0, deadline=soon())
-        other = pool.submit(listening.do, partial(note, "other"), turn)
-        while len(listening._turns) < 6:
-            time.sleep(0.01)
-        go.set()
-        assert held.result(60) == "first"
-        assert other.result(60) == "other"
-        for each in pile:
-            each.result(60)
-    assert order == ["other", "many", "many", "many"]
-
-
 def test_voice_detection_is_a_matter_of_clips(running: Running) -> None:
     silence = np.zeros(16000 * 40, np.int16)
     file = np.concatenate([HELLO, silence, HELLO])
@@ -321,82 +330,6 @@ def test_cancelling_a_parallel_file_gives_everything_back(running: Running) -> N
     with running.scheduler.submit(LONG, replace(GREEDY, parallel=True), client="a", deadline=soon()) as job:
         next(job.updates())
     running.wait_until_empty()
-
-
-def test_turns_go_to_who_has_used_least() -> None:
-    turns: Turns[str] = Turns()
-    for number in range(3):
-        turns.push("a", "file", f"a{number}")
-    turns.push("b", "file", "b0")
-    assert turns.pop() == "a0"
-    turns.charge("a", 100)
-    assert turns.pop() == "b0"
-    turns.charge("b", 10)
-    turns.push("b", "file", "b1")
-    assert [turns.pop(), turns.pop()] == ["b1", "a1"]
-    assert len(turns) == 1
-
-
-def test_who_comes_back_has_no_credit_from_the_time_away() -> None:
-    turns: Turns[str] = Turns()
-    for number in range(50):
-        turns.push("busy", "file", f"busy{number}")
-        turns.pop()
-        turns.charge("busy", 10)
-    for number in range(4):
-        turns.push("busy", "file", f"more{number}")
-        turns.push("back", "file", f"back{number}")
-    order = []
-    while len(turns):
-        item = turns.pop()
-        order.append(item[:4])
-        turns.charge("busy" if item.startswith("more") else "back", 10)
-    assert order[:4].count("more") == 2, order
-
-
-def test_a_clients_files_take_turns() -> None:
-    turns: Turns[str] = Turns()
-    for number in range(3):
-        turns.push("a", "long", f"long{number}")
-    turns.push("a", "short", "short0")
-    assert [turns.pop() for _ in range(4)] == ["long0", "short0", "long1", "long2"]
-    assert len(turns) == 0
-
-
-def test_discarded_items_are_gone() -> None:
-    turns: Turns[int] = Turns()
-    for number in range(6):
-        turns.push(number // 4, number % 2, number)
-    turns.discard(0)
-    assert sorted(turns.pop() for _ in range(len(turns))) == [1, 3, 5]
-    assert len(turns) == 0
-
-
-def segment(tokens: list[int]) -> Segment:
-    return Segment(
-        id=0, seek=0, start=0, end=1, text="", tokens=tuple(tokens), temperature=0,
-        avg_logprob=0, compression_ratio=1, no_speech_prob=0,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("text", [" déjà vu — 日本語 🙂 ", "  a\n\n b  ", "", "   "])
-def test_text_is_told_byte_for_byte_wherever_it_is_cut(text: str) -> None:
-    tokens = tokenizer_of(INFO).encode(text)
-    for cut in range(len(tokens) + 1):
-        assembly = Assembly(tokenizer_of(INFO), with_words=False)
-        deltas = [assembly.add([segment(part)]).delta for part in (tokens[:cut], tokens[cut:])]
-        last, transcript = assembly.finish("en", 1.0)
-        deltas += [last.delta] if last else []
-        assert "".join(deltas) == transcript.text == text.strip()
-
-
-def test_half_a_character_at_the_end_is_told_as_the_tokenizer_tells_it() -> None:
-    tokens = tokenizer_of(INFO).encode("🙂")[:-1]
-    assembly = Assembly(tokenizer_of(INFO), with_words=False)
-    first = assembly.add([segment(tokens)])
-    last, transcript = assembly.finish("en", 1.0)
-    assert last is not None
-    assert first.delta + last.delta == transcript.text == tokenizer_of(INFO).decode(tokens)
 
 
 class _Scarce:

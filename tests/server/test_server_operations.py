@@ -78,25 +78,6 @@ def test_request_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
         assert server.transcript(HELLO) == HELLO_TEXT
 
 
-def test_a_file_in_which_voices_are_looked_for_too_long_is_given_up(tmp_path: Path) -> None:
-    """Before any of it reaches the device: in silence there is nothing for that to do."""
-    silence = tmp_path / "silence.flac"
-    ffmpeg("-f", "lavfi", "-i", "anullsrc=r=16000:cl=mono", "-t", "3500", silence)
-    with running(tmp_path, WHISPER_REQUEST_TIMEOUT_SECONDS="3") as server:
-        server.wait_until_ready()
-        response = requests.post(
-            server.url + "/v1/audio/transcriptions",
-            files=[part(silence)],
-            data={"model": "whisper-1", "vad": "true"},
-            timeout=300,
-        )
-        assert response.status_code == 503
-        assert "3 seconds" in response.json()["error"]["message"]
-        assert 1 <= int(response.headers["Retry-After"]) <= 60
-        assert server.metric("whisper_requests_in_flight") == 0
-        assert server.open_temporary_files() == []
-
-
 def test_operations_are_not_public_and_the_api_is_not_operational(server: WhisperProcess) -> None:
     for path in ("/healthz", "/readyz", "/metrics"):
         assert server.ops(path) == 200
