@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -33,6 +34,30 @@ MOST_FAILURES = 10
 helps."""
 PREFILL_ROWS = 16
 """Most rows that join in one pass."""
+
+
+@dataclass(frozen=True)
+class _OnItsWay:
+    """Values that a GPU copies to the host while it goes on with what it was told to do after that."""
+
+    values: Tensor
+    copied: torch.cuda.Event | None
+
+    @staticmethod
+    def of(values: Tensor) -> "_OnItsWay":
+        if values.device.type == "cpu":
+            return _OnItsWay(values, None)
+        copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        copy.copy_(values, non_blocking=True)
+        event = torch.cuda.Event()
+        event.record()
+        return _OnItsWay(copy, event)
+
+    def arrived(self) -> Tensor:
+        """Wait for this copy alone, not for the steps that were begun since."""
+        if self.copied:
+            self.copied.synchronize()
+        return self.values
 
 
 class OpenAIWhisper:
@@ -67,7 +92,7 @@ class OpenAIWhisper:
         self._aligns: deque[tuple[Ticket, Align]] = deque()
         self._singles: list[Text] = []
         self._groups: list[Text] = []
-        self._unseen: deque[tuple[list[Text | None], Tensor]] = deque()
+        self._unseen: deque[tuple[list[Text | None], _OnItsWay]] = deque()
         """Tokens chosen and not yet looked at: whose they are, and (tokens, sums of log-probabilities), float64 (2, rows)."""
         self._banned: dict[tuple[int, ...], Tensor] = {}
         self._failures = 0
@@ -273,15 +298,15 @@ class OpenAIWhisper:
         texts: list[Text | None] = [*singles, *self._groups]
         positions = [text.prompt_length + len(text.tokens) + self._lag for text in texts if text is not None]
         longest = min(max(positions), self.info.n_text_ctx - 1)
-        rows = torch.tensor(numbers, device=self._device)
-        gathered = bool(self._groups)
-        state = slots.rows.gather(rows) if gathered else slots.rows.view(0, len(singles))
+        # A tensor from the host waits for what the device has still to do: only groups need one.
+        rows = torch.tensor(numbers, device=self._device) if self._groups else None
+        state = slots.rows.view(0, len(singles)) if rows is None else slots.rows.gather(rows)
         # A text that is over but not yet known to be goes on for `lag` tokens: not beyond the cache.
         x = self._network.step(
             state.token, state.position.clamp(max=self.info.n_text_ctx - 1), longest, lanes
         )
         self._choose(self._network.logits(x), state, texts, done)
-        if gathered:
+        if rows is not None:
             slots.rows.scatter(rows, state)
 
     def _by_slot(self) -> list[Text | None]:
@@ -317,7 +342,7 @@ class OpenAIWhisper:
         state.take(token, logprob, self._vocabulary)
         if any(owners):
             self._unseen.append(
-                (owners, self._to_host(torch.stack([token.double(), state.sum_logprob.double()])))
+                (owners, _OnItsWay.of(torch.stack([token.double(), state.sum_logprob.double()])))
             )
         for text in reached:
             if text.search and (text.search.is_complete() or len(text.tokens) >= text.limit):
@@ -333,19 +358,10 @@ class OpenAIWhisper:
         own = self._slots.own.kv[:, rows, :, :length]
         own.copy_(own.index_select(1, index))
 
-    def _to_host(self, values: Tensor) -> Tensor:
-        if values.device.type == "cpu":
-            return values
-        copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-        copy.copy_(values, non_blocking=True)
-        return copy
-
     def _look(self, done: Done) -> None:
         """See which tokens were chosen, and which texts are over."""
         owners, values = self._unseen.popleft()
-        if self._device.type == "cuda":
-            torch.cuda.current_stream().synchronize()
-        tokens, sums = values.tolist()
+        tokens, sums = values.arrived().tolist()
         for text, number, total in zip(owners, tokens, sums, strict=True):
             if text is None or text.over:
                 continue

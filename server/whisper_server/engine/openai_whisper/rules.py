@@ -116,8 +116,10 @@ def forbid(logits: Tensor, rows: Rows, vocabulary: Vocabulary) -> Tensor:
     begin = vocabulary.timestamp_begin
     first = rows.sampled == 0
     logits.masked_fill_(rows.banned, -torch.inf)
-    blank = list(vocabulary.blank)
-    logits[:, blank] = logits[:, blank].masked_fill(first[:, None], -torch.inf)
+    for (
+        token
+    ) in vocabulary.blank:  # an index with all of them would be copied to the device, which waits for it
+        logits[:, token].masked_fill_(first, -torch.inf)
 
     text, stamps = logits[:, :begin], logits[:, begin:]
     pair_open = rows.last_is_stamp & ~rows.one_before_is_stamp
