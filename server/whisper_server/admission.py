@@ -2,6 +2,9 @@
 
 Two gates. The first decides from the headers, before a body is read; the second once the audio's duration is known. What can't be
 served soon is told so at once, with a Retry-After, instead of waiting in a queue that nobody sees.
+
+Of each limit there is a quarter more for clients that hold nothing of it: one client's pile does not keep the others out, whom
+the turns behind the gates would serve beside it.
 """
 
 import math
@@ -30,7 +33,7 @@ class State(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What all requests in flight may have together."""
+    """What all requests in flight may have together; clients that hold nothing of it may have a quarter more."""
 
     requests: int
     bytes: int
@@ -49,31 +52,37 @@ class Admission:
         self.bytes = 0
         """Of uploads on disk, or announced."""
         self.audio_seconds = 0.0
-        """Decoded and not yet transcribed."""
+        """Decoded, of requests not yet answered."""
+        self._places: dict[str, set[Place]] = {}
+        """Of each client that has any."""
         self._seconds_per_request = 1.0
         self._seconds_per_audio_second = 0.1
 
-    def admit(self, length: int) -> "Place":
-        """A place for a request with a body of `length` bytes, to be held in a with statement.
+    def admit(self, client: str, length: int) -> "Place":
+        """A place for a client's request with a body of `length` bytes, to be held in a with statement.
 
         Raises werkzeug's 429 or 503, both with Retry-After.
         """
         if (state := self._state()) is not State.READY:
             raise ServiceUnavailable(f"the server is {state.value}; try again soon", retry_after=5)
         with self._lock:
-            if self.in_flight >= self._limits.requests:
+            mine = self._places.get(client, set())
+            if self.in_flight >= bound(self._limits.requests, holds_any=bool(mine)):
                 raise self._too_many(
                     f"{self.in_flight} requests are being served or waiting, and this server takes no more "
                     "(WHISPER_MAX_QUEUE)"
                 )
-            if self.bytes and self.bytes + length > self._limits.bytes:
+            most = bound(self._limits.bytes, holds_any=any(place.bytes for place in mine))
+            if self.bytes and self.bytes + length > most:
                 raise self._too_many(
                     f"the uploads being received have {self.bytes} bytes, and with this one more than this server takes "
                     f"at a time, {self._limits.bytes} (WHISPER_MAX_QUEUE_BYTES)"
                 )
             self.in_flight += 1
             self.bytes += length
-            return Place(self, length, self.in_flight)
+            place = Place(self, client, length, self.in_flight)
+            self._places.setdefault(client, set()).add(place)
+            return place
 
     def _too_many(self, reason: str, wait: float | None = None) -> TooManyRequests:
         seconds = math.ceil(self._seconds_per_request if wait is None else wait)
@@ -81,19 +90,36 @@ class Admission:
             f"{reason}; try again later", retry_after=min(MAX_RETRY_AFTER, max(1, seconds))
         )
 
-    def _hold(self, seconds: float) -> None:
+    def _hold(self, place: "Place", seconds: float) -> None:
         with self._lock:
             total = self.audio_seconds + seconds
-            if self.audio_seconds and total > self._limits.audio_seconds:
+            others = [other for other in self._places[place.client] if other is not place]
+            most = bound(self._limits.audio_seconds, holds_any=any(other.audio_seconds for other in others))
+            if self.audio_seconds and total > most:
                 raise self._too_many(
                     f"{self.audio_seconds:.0f} seconds of audio are waiting, and with this request more than this server "
                     f"takes at a time, {self._limits.audio_seconds:g} (WHISPER_MAX_QUEUE_AUDIO_SECONDS)",
-                    (total - self._limits.audio_seconds) * self._seconds_per_audio_second,
+                    self._seconds_until_free(total - most),
                 )
             self.audio_seconds = total
+            place.audio_seconds += seconds
+
+    def _seconds_until_free(self, audio_seconds: float) -> float:
+        """When so much audio will have been answered for: it is freed by whole requests, the first that came first."""
+        now, freed = time.monotonic(), 0.0
+        holding = [place for mine in self._places.values() for place in mine if place.audio_seconds]
+        oldest = min((place.begin for place in holding), default=now)
+        for place in sorted(holding, key=lambda place: place.begin):
+            freed += place.audio_seconds
+            if freed >= audio_seconds:
+                break
+        return freed * self._seconds_per_audio_second - (now - oldest)
 
     def _release(self, place: "Place", elapsed: float) -> None:
         with self._lock:
+            self._places[place.client].remove(place)
+            if not self._places[place.client]:
+                del self._places[place.client]
             self.in_flight -= 1
             self.bytes -= place.bytes
             self.audio_seconds -= place.audio_seconds
@@ -107,12 +133,18 @@ class Admission:
                 self._seconds_per_audio_second += _WEIGHT * (rate - self._seconds_per_audio_second)
 
 
+def bound(limit: float, *, holds_any: bool) -> float:
+    """How far a client may fill what has this limit: a quarter further, and one request at least, if it holds nothing of it."""
+    return limit if holds_any else limit + math.ceil(limit / 4)
+
+
 class Place:
     """What one request holds of the limits, until the end of the with statement."""
 
-    def __init__(self, admission: Admission, length: int, company: int) -> None:
+    def __init__(self, admission: Admission, client: str, length: int, company: int) -> None:
         self._admission = admission
-        self._begin = time.monotonic()
+        self.client = client
+        self.begin = time.monotonic()
         self.bytes = length
         self.audio_seconds = 0.0
         self.company = company
@@ -120,8 +152,7 @@ class Place:
 
     def hold(self, audio_seconds: float) -> None:
         """The second gate: the request's audio has this many seconds more. Raises werkzeug's 429."""
-        self._admission._hold(audio_seconds)
-        self.audio_seconds += audio_seconds
+        self._admission._hold(self, audio_seconds)
 
     def resize(self, length: int) -> None:
         """The request's upload has this many bytes, as is known once it is read; 0 once it is gone."""
@@ -135,4 +166,4 @@ class Place:
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._admission._release(self, time.monotonic() - self._begin)
+        self._admission._release(self, time.monotonic() - self.begin)

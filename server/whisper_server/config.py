@@ -140,7 +140,10 @@ class Settings:
         7200, _integer(1, 86400), "most seconds of audio in one request, all its files together; above: 413"
     )
     max_queue: int = _setting(
-        32, _integer(1, 1024), "requests accepted and not yet answered; the next one gets 429 and Retry-After"
+        32,
+        _integer(1, 1024),
+        "requests accepted and not yet answered; the next one gets 429 and Retry-After, unless its client has no other: "
+        "for such clients a quarter more, of this and of the next two",
     )
     max_queue_bytes: int | None = _setting(
         None,
@@ -150,7 +153,7 @@ class Settings:
     max_queue_audio_seconds: int | None = _setting(
         None,
         _integer(1, 2**31),
-        "seconds of audio decoded and not yet transcribed; above: 429; default: twice WHISPER_MAX_AUDIO_SECONDS",
+        "seconds of audio of requests decoded and not yet answered; above: 429; default: twice WHISPER_MAX_AUDIO_SECONDS",
     )
     request_timeout_seconds: int = _setting(
         600, _integer(1, 86400), "longest time of one request, waiting included; also the time to drain"

@@ -61,7 +61,7 @@ class Metrics:
         ).set_function(queued_bytes)
         Gauge(
             "whisper_queue_audio_seconds",
-            "Seconds of audio decoded and not yet transcribed",
+            "Seconds of audio of requests decoded and not yet answered",
             registry=self.registry,
         ).set_function(queued_audio)
         Gauge(

@@ -19,7 +19,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from whisper_server import heap, logs
-from whisper_server.admission import Admission, Limits, State
+from whisper_server.admission import Admission, Limits, State, bound
 from whisper_server.api import ops
 from whisper_server.app import create_app
 from whisper_server.config import Settings
@@ -103,7 +103,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         # of them than requests are admitted, so that refusals never wait behind accepted ones.
         "workers": 1,
         "worker_class": Worker,
-        "threads": settings.max_queue + 32,
+        "threads": int(bound(settings.max_queue, holds_any=False)) + 32,
         "worker_connections": max(1000, 2 * settings.max_queue + 64),
         # For a worker that hangs as a whole: its main thread beats once a second, however long a
         # transcription takes.

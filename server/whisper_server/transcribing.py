@@ -52,7 +52,8 @@ class Transcribing:
                 f"the request has {length} bytes; "
                 f"this server takes {self.settings.max_upload_bytes} (WHISPER_MAX_UPLOAD_BYTES)"
             )
-        return self.admission.admit(self.settings.max_upload_bytes if length is None else length)
+        length = self.settings.max_upload_bytes if length is None else length
+        return self.admission.admit(calls.current().client, length)
 
     def receive(self, place: Place) -> None:
         """Read the body: form and files are in flask's `request` afterwards; raises werkzeug's 4xx."""
