@@ -1,6 +1,8 @@
 """A plain faster-whisper app, as its users write it, and its batched pipeline for long files.
 
 MODEL=DIRECTORY COMPUTE_TYPE=int8 gunicorn -w 1 --threads 32 -t 600 benchmarks.server.peers.faster:app
+
+BATCH_SIZE is the pipeline's, in windows.
 """
 
 import os
@@ -26,6 +28,11 @@ def handler() -> dict[str, Any]:
 @app.post("/batched")
 def long_file() -> dict[str, Any]:
     segments, _ = batched.transcribe(
-        request.files["file"].stream, language="en", beam_size=1, best_of=1, without_timestamps=False
+        request.files["file"].stream,
+        language="en",
+        beam_size=1,
+        best_of=1,
+        without_timestamps=False,
+        batch_size=int(os.environ.get("BATCH_SIZE", "8")),  # 8 is its own default
     )
     return {"text": "".join(segment.text for segment in segments)}
