@@ -1,7 +1,7 @@
 """A form to what it asks for: each field parsed, all of them checked against each other and against the model."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,6 @@ from whisper_server.api.errors import BadField
 from whisper_server.config import Settings
 from whisper_server.engine import ModelInfo
 from whisper_server.fields import FIELDS, NOT_SERVED
-from whisper_server.languages import NAMES
 from whisper_server.options import FALLBACK_TEMPERATURES, Options
 
 
@@ -116,8 +115,7 @@ def _check_together(values: Mapping[str, Any], chosen: str, stream: bool) -> Non
 
 
 def _spoken(language: str | None, info: ModelInfo) -> str | None:
-    known: Iterable[str] = list(NAMES)[: info.num_languages] if info.is_multilingual else ["en"]
-    if language is not None and language not in known:
+    if language is not None and language not in info.languages:
         which = (
             "English only" if not info.is_multilingual else f"{info.num_languages} languages, not this one"
         )

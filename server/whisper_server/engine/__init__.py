@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whisper_server.config import is_turbo
+from whisper_server.languages import NAMES
 
 SAMPLE_RATE = 16000
 Samples = NDArray[np.int16]
@@ -42,6 +43,11 @@ class ModelInfo:
     n_text_ctx: int
     is_multilingual: bool
     num_languages: int
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages that it knows."""
+        return tuple(NAMES)[: self.num_languages] if self.is_multilingual else ("en",)
 
     @property
     def translates(self) -> bool:

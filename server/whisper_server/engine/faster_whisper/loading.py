@@ -40,10 +40,6 @@ def load(settings: Settings) -> FasterWhisper:
         with tempfile.TemporaryDirectory() as scratch:
             source = converted.find(settings.model, settings.model_dir, Path(scratch))
             engine = make_engine(source, settings.model, compute_type, device)
-        if settings.language not in (None, "en") and not engine.info.is_multilingual:
-            raise LoadError(
-                f"WHISPER_LANGUAGE={settings.language}: the model {settings.model} knows English only"
-            )
         _warm_up(engine)
     except (MemoryError, RuntimeError) as problem:
         where = "GPU" if device == "cuda" else "machine"

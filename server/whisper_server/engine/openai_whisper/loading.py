@@ -36,10 +36,6 @@ def load(settings: Settings) -> OpenAIWhisper:
     try:
         checkpoint = weights.load(settings.model, settings.model_dir)
         info = model_info(settings.model, checkpoint)
-        if settings.language not in (None, "en") and not info.is_multilingual:
-            raise LoadError(
-                f"WHISPER_LANGUAGE={settings.language}: the model {settings.model} knows English only"
-            )
         engine = make_engine(checkpoint, info, dtype, device)
         _warm_up(engine)
     except (torch.OutOfMemoryError, MemoryError) as problem:
