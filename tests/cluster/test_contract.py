@@ -37,6 +37,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     },
     "english": {"model": "tiny.en", "defaults": {"language": "en"}},
     "norwegian": {"defaults": {"language": "no"}},
+    "cantonese": {"model": "turbo", "defaults": {"language": "yue"}},
     "translate": {"defaults": {"task": "translate"}},
     "hosts-15": {**HOST, "additionalHosts": [f"h{index}.example.com" for index in range(14)]},
     "long-host-no-tls": {"host": LONG_HOST, "ingress": {"tls": {"mode": "none"}}},
@@ -140,6 +141,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "english-only": (
         {"model": "base.en", "defaults": {"language": "de"}},
         "a model whose name ends in .en knows English only",
+    ),
+    "cantonese": (
+        {"model": "medium", "defaults": {"language": "yue"}},
+        "yue is known to large-v3 and turbo only",
     ),
     "turbo-translate": ({"model": "turbo", "defaults": {"task": "translate"}}, "this model can't translate"),
     "english-translate": (

@@ -23,6 +23,9 @@ def endpoint(name: str = "whisper", **spec: Any) -> dict[str, Any]:
         (endpoint(rollout="Blue"), "spec.rollout: 'Blue' is not one of"),
         (endpoint(model="largee"), "spec.model: model must be tiny"),
         (endpoint(replicas=0), "set suspend: true"),
+        (endpoint(model="base.en", defaults={"language": "yue"}), "ends in .en knows English only"),
+        (endpoint(model="medium", defaults={"language": "yue"}), "large-v3 and turbo only"),
+        (endpoint(model="demo", defaults={"language": "yue"}), "large-v3 and turbo only"),
         (endpoint(device="cpu", accelerator={}), "exclude each other"),
         (endpoint(autoscaling={"min": 5, "max": 2}), "must not be less than autoscaling.min"),
         (endpoint(host="a.example.com", additionalHosts=["b.example.com"] * 2), "non-unique"),
@@ -47,6 +50,14 @@ def test_what_the_api_server_refuses_is_said(resource: dict[str, Any], words: st
     [
         {},
         {"replicas": None},
+        {"defaults": {"language": "yue"}},
+        {"model": "turbo", "defaults": {"language": "yue"}},
+        {"model": "medium", "defaults": {"language": "su"}},
+        {
+            "model": "/models/own.pt",
+            "modelVolume": {"persistentVolumeClaim": {"claimName": "models"}},
+            "defaults": {"language": "yue"},
+        },
         {
             "resources": {
                 "requests": {"cpu": 1, "memory": "1Gi"},
