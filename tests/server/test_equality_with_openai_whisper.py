@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import jiwer
 import numpy as np
 import pytest
 import torch
@@ -21,6 +22,7 @@ from whisper.model import ModelDimensions
 from whisper_server import weights
 from whisper_server.checkpoint import Checkpoint
 from whisper_server.engine import Decode, Encode
+from whisper_server.engine.openai_whisper.layers import computes_bfloat16
 from whisper_server.engine.openai_whisper.loading import make_engine, model_info
 from whisper_server.mel import spectrogram
 from whisper_server.options import Options
@@ -36,9 +38,8 @@ pytestmark = pytest.mark.filterwarnings(
 EXAMPLES = int(os.environ.get("WHISPER_EQUALITY_EXAMPLES", "6"))
 """Of the property; more of them in a long run."""
 
-FILES = [
-    (load_audio(str(CLIPS / name)) * 32768).round().astype(np.int16) for name in table(CLIPS / "manifest.tsv")
-]
+SPOKEN = table(CLIPS / "manifest.tsv")
+FILES = [(load_audio(str(CLIPS / name)) * 32768).round().astype(np.int16) for name in SPOKEN]
 LONG = np.concatenate(FILES)
 SOUNDS: list[Any] = [*FILES[:4], LONG[: 16000 * 44], np.zeros(16000, np.int16), FILES[0][:100]]
 
@@ -325,3 +326,18 @@ def test_a_silent_window_changes_nothing_in_its_neighbours(demo: Checkpoint) -> 
     together = transcribe_all(engine, [(sound, options) for sound in sounds])
     alone = transcribe_all(engine, [(sounds[2], replace(options))])
     assert [s.tokens for s in together[2].segments] == [s.tokens for s in alone[0].segments]
+
+
+@pytest.mark.skipif(not computes_bfloat16(), reason="this CPU has no instructions for bfloat16")
+def test_bfloat16_hears_almost_every_word_that_float32_hears(demo: Checkpoint) -> None:
+    info = model_info("demo", demo)
+    files = [
+        (spectrogram(samples, info.n_mels), Options(language="en", temperatures=(0.0,))) for samples in FILES
+    ]
+    errors = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        told = transcribe_all(make_engine(demo, info, dtype, "cpu", windows=4), files)
+        texts = ["".join(segment.text for segment in each.segments).strip() for each in told]
+        errors[dtype] = jiwer.wer(list(SPOKEN.values()), texts)
+    # The demo has little margin: one of these clips' 94 words is another then, and with other instructions it may be two.
+    assert abs(errors[torch.bfloat16] - errors[torch.float32]) <= 0.022

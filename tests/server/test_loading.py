@@ -9,6 +9,7 @@ from whisper.model import ModelDimensions
 from whisper_server.config import Settings
 from whisper_server.engine import LoadError
 from whisper_server.engine.loading import load
+from whisper_server.engine.openai_whisper import layers
 
 ENGINES = ("openai-whisper", "faster-whisper")
 SETTINGS = replace(Settings(), model="demo", device="cpu", dtype="float32")
@@ -46,3 +47,14 @@ def test_a_default_task_that_the_model_was_not_trained_for_is_refused(engine: st
     ):
         load(replace(settings, model=english_only))
     load(settings)
+
+
+def test_a_cpu_without_bfloat16_is_told_what_to_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    with pytest.raises(
+        LoadError, match="WHISPER_DTYPE=bfloat16: this CPU can't compute in it; use float32 or auto"
+    ):
+        load(replace(SETTINGS, dtype="bfloat16"))
+    # What is not packed computes in anything, if slowly.
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert layers.computes_bfloat16()

@@ -5,6 +5,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def computes_bfloat16() -> bool:
+    """Whether this CPU can: oneDNN packs weights of bfloat16 only where there are instructions for it."""
+    return not torch.backends.mkldnn.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 class Linear:
     """x @ weight.T + bias, then GELU if asked for; `weight` has the shape (out, in).
 

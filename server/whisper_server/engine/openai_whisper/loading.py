@@ -13,6 +13,7 @@ from whisper_server.config import Settings
 from whisper_server.engine import Decode, Encode, LoadError, ModelInfo
 from whisper_server.engine.hardware import choose_device, free_memory, usable_cpus
 from whisper_server.engine.openai_whisper.engine import OpenAIWhisper
+from whisper_server.engine.openai_whisper.layers import computes_bfloat16
 from whisper_server.engine.openai_whisper.network import Network
 from whisper_server.engine.openai_whisper.texts import MAX_GROUP
 
@@ -123,6 +124,8 @@ def _dtype(wanted: str, device: str) -> torch.dtype:
         and not torch.cuda.is_bf16_supported(including_emulation=False)
     ):
         raise LoadError("WHISPER_DTYPE=bfloat16: this GPU can't compute in it; use float16 or auto")
+    if wanted == "bfloat16" and device == "cpu" and not computes_bfloat16():
+        raise LoadError("WHISPER_DTYPE=bfloat16: this CPU can't compute in it; use float32 or auto")
     if wanted == "float32":
         # Full precision means full precision: by default cuDNN computes convolutions with fewer bits.
         torch.backends.cuda.matmul.allow_tf32 = False
