@@ -135,14 +135,15 @@ def _fitting(channels: int, device: str) -> int:
     layers = converted.decoder_layers(channels)
     # Keys and values of cross-attention, twice: they are computed in one layout and used in another.
     each = 2 * 2 * layers * 1500 * channels * (2 if device == "cuda" else 4)
-    free = free_memory(device) - SPARE_MEMORY
-    if free < each:
+    free = free_memory(device)
+    fitting = (free - SPARE_MEMORY) // each
+    if fitting < 1:
         where = "GPU" if device == "cuda" else "machine"
         raise LoadError(
             f"the {where} has no memory left for a single window beside the model's weights: a window takes {each >> 20} MiB, "
-            f"{max(0, free) >> 20} MiB are free; use a smaller model or a larger {where}"
+            f"{SPARE_MEMORY >> 20} MiB more are needed, {free >> 20} MiB are free; use a smaller model or a larger {where}"
         )
-    return int(free // each)
+    return int(fitting)
 
 
 def _silence(info: ModelInfo) -> ctranslate2.StorageView:
