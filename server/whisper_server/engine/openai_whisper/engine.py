@@ -30,8 +30,8 @@ from whisper_server.engine.prompts import alignment_tokens, initial_tokens, supp
 Done = list[tuple[Ticket, Answer]]
 
 MOST_FAILURES = 10
-"""Steps in a row without enough memory. Each gives slots up, those that are taken once they come back; if none does, nothing
-helps."""
+"""Steps without enough memory since the last answer. Each lets fewer texts be under way, down to one; if that needs too much,
+nothing helps."""
 PREFILL_ROWS = 16
 """Most rows that join in one pass."""
 
@@ -96,7 +96,7 @@ class OpenAIWhisper:
         """Tokens chosen and not yet looked at: whose they are, and (tokens, sums of log-probabilities), float64 (2, rows)."""
         self._banned: dict[tuple[int, ...], Tensor] = {}
         self._failures = 0
-        """Steps in a row that ran out of memory."""
+        """Steps that ran out of memory since the last answer."""
 
     @property
     def windows(self) -> int:
@@ -137,17 +137,21 @@ class OpenAIWhisper:
             while len(self._unseen) > (self._lag if self._singles or self._groups else 0):
                 self._look(done)
         except torch.OutOfMemoryError as problem:
-            # What was under way is as it was before: the same again, with less beside it.
+            # Nothing is lost: what was not answered waits again, to be done with less beside it.
             torch.cuda.empty_cache()
             self._encode_at_once = max(1, self._encode_at_once // 2)
             self._slots.shrink()
-            self._failures += 1
+            self._failures = 1 if done else self._failures + 1
             if self._failures >= MOST_FAILURES:
-                raise DeviceLost(f"out of memory {MOST_FAILURES} times in a row: {problem}") from problem
+                raise DeviceLost(
+                    f"out of memory {MOST_FAILURES} times without an answer between: {problem}"
+                ) from problem
         except torch.AcceleratorError as problem:
             raise DeviceLost(str(problem).splitlines()[0]) from problem
         else:
-            self._failures = 0
+            # A step that went well is no progress yet: its texts may begin anew with the next one.
+            if done:
+                self._failures = 0
         return done
 
     def _encode(self, done: Done) -> None:
@@ -177,10 +181,23 @@ class OpenAIWhisper:
     def _join(self, done: Done) -> None:
         """Let waiting texts join: single ones at once, groups when there is room for them, in the order they came."""
         joining: list[Text] = []
+        try:
+            self._choose_joining(joining, done)
+            if joining:
+                self._begin(joining, done)
+        except torch.OutOfMemoryError:
+            self._take_back(joining)
+            raise
+
+    def _choose_joining(self, joining: list[Text], done: Done) -> None:
+        """Move waiting texts that may join now to `joining`."""
         groups_wait = False
-        for entry in list(self._decodes):
-            if len(joining) == PREFILL_ROWS:
-                break
+        waiting = list(self._decodes)
+        if self._slots.owed:  # memory is scarce: the lowest rows make the shortest steps
+            waiting.sort(key=lambda entry: entry[1].window.slot)
+        for entry in waiting:
+            if len(joining) == PREFILL_ROWS or len(self._texts()) >= self._slots.count - self._slots.owed:
+                return
             ticket, request = entry
             if groups_wait and is_group(request):
                 continue
@@ -200,24 +217,19 @@ class OpenAIWhisper:
                     continue
                 row = free
             self._decodes.remove(entry)
-            joining.append(Text.of(ticket, request, self.info, self._vocabulary.eot, row, self._device))
-        if not joining:
-            return
-        try:
-            self._begin(joining, done)
-        except torch.OutOfMemoryError:
-            for text in reversed(joining):
-                self._take_back(text)
-            raise
+            text = Text.of(ticket, request, self.info, self._vocabulary.eot, row, self._device)
+            (self._groups if text.search else self._singles).append(text)
+            joining.append(text)
 
-    def _take_back(self, text: Text) -> None:
-        """Let a text wait again that could not join."""
-        if text.search is None:
-            self._singles = [other for other in self._singles if other is not text]
-        else:
-            self._groups = [other for other in self._groups if other is not text]
-            self._slots.give_back_group(text.first_row, text.size)
-        self._decodes.appendleft((text.ticket, text.request))
+    def _take_back(self, texts: Sequence[Text]) -> None:
+        """Let texts wait that there was no memory for. They begin anew, from their windows, and say the same again.
+
+        How far each came can't be told: its search and its noise go on at once, its row and its cache only after that.
+        """
+        for text in reversed(texts):
+            if not text.over:
+                self._leave(text)
+                self._decodes.appendleft((text.ticket, text.request))
 
     def _begin(self, joining: list[Text], done: Done) -> None:
         """Prefill: each text's prompt goes through the network, and its first token is chosen."""
@@ -236,10 +248,7 @@ class OpenAIWhisper:
             text.no_speech_prob = no_speech_prob
             self._prepare(text, row)
             if text.search:
-                self._groups.append(text)
                 self._slots.own.kv[:, row + 1 : row + text.size] = self._slots.own.kv[:, row : row + 1]
-            else:
-                self._singles.append(text)
             all_rows += range(row, row + text.size)
         numbers = torch.tensor(all_rows, device=self._device)
         logits = at_end.repeat_interleave(
@@ -286,6 +295,13 @@ class OpenAIWhisper:
             return
         if not self._encodes:
             self._slots.close_gap()
+        try:
+            self._decode(done)
+        except torch.OutOfMemoryError:
+            self._take_back(self._texts())
+            raise
+
+    def _decode(self, done: Done) -> None:
         slots = self._slots
         singles = self._by_slot()
         lanes = [Lane(slots.own.rows(0, len(singles)), slots.cross.rows(0, len(singles)))] if singles else []

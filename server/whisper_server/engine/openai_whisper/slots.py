@@ -30,7 +30,7 @@ class Slots:
         self.rows = Rows.empty(count + group_rows, vocabulary, network.device)
         self.windows: dict[int, Window] = {}
         self._free = list(range(count))
-        self._owed = 0
+        self.owed = 0
         """How many slots are to be given up once they are free."""
         self._free_group_rows = [True] * group_rows
 
@@ -55,15 +55,17 @@ class Slots:
 
         The memory of the caches stays taken: it is what each step needs beside them that becomes less.
         """
-        self._owed = min(self._owed + max(1, self.count // 4), self.count - 1)
+        self.owed = min(self.owed + max(1, self.count // 4), self.count - 1)
         self._withhold()
 
     def _withhold(self) -> None:
-        while self._owed and self._free:
+        """Give up the highest: a step goes through the rows from the first to the last that decodes."""
+        while self.owed and self._free:
+            self.close_gap()
             self._free.remove(max(self._free))
             heapq.heapify(self._free)
             self.count -= 1
-            self._owed -= 1
+            self.owed -= 1
 
     def close_gap(self) -> None:
         """Move the window in the highest slot into a free one below it: one copy, and steps are a row shorter."""
