@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -267,6 +269,25 @@ def test_keeps_what_it_converted_beside_the_weights(checkpoint_path: Path, tmp_p
     # A directory that is a model already needs no weights of openai-whisper's.
     path.unlink()
     assert load(replace(SETTINGS, model=str(made.parent))).info.n_mels == 80
+
+
+def test_removes_what_a_conversion_that_was_killed_left_behind(checkpoint_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.pt"
+    path.write_bytes(checkpoint_path.read_bytes())
+    preload(str(path), None)
+    two_days_ago = time.time() - 2 * 86400
+    for name, inside, changed in (
+        (".converting-killed", "fresh", two_days_ago),
+        (".converting-swapping", "old", two_days_ago),
+        (".converting-now", "fresh", time.time() - 3600),  # by another server on the same volume
+        (".converting-photos", "2024", two_days_ago),  # nothing of ours
+    ):
+        (tmp_path / name / inside).mkdir(parents=True)
+        (tmp_path / name / inside / "model.bin").write_bytes(b"half of it")
+        os.utime(tmp_path / name, (changed, changed))
+    converted.find(str(path), None, tmp_path / "scratch")
+    left = [".converting-now", ".converting-photos", "mine-ctranslate2", "mine.pt"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == left
 
 
 def test_refuses_what_it_cannot_load(tmp_path: Path) -> None:

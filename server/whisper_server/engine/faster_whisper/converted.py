@@ -1,7 +1,10 @@
 """Where a model of CTranslate2 comes from: a directory that is one, or openai-whisper's weights, converted once."""
 
 import os
+import shutil
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from whisper_server import weights
@@ -10,6 +13,10 @@ from whisper_server.engine import LoadError
 from whisper_server.engine.faster_whisper import conversion
 
 _FILES = ("model.bin", "config.json")
+_PREFIX, _FRESH, _OLD = ".converting-", "fresh", "old"
+"""Of the directory that a conversion works in, and what it puts there: the new model, and the one before it."""
+_ABANDONED_SECONDS = 86400
+"""Age of such a directory that nobody works in any more: a conversion takes seconds, minutes on a slow volume."""
 
 
 def find(model: str, model_dir: str | None, scratch: Path) -> Path:
@@ -29,6 +36,7 @@ def find(model: str, model_dir: str | None, scratch: Path) -> Path:
     kept = _place(model, model_dir)
     if kept is None:
         return _convert(model, model_dir, scratch / "model")
+    _remove_abandoned(kept.parent)
     if _is_current(kept, source):
         return kept
     try:
@@ -75,11 +83,20 @@ def _is_current(kept: Path, source: Path) -> bool:
 def _convert(model: str, model_dir: str | None, place: Path) -> Path:
     """Convert to `place`, whole or not at all; raises OSError if that can't be written, and LoadError."""
     checkpoint = weights.load(model, model_dir)
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=".converting-") as folder:
-        fresh = Path(folder) / "fresh"
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=_PREFIX) as folder:
+        fresh = Path(folder) / _FRESH
         fresh.mkdir(mode=0o755)
         conversion.write(checkpoint, fresh)
         if place.exists():
-            place.rename(Path(folder) / "old")
+            place.rename(Path(folder) / _OLD)
         os.rename(fresh, place)
     return place
+
+
+def _remove_abandoned(directory: Path) -> None:
+    """Remove what conversions left that were killed; another server that shares the volume may be at one right now."""
+    for folder in directory.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # another server was faster, or the volume can't be written
+            is_ours = {entry.name for entry in folder.iterdir()} <= {_FRESH, _OLD}
+            if is_ours and time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(folder)
