@@ -4,9 +4,8 @@ import time
 
 from flask import Flask, Response, jsonify, request
 
-from whisper_server import __version__, calls, connection
+from whisper_server import __version__, calls
 from whisper_server.api import access, cors, errors, openai, openapi, ui, whisper
-from whisper_server.connection import Watchdog
 from whisper_server.keys import ApiKeys
 from whisper_server.metrics import Metrics
 from whisper_server.transcribing import Transcribing
@@ -15,9 +14,7 @@ from whisper_server.uploads import UploadRequest
 MAX_FORM_PARTS = 256  # each file among them is an open one
 
 
-def create_app(
-    transcribing: Transcribing, metrics: Metrics, keys: ApiKeys | None, watchdog: Watchdog
-) -> Flask:
+def create_app(transcribing: Transcribing, metrics: Metrics, keys: ApiKeys | None) -> Flask:
     """Wire the routes to the parts that do the work."""
     settings = transcribing.settings
     app = Flask(__name__, static_folder=None)
@@ -25,17 +22,12 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
     app.config["MAX_FORM_PARTS"] = MAX_FORM_PARTS
     app.json.ensure_ascii = False  # type: ignore[attr-defined]  # of the default provider
-    # An early refusal leaves a body unread.
-    drained = max(2 * settings.max_upload_bytes, 64 << 20)
 
     @app.after_request
     def finish(response: Response) -> Response:
-        environ, call = request.environ, calls.current()
+        call = calls.current()
         response.headers["X-Request-Id"] = call.id
         response.headers["X-Content-Type-Options"] = "nosniff"
-        if request.method not in ("GET", "HEAD"):
-            stream, connected = environ["wsgi.input"], environ.get("gunicorn.socket")
-            response.call_on_close(lambda: connection.drain(stream, connected, watchdog, drained))
         # The route, not the path: paths are the client's choice and would be labels without end.
         route = request.url_rule.rule if request.url_rule else "other"
         response.call_on_close(lambda: count(route, response.status_code, call))

@@ -12,12 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-HEADER_SECONDS = 20.0
 STALL_SECONDS = 20.0
 """How long nothing at all may come."""
 MIN_BYTES_PER_SECOND = 16 * 1024
-DRAIN_SECONDS = 10.0
-_PIECE = 64 * 1024
 
 
 class Watchdog:
@@ -102,18 +99,3 @@ def is_gone(connection: socket.socket | None) -> bool:
         return bool(poll.poll(0))
     except (OSError, ValueError):
         return True
-
-
-def drain(stream: Any, connection: socket.socket | None, watchdog: Watchdog, max_bytes: int) -> None:
-    """Read and forget what is left of a body.
-
-    Closing a connection on a client that still sends makes the kernel reset it, and the client, or the proxy before it, never
-    sees the answer that was sent.
-    """
-    end = time.monotonic() + DRAIN_SECONDS
-    with watchdog.limit(connection, lambda: time.monotonic() > end):
-        try:
-            while max_bytes > 0 and time.monotonic() < end and (data := stream.read(_PIECE)):
-                max_bytes -= len(data)
-        except Exception:  # a malformed or interrupted body: gunicorn closes the connection
-            return

@@ -187,7 +187,7 @@ def test_the_deadline_of_a_file_that_waits_to_be_listened_to(
     metrics, watchdog = Metrics(), Watchdog()
     admission = Admission(limits, lambda: State.READY)
     transcribing = Transcribing(settings, running.scheduler, admission, metrics, watchdog)
-    client = create_app(transcribing, metrics, None, watchdog).test_client()
+    client = create_app(transcribing, metrics, None).test_client()
     listening: Listening[Any] = getattr(running.scheduler, stage)
     go = threading.Event()
     turn = Turn(client="other", seconds=1.0, deadline=soon())

@@ -14,7 +14,7 @@ import pytest
 import requests
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
-from whisper_server import connection
+from whisper_server import connection, serving
 from whisper_server.calls import address
 from whisper_server.connection import Body
 
@@ -93,6 +93,10 @@ def test_slow_clients_are_told_or_cut_off(server: WhisperProcess) -> None:
     ):
         headers.sendall(HEAD)  # and never more
         body.sendall(HEAD + FORM + b"Content-Length: 100000\r\n\r\n--b\r\n")
+        answer = http.client.HTTPResponse(headers)
+        answer.begin()
+        assert answer.status == 408
+        assert b"headers did not end" in answer.read()
         assert headers.recv(1000) == b""
         answer = http.client.HTTPResponse(body)
         answer.begin()
@@ -225,10 +229,73 @@ def test_connections_that_send_nothing_hold_no_thread(tmp_path: Path) -> None:
             assert requests.get(server.url, timeout=30).status_code == 200
             assert time.monotonic() - begin < 10
         with socket.create_connection(("127.0.0.1", server.port)) as idle:
-            idle.settimeout(2 * connection.HEADER_SECONDS)
+            idle.settimeout(2 * serving.HEADER_SECONDS)
             assert idle.recv(1) == b""  # closed, and not after as long as between two requests
         server.terminate()
         assert server.wait() == 0
+
+
+FLOODS = {
+    "one byte": b"G",
+    "an empty line": b"\r\n\r\n",
+    "half of the headers": HEAD,
+    "a body that never comes": HEAD + b"Content-Length: 1000000000\r\n\r\n",
+    "a body of a request that has none": b"GET / HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n",
+    "the last request": b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n",
+}
+
+
+@pytest.fixture(scope="module")
+def narrow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WhisperProcess]:
+    """A server with the fewest threads, 33."""
+    with running(tmp_path_factory.mktemp("narrow"), WHISPER_MAX_QUEUE="1") as server:
+        server.wait_until_ready()
+        yield server
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_connections_that_stay_open_hold_no_thread(narrow_server: WhisperProcess, flood: str) -> None:
+    with ExitStack() as stack:
+        for _ in range(100):
+            held = stack.enter_context(socket.create_connection(("127.0.0.1", narrow_server.port)))
+            held.sendall(FLOODS[flood])
+        begin = time.monotonic()
+        assert requests.get(narrow_server.url, timeout=60).status_code == 200
+        assert narrow_server.post(part(HELLO)).status_code == 200
+        assert time.monotonic() - begin < 5
+
+
+def test_headers_may_come_in_pieces(narrow_server: WhisperProcess) -> None:
+    """On a new connection and on one that is kept alive, also when the first piece came with the request before."""
+    head = b"GET /openapi.json HTTP/1.1\r\nHost: test\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", narrow_server.port), timeout=60) as client:
+        for pieces in ([head[:1], head[1:30], head[30:]], [head[:9], head[9:] + head[:20]], [head[20:]]):
+            for piece in pieces:
+                client.sendall(piece)
+                time.sleep(0.2)
+            answer = http.client.HTTPResponse(client)
+            answer.begin()
+            assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
+            answer.read()
+
+
+def test_headers_without_end_are_refused(narrow_server: WhisperProcess) -> None:
+    with socket.create_connection(("127.0.0.1", narrow_server.port), timeout=60) as client:
+        client.sendall(HEAD + b"Cookie: " + b"x" * (40 << 10))
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        assert answer.status == 431
+        assert b"32768 bytes" in answer.read()
+        assert client.recv(1000) == b""
+
+
+def test_client_that_closes_its_half_after_the_headers_is_answered(narrow_server: WhisperProcess) -> None:
+    with socket.create_connection(("127.0.0.1", narrow_server.port), timeout=60) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        client.shutdown(socket.SHUT_WR)
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        assert answer.status == 200
 
 
 def test_clients_that_do_not_read_are_cut_off(tmp_path: Path) -> None:
