@@ -19,6 +19,7 @@ from typing import IO
 import numpy as np
 
 from whisper_server.engine import SAMPLE_RATE, Samples
+from whisper_server.fairness import Turns
 
 # ffmpeg's names of the formats that are accepted. None of them can make it open another file.
 FORMATS = ("wav", "w64", "aiff", "caf", "au", "flac", "ogg", "mp3", "aac", "amr", "mov", "matroska", "mpeg")
@@ -42,20 +43,47 @@ def missing_tools() -> list[str]:
 
 
 class Decoders:
-    """So many files at once, no more: each takes a core, and memory for the samples that nobody counts yet."""
+    """So many files at once, no more: each takes a core, and memory for the samples that nobody counts yet.
+
+    Clients take turns by the seconds that their files have taken, so that nobody waits for another's pile.
+    """
 
     def __init__(self, count: int) -> None:
-        self._free = threading.BoundedSemaphore(count)
+        self._free = count
+        self._turns: Turns[threading.Event] = Turns()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """How many wait for a turn."""
+        return len(self._turns)
 
     @contextmanager
-    def turn(self, look_up: Callable[[], None]) -> Iterator[None]:
-        """Wait for a turn, and call `look_up` every second meanwhile, which may raise to give up."""
-        while not self._free.acquire(timeout=1):
-            look_up()
+    def turn(self, client: str, look_up: Callable[[], None]) -> Iterator[None]:
+        """Wait for a turn of the client's, and call `look_up` every second meanwhile, which may raise to give up."""
+        called = threading.Event()
+        with self._lock:
+            self._turns.push(client, called, called)
+            self._call()
+        begin: float | None = None
         try:
+            while not called.wait(1):
+                look_up()
+            begin = time.monotonic()
             yield
         finally:
-            self._free.release()
+            with self._lock:
+                if begin is not None:
+                    self._turns.charge(client, time.monotonic() - begin)
+                if called.is_set():
+                    self._free += 1
+                else:
+                    self._turns.discard(called)
+                self._call()
+
+    def _call(self) -> None:
+        while self._free and len(self._turns):
+            self._free -= 1
+            self._turns.pop().set()
 
 
 def usable_decoders() -> int:
@@ -68,15 +96,13 @@ def decode(
 ) -> Samples:
     """Return the samples of an open file, mono at 16 kHz.
 
-    Raises AudioError, TooLongError beyond `max_seconds` of audio, TimeoutError at `deadline` (time.monotonic()), and what
-    `look_up` raises, which is called at least once a second.
+    Raises AudioError, also for a file that takes too much memory or processor time, TooLongError beyond `max_seconds` of audio,
+    TimeoutError at `deadline` (time.monotonic()), and what `look_up` raises, which is called at least once a second.
     """
     file.flush()
     max_bytes = int(max_seconds * _BYTES_PER_SECOND)
-    # Ample: ffmpeg decodes hundreds of times faster than real time on one core.
-    seconds = 30 + max_seconds / 20
     process = subprocess.Popen(
-        _command(file.fileno(), max_seconds, int(seconds)),
+        _command(file.fileno(), max_seconds),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -86,7 +112,7 @@ def decode(
     )
     with process:
         try:
-            pcm, complaint = _collect(process, max_bytes, min(deadline, time.monotonic() + seconds), look_up)
+            pcm, complaint = _collect(process, max_bytes, deadline, look_up)
             status = process.wait()
         finally:
             # The whole group, and before leaving the with block, which waits.
@@ -99,8 +125,15 @@ def decode(
     return np.frombuffer(pcm, np.int16, count=len(pcm) // 2)
 
 
-def _command(descriptor: int, max_seconds: float, cpu_seconds: int) -> list[str]:
-    limits = ["prlimit", f"--as={_ADDRESS_SPACE}", f"--cpu={cpu_seconds}", "--fsize=0", "--core=0", "--"]
+def cpu_seconds(max_seconds: float) -> int:
+    """The processor time that decoding may take; ample: ffmpeg decodes hundreds of times faster than real time on one core."""
+    return 30 + int(max_seconds / 20)
+
+
+def _command(descriptor: int, max_seconds: float) -> list[str]:
+    # Time of the processor and not of the clock: a file is not to blame for a busy machine.
+    limits = ["prlimit", f"--as={_ADDRESS_SPACE}", f"--cpu={cpu_seconds(max_seconds)}"]
+    limits += ["--fsize=0", "--core=0", "--"]
     ffmpeg = ["ffmpeg", "-nostdin", "-hide_banner", "-loglevel", "error"]
     source = ["-protocol_whitelist", "file,pipe", "-format_whitelist", ",".join(FORMATS), "-threads", "1"]
     source += ["-vn", "-sn", "-dn", "-i", f"file:/proc/self/fd/{descriptor}"]
@@ -139,8 +172,11 @@ def _collect(
 def _reason(status: int, complaint: str) -> str:
     if "matches no streams" in complaint:
         return "it has no audio track"
-    if status < 0:
-        return "it takes too much memory or time to decode"
+    if status < 0 or "Cannot allocate memory" in complaint:
+        return (
+            "it takes too much memory or time to decode; convert it before you send it, "
+            "for example: ffmpeg -i FILE -ac 1 -ar 16000 speech.flac"
+        )
     lines = complaint.strip().splitlines()
     detail = lines[-1].rsplit(": ", 1)[-1] if lines else "no reason given"
     if "not on whitelist" in complaint or "Invalid data" in detail:

@@ -70,7 +70,7 @@ class Transcribing:
         with _in_time(self.settings):
             for file in files:
                 waiting = time.monotonic()
-                with self._decoders.turn(self._look_up):
+                with self._decoders.turn(call.client, self._look_up):
                     begin = time.monotonic()
                     call.queue_seconds += begin - waiting
                     tracks.append(self._decode(file, left, len(files) > 1))

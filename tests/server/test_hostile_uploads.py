@@ -8,6 +8,7 @@ import os
 import random
 import socket
 import struct
+import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -176,6 +177,19 @@ def test_decoding_ends_at_its_deadline_and_leaves_no_process(bomb: Path) -> None
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
     names = [Path(f"/proc/{child}/comm").read_text().strip() for child in children]
     assert "ffmpeg" not in names
+
+
+def test_file_that_is_too_costly_to_decode_is_refused(tmp_path: Path, bomb: Path) -> None:
+    """For good: trying again later would cost the same."""
+    impatient = "from whisper_server import __main__, audio; audio.cpu_seconds = lambda _: 1; __main__.main()"
+    settings = {"WHISPER_MAX_AUDIO_SECONDS": "86400"}
+    with running(tmp_path, (sys.executable, "-c", impatient), **settings) as server:
+        server.wait_until_ready()
+        response = server.post(part(bomb))
+        assert response.status_code == 400, response.text
+        assert response.headers["x-should-retry"] == "false"
+        assert "too much memory or time to decode; convert it" in response.json()["error"]
+        assert server.transcript(CANARY).startswith("hello world")
 
 
 def test_seconds_are_counted_over_all_files_of_a_request(

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
+from whisper_server.audio import Decoders
 from whisper_server.fairness import Turns
 from whisper_server.job import Stopped
 from whisper_server.listening import Listening, Turn
@@ -101,3 +102,41 @@ def test_listening_takes_turns_and_is_left_when_nobody_waits() -> None:
         for each in pile:
             each.result(60)
     assert order == ["other", "many", "many", "many"]
+
+
+def test_decoders_take_turns_and_are_left_when_nobody_waits() -> None:
+    decoders, go, order = Decoders(2), threading.Event(), list[str]()
+
+    def decode(client: str) -> None:
+        with decoders.turn(client, lambda: None):
+            order.append(client)
+            assert go.wait(60)
+
+    def give_up() -> None:
+        raise ConnectionError
+
+    def wait_for(count: int) -> None:
+        deadline = soon()
+        while len(decoders) != count:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    with ThreadPoolExecutor(8) as pool:
+        held = [pool.submit(decode, "many") for _ in range(2)]
+        while len(order) < 2:
+            time.sleep(0.01)
+        pile = [pool.submit(decode, "many") for _ in range(3)]
+        wait_for(3)
+        with pytest.raises(ConnectionError), decoders.turn("left", give_up):
+            pytest.fail("it was not its turn")
+        wait_for(3)
+        other = pool.submit(decode, "other")
+        wait_for(4)
+        time.sleep(0.05)  # what is held costs something
+        go.set()
+        for each in (*held, *pile, other):
+            each.result(60)
+    # Both that are free may have begun before the other's name is noted.
+    assert "other" in order[2:4], order
+    with decoders.turn("a", give_up), decoders.turn("b", give_up):
+        assert len(decoders) == 0
