@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
@@ -20,10 +21,13 @@ from whisper_server.config import Settings
 from whisper_server.engine import ModelInfo
 from whisper_server.fields import FIELDS, MAX_BEAMS, NOT_SERVED
 
+from tests.server.corpus import BAD_FILES
 from tests.server.whisper_process import EXAMPLES, WhisperProcess, ffmpeg, part
 
 EXAMPLES_BUDGET = int(os.environ.get("WHISPER_FUZZ_EXAMPLES", "60"))
 SECONDS_EACH = 60  # far more than a short file takes, on however busy a machine
+MOST_MEMORY = 2 << 30
+"""Bytes that the server may have needed at any time; it begins with a third of that."""
 ROUNDS = settings(
     max_examples=EXAMPLES_BUDGET,
     deadline=None,
@@ -58,11 +62,12 @@ HOSTILE = (
 
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
-    """A second of speech in every accepted format."""
+    """A second of speech in every accepted format, and what is known to be bad."""
     folder = tmp_path_factory.mktemp("seeds")
     for kind in KINDS:
         ffmpeg("-i", EXAMPLES / "fox.flac", "-t", "1", "-ar", "48000", "-b:a", "64k", folder / f"a.{kind}")
-    return [(folder / f"a.{kind}").read_bytes() for kind in KINDS]
+    good = [(folder / f"a.{kind}").read_bytes() for kind in KINDS]
+    return good + [make(folder) for make, _ in BAD_FILES.values()]
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +128,36 @@ def test_mutated_audio_is_decoded_or_refused(
         listener.accept()
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
     assert "ffmpeg" not in {Path(f"/proc/{child}/comm").read_text().strip() for child in children}
+
+
+def test_mutated_audio_is_answered_and_leaves_nothing(
+    small_server: WhisperProcess, seeds: list[bytes], listener: socket.socket
+) -> None:
+    """No file either, as is looked at after each test of this server."""
+    host, port = listener.getsockname()
+    url = f"http://{host}:{port}/a.ts".encode()
+
+    @settings(ROUNDS, max_examples=max(1, EXAMPLES_BUDGET // 3))
+    @given(st.data(), st.sampled_from(["/whisper", "/v1/audio/transcriptions"]))
+    def check(data: st.DataObject, path: str) -> None:
+        files = {"file": ("upload", mutated(data, seeds, url))}
+        form = {"model": "whisper-1", "language": "en"}
+        response = requests.post(small_server.url + path, data=form, files=files, timeout=300)
+        assert response.status_code in (200, 400, 413), response.text
+        assert response.headers["Content-Type"] == "application/json"
+        assert "/proc" not in response.text
+
+    check()
+    with pytest.raises(TimeoutError):
+        listener.accept()
+    assert "Traceback" not in small_server.log
+    assert small_server.transcript(EXAMPLES / "hello.wav").startswith("hello world")
+    peak = next(
+        line.split()[1]
+        for line in Path(f"/proc/{small_server.worker()}/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    )
+    assert int(peak) * 1024 < MOST_MEMORY
 
 
 def test_files_that_only_name_others_are_never_audio(tmp_path: Path) -> None:

@@ -1,16 +1,12 @@
 """Whatever is sent: a 4xx in JSON, nothing read that was not sent, nothing left behind."""
 
-import gzip
 import http.client
-import io
 import json
 import os
-import random
 import socket
-import struct
+import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,83 +14,8 @@ import pytest
 import requests
 from whisper_server import audio
 
-from tests.server.whisper_process import COMMAND, EXAMPLES, WhisperProcess, ffmpeg, part, running
-
-CANARY = EXAMPLES / "hello.wav"
-
-
-def header_only_wav(directory: Path) -> bytes:
-    return CANARY.read_bytes()[:44]
-
-
-def zip_file(directory: Path) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.write(CANARY)
-    return buffer.getvalue()
-
-
-def image(directory: Path) -> bytes:
-    path = directory / "image.png"
-    ffmpeg("-f", "lavfi", "-i", "color=red:s=64x64", "-frames:v", "1", path)
-    return path.read_bytes()
-
-
-def silent_video(directory: Path) -> bytes:
-    path = directory / "silent.mp4"
-    ffmpeg("-f", "lavfi", "-i", "color=red:s=64x64:d=1", path)
-    return path.read_bytes()
-
-
-def hls(target: str) -> bytes:
-    head = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:10\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:10.0,\n"
-    return f"{head}{target}\n#EXT-X-ENDLIST\n".encode()
-
-
-def wav(channels: int = 1, rate: int = 16000, bits: int = 16, size: int = 0xFFFFFFFF, kind: int = 1) -> bytes:
-    """A wav header that says what it likes, and a bit of noise."""
-    width = max(1, channels * bits // 8) % 65536
-    form = struct.pack("<HHIIHH", kind, channels, rate, rate * width % 2**32, width, bits)
-    return b"RIFF\xff\xff\xff\xffWAVEfmt \x10\0\0\0" + form + b"data" + struct.pack("<I", size) + bytes(100)
-
-
-BAD_FILES: dict[str, tuple[Callable[[Path], bytes], str]] = {
-    "empty.wav": (lambda _: b"", "not audio"),
-    "text.wav": (lambda _: b"hello world\n" * 100, "not audio"),
-    "random.wav": (lambda _: random.Random(1).randbytes(200_000), "not audio"),
-    "archive.zip": (zip_file, "not audio"),
-    "header.wav": (header_only_wav, "audio"),
-    "image.png": (image, "not audio"),
-    "video.mp4": (silent_video, "no audio track"),
-    "url.wav": (lambda _: b"http://127.0.0.1:1/speech.wav", "not audio"),
-    "local.m3u8": (lambda _: hls(f"file://{CANARY}"), "not audio"),
-    "plain.m3u8": (lambda _: hls(str(CANARY)), "not audio"),
-    "concat.ffconcat": (lambda _: b"ffconcat version 1.0\nfile " + str(CANARY).encode(), "not audio"),
-    "sibling.ffconcat": (lambda _: b"ffconcat version 1.0\nfile 3\nfile hello.wav", "not audio"),
-    "descriptor.ffconcat": (lambda _: b"ffconcat version 1.0\nfile /proc/self/fd/3", "not audio"),
-    "zeros.wav": (lambda _: bytes(1_000_000), "not audio"),
-    "script.svg": (lambda _: b'<svg><image href="file:///etc/passwd"/></svg>', "not audio"),
-    "list.pls": (lambda _: b"[playlist]\nFile1=" + str(CANARY).encode(), "not audio"),
-    "show.smil": (lambda _: b'<smil><audio src="' + str(CANARY).encode() + b'"/></smil>', "not audio"),
-    "red.asx": (
-        lambda _: b'<asx version="3.0"><ref href="' + str(CANARY).encode() + b'"/></asx>',
-        "not audio",
-    ),
-    "program.wav": (lambda _: Path("/bin/true").read_bytes(), "not audio"),
-    "packed.wav.gz": (lambda _: gzip.compress(CANARY.read_bytes()), "not audio"),
-    "bomb.gz": (lambda _: gzip.compress(bytes(50_000_000)), "not audio"),
-    "boxes.mp4": (lambda _: b"\0\0\0\x18ftypisom" + bytes(12) + b"\0\0\0\x08moov" * 10_000, "audio"),
-    "endless.mp4": (lambda _: b"\0\0\0\x18ftypisom" + bytes(12) + b"\0\0\0\0moov" + bytes(1000), "audio"),
-    "void.mkv": (lambda _: b"\x1aE\xdf\xa3\x80\xec\x01" + b"\xff" * 7 + bytes(1000), "decoded"),
-    "pages.ogg": (lambda _: b"OggS\0\x02" + b"\xff" * 20 + b"\xff" * 256, "decoded"),
-    "channels.wav": (lambda _: wav(channels=65535), "decoded"),
-    "codec.wav": (lambda _: wav(kind=0x1234), "decoded"),
-    "session.sdp": (lambda _: b"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=audio 9 RTP/AVP 0\n", "not audio"),
-    "dash.mpd": (
-        lambda _: b'<?xml version="1.0"?><MPD><BaseURL>file:///etc/passwd</BaseURL></MPD>',
-        "not audio",
-    ),
-}
+from tests.server.corpus import BAD_FILES, CANARY, amr_mp4, hls, wav
+from tests.server.whisper_process import COMMAND, WhisperProcess, ffmpeg, part, running
 
 
 @pytest.mark.parametrize("name", BAD_FILES)
@@ -118,8 +39,9 @@ def test_headers_that_lie_break_nothing(server: WhisperProcess, header: dict[str
 
 
 def test_playlists_name_a_canary_that_would_be_heard(server: WhisperProcess) -> None:
-    """The tests above prove nothing unless the file they name can be transcribed."""
+    """The tests above prove nothing unless the file they name can be transcribed, and the one that lies if it did not."""
     assert server.transcript(CANARY).startswith("hello world")
+    assert server.post(("file", ("index.mp4", amr_mp4(100)))).status_code == 200
 
 
 @pytest.fixture
@@ -190,6 +112,28 @@ def test_file_that_is_too_costly_to_decode_is_refused(tmp_path: Path, bomb: Path
         assert response.headers["x-should-retry"] == "false"
         assert "too much memory or time to decode; convert it" in response.json()["error"]
         assert server.transcript(CANARY).startswith("hello world")
+
+
+def test_decoding_is_bounded_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To less than this file needs, which is decoded where there is more."""
+    file = tmp_path / "index.mp4"
+    file.write_bytes(amr_mp4(20_000_000))
+    with file.open("rb") as opened:
+        assert len(audio.decode(opened, 60, deadline=time.monotonic() + 60)) >= 2 * 16000
+        monkeypatch.setattr(audio, "_ADDRESS_SPACE", 512 << 20)
+        with pytest.raises(audio.AudioError):
+            audio.decode(opened, 60, deadline=time.monotonic() + 60)
+
+
+def test_decoder_can_write_no_file(tmp_path: Path) -> None:
+    with CANARY.open("rb") as opened:
+        command = audio._command(opened.fileno(), 60)
+        written = tmp_path / "written.raw"
+        process = subprocess.run(
+            [*command, "-f", "s16le", written], pass_fds=(opened.fileno(),), capture_output=True, check=False
+        )
+    assert process.returncode != 0
+    assert not written.exists() or written.stat().st_size == 0
 
 
 def test_seconds_are_counted_over_all_files_of_a_request(
