@@ -27,6 +27,8 @@ CLIP = EXAMPLES / "hello.wav"
 CLIENTS = 8
 LOST = 0
 """In place of a status: no answer came."""
+UNANSWERED = -2
+"""In place of a status: no answer came, or not all of it, though the server had begun with the request."""
 NOT_CONNECTED = -1
 """In place of a status: the server did not take the connection."""
 
@@ -50,12 +52,12 @@ class Answers:
 
 
 def request(clip: bytes) -> bytes:
-    """A whole HTTP request with a file."""
+    """A whole HTTP request with a file, for which the server says when it begins with it."""
     head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
     language = b'\r\n--b\r\nContent-Disposition: form-data; name="language"\r\n\r\nen\r\n--b--\r\n'
     body = head + clip + language
     return (
-        b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: test\r\nConnection: close\r\n"
+        b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: test\r\nConnection: close\r\nExpect: 100-continue\r\n"
         b"Content-Type: multipart/form-data; boundary=b\r\n"
         + f"Content-Length: {len(body)}\r\n\r\n".encode()
         + body
@@ -70,15 +72,21 @@ async def ask(port: int, message: bytes, answers: Answers) -> None:
     except OSError:
         answers.add(NOT_CONNECTED, 0)
         return
+    status = LOST
     try:
-        writer.write(message)
-        await writer.drain()
-        answer = await reader.read()
-        answers.add(int(answer.split(b" ", 2)[1]) if answer else LOST, time.monotonic() - begin)
+        writer.write(message)  # goes on while the first line is read
+        line = await reader.readline()
+        if line.startswith(b"HTTP/1.1 100 "):
+            status = UNANSWERED
+            await reader.readline()
+            line = await reader.readline()
+        await reader.read()
+        status = int(line.split(b" ", 2)[1]) if line else status
     except OSError:
-        answers.add(LOST, 0)
+        pass
     finally:
         writer.close()
+    answers.add(status, time.monotonic() - begin)
 
 
 async def closed_loop(port: int, message: bytes, clients: int, seconds: float) -> tuple[Answers, float]:
