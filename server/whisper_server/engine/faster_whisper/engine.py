@@ -213,6 +213,9 @@ class FasterWhisper:
 
     def _decode(self, requests: list[Decode]) -> list[Answer]:
         call: Call = call_of(self.info, requests[0])
+        unknown = max(call.suppressed, default=0)
+        if unknown >= tokenizer_of(self.info).encoding.n_vocab:  # CTranslate2 would write there
+            raise ValueError(f"suppress_tokens: there is no token {unknown}")
         prompts = [initial_tokens(self.info, request)[0] for request in requests]
         results = self._model.generate(
             self._features(requests),
