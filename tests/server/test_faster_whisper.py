@@ -22,6 +22,10 @@ from whisper_server.engine import Align, Decode, Detect, Encode, LoadError, Requ
 from whisper_server.engine.faster_whisper import converted, load, preload
 from whisper_server.engine.faster_whisper.engine import FasterWhisper, Window
 from whisper_server.engine.prompts import tokenizer_of
+from whisper_server.mel import spectrogram
+from whisper_server.options import Options
+
+from tests.server.driving import transcribe_all
 
 CLIPS = Path(__file__).parent / "clips"
 SETTINGS = replace(Settings(), model="demo", engine="faster-whisper", device="cpu", dtype="float32")
@@ -189,6 +193,76 @@ def test_aligns_as_openai_whisper(reference: Any) -> None:
         wanted = [word.start for word in expected if word.word.strip()]
         assert [starts[index] for index in first_tokens][: len(wanted)] == pytest.approx(wanted, abs=0.041)
         assert len(alignment.token_probabilities) == len(texts[number])
+
+
+@cache
+def files() -> list[Any]:
+    """Samples as int16: two clips, one that falls silent for a while, and a minute of speech."""
+    clips = [(load_audio(str(CLIPS / name)) * 32768).round().astype(np.int16) for name, _ in manifest()]
+    with_a_gap = np.concatenate([clips[4], np.zeros(10 * 16000, np.int16), clips[5]])
+    return [clips[0], clips[3], with_a_gap, np.concatenate(clips)]
+
+
+@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # in openai-whisper
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},  # the language is detected
+        {"language": "en", "beam_size": 3, "patience": 2.0},
+        {"language": "en", "condition_on_previous_text": False, "without_timestamps": True},
+        {
+            "language": "de",
+            "task": "translate",
+            "initial_prompt": "hello world",
+            "carry_initial_prompt": True,
+        },
+        {"language": "en", "word_timestamps": True},
+        {"language": "en", "word_timestamps": True, "hallucination_silence_threshold": 2.0},
+        {"language": "en", "clip_timestamps": (1.0, 3.0, 3.5)},
+    ],
+    ids=lambda asked: "+".join(asked) or "detected",
+)
+def test_whole_files_as_openai_whisper(reference: Any, asked: dict[str, Any]) -> None:
+    used = engine()
+    options = Options(temperatures=(0.0,), **asked)
+    told = transcribe_all(used, [(spectrogram(samples, 80), options) for samples in files()])
+    assert not used._taken
+    others = 0
+    for samples, mine in zip(files(), told, strict=True):
+        clips = list(asked.get("clip_timestamps", (0,)))
+        expected = reference.transcribe(
+            samples.astype(np.float32) / 32768,
+            temperature=0.0,
+            fp16=False,
+            **{**asked, "clip_timestamps": clips},
+        )
+        assert mine.heard.language == expected["language"]
+        segments = expected["segments"]
+        if [(s.seek, s.tokens) for s in mine.segments] != [(s["seek"], tuple(s["tokens"])) for s in segments]:
+            others += 1
+            continue
+        for segment, wanted in zip(mine.segments, segments, strict=True):
+            words, wanted_words = segment.words or (), wanted.get("words", [])
+            times = [time for word in words for time in (word.start, word.end)]
+            wanted_times = [float(word[end]) for word in wanted_words for end in ("start", "end")]
+            assert [word.word for word in words] == [word["word"] for word in wanted_words]
+            assert times == pytest.approx(wanted_times, abs=0.041)  # two of its frames
+            assert (segment.start, segment.end) == pytest.approx((wanted["start"], wanted["end"]), abs=0.041)
+    # Its sums have other last bits, and nobody sees how narrowly it decided: one file may say something else.
+    assert others <= 1
+
+
+def test_falls_back_to_the_next_temperature() -> None:
+    used = engine()
+    sounds = [spectrogram(samples, 80) for samples in files()]
+    ladder = Options(language="en", temperatures=(0.0, 0.6))
+    never_sure = replace(ladder, logprob_threshold=0.0, no_speech_threshold=None)
+    told = transcribe_all(used, [(sound, never_sure) for sound in sounds])
+    assert {segment.temperature for each in told for segment in each.segments} == {0.6}
+    always_sure = replace(ladder, logprob_threshold=None, compression_ratio_threshold=None)
+    told = transcribe_all(used, [(sound, always_sure) for sound in sounds])
+    assert {segment.temperature for each in told for segment in each.segments} == {0.0}
+    assert not used._taken
 
 
 def test_cancelled_and_released_windows_make_room() -> None:
