@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,37 @@ def test_streamed_text_is_the_text_not_streamed(server: WhisperProcess, workshop
     assert "".join(delta["delta"] for delta in deltas) == done["text"] == whole
     if form == "verbose_json":
         assert [one for delta in deltas for one in delta["segments"]] == done["segments"]
+
+
+def test_text_comes_while_the_rest_is_transcribed(server: WhisperProcess, workshop: Path) -> None:
+    """The server's own counters say how far it is when the first words arrive."""
+    long = workshop / "minutes.flac"
+    ffmpeg("-stream_loop", "59", "-i", HELLO, long)  # four
+    counted = server.metric("whisper_audio_seconds_total")
+    arrived: dict[str, float] = {}
+    begin = time.monotonic()
+    with (
+        long.open("rb") as file,
+        requests.post(
+            server.url + TRANSCRIPTIONS,
+            files={"file": file},
+            data={"language": "en", "stream": "true"},
+            stream=True,
+            timeout=300,
+        ) as response,
+    ):
+        for line in response.iter_lines():
+            if not line.startswith(b"data: "):
+                continue
+            kind = json.loads(line.removeprefix(b"data: "))["type"]
+            if not arrived:
+                assert kind == "transcript.text.delta"
+                assert server.metric("whisper_requests_in_flight") == 1
+                assert server.metric("whisper_queue_audio_seconds") > 0
+                assert server.metric("whisper_audio_seconds_total") == counted
+            arrived.setdefault(kind, time.monotonic() - begin)
+    assert server.metric("whisper_audio_seconds_total") > counted
+    assert arrived["transcript.text.delta"] < arrived["transcript.text.done"] / 2
 
 
 def test_options_reach_the_engine(server: WhisperProcess) -> None:

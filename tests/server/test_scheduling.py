@@ -11,11 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from flask.testing import FlaskClient
 from torch import Tensor
 from whisper.audio import load_audio
 from whisper_server import weights
@@ -23,7 +24,7 @@ from whisper_server.admission import Admission, Limits, State
 from whisper_server.app import create_app
 from whisper_server.config import Settings
 from whisper_server.connection import Watchdog
-from whisper_server.engine import Decode, DeviceLost, Encode, Engine, Samples, Ticket, faster_whisper
+from whisper_server.engine import Answer, Decode, DeviceLost, Encode, Engine, Samples, Ticket, faster_whisper
 from whisper_server.engine.faster_whisper.engine import FasterWhisper
 from whisper_server.engine.openai_whisper.engine import OpenAIWhisper
 from whisper_server.engine.openai_whisper.loading import make_engine, model_info
@@ -208,16 +209,21 @@ def test_a_deadline_ends_the_wait_and_the_work(running: Running) -> None:
     running.wait_until_empty()
 
 
+def client_of(running: Running, **settings: str) -> tuple[FlaskClient, Admission]:
+    """A client of the whole application around the scheduler, and what counts its requests."""
+    limits = Limits(requests=1, bytes=1 << 30, audio_seconds=3600)
+    metrics, watchdog = Metrics(), Watchdog()
+    admission = Admission(limits, lambda: State.READY)
+    chosen = Settings.from_environ({"WHISPER_MODEL": "demo", **settings})
+    transcribing = Transcribing(chosen, running.scheduler, admission, metrics, watchdog)
+    return create_app(transcribing, metrics, None).test_client(), admission
+
+
 @pytest.mark.parametrize(("stage", "field"), [("_listening", {}), ("_hearing", {"vad": "true"})])
 def test_the_deadline_of_a_file_that_waits_to_be_listened_to(
     running: Running, stage: str, field: dict[str, str]
 ) -> None:
-    settings = Settings.from_environ({"WHISPER_MODEL": "demo", "WHISPER_REQUEST_TIMEOUT_SECONDS": "5"})
-    limits = Limits(requests=1, bytes=1 << 30, audio_seconds=3600)
-    metrics, watchdog = Metrics(), Watchdog()
-    admission = Admission(limits, lambda: State.READY)
-    transcribing = Transcribing(settings, running.scheduler, admission, metrics, watchdog)
-    client = create_app(transcribing, metrics, None).test_client()
+    client, admission = client_of(running, WHISPER_REQUEST_TIMEOUT_SECONDS="5")
     listening: Listening[Any] = getattr(running.scheduler, stage)
     go = threading.Event()
     turn = Turn(client="other", seconds=1.0, deadline=soon())
@@ -235,6 +241,34 @@ def test_the_deadline_of_a_file_that_waits_to_be_listened_to(
     assert "5 seconds" in response.get_json()["error"]["message"]
     assert 1 <= int(response.headers["Retry-After"]) <= 60
     assert admission.in_flight == 0
+
+
+def test_a_stream_without_news_has_comments(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device is held until some have come, so that there is no news."""
+    monkeypatch.setattr("whisper_server.api.openai.COMMENT_SECONDS", 0.05)
+    monkeypatch.setattr("whisper_server.transcribing.UPDATE_SECONDS", 0.02)
+    assert running.engine is not None
+    step, go = running.engine.step, threading.Event()
+    let_go: list[bool] = []
+
+    def held_step() -> list[tuple[Ticket, Answer]]:
+        if all(let_go):
+            let_go.append(go.wait(20))
+        return step()
+
+    monkeypatch.setattr(running.engine, "step", held_step)
+    client, _ = client_of(running)
+    form = {"file": (EXAMPLES / "hello.wav").open("rb"), "stream": "true"}
+    with client.post("/v1/audio/transcriptions", data=form) as response:
+        blocks = response.iter_encoded()
+        try:
+            comments = list(itertools.islice(blocks, 4))
+        finally:
+            go.set()
+        rest = b"".join(blocks).decode()
+    assert all(let_go), "the comments came when all was over"
+    assert comments == [b": transcribing\n\n", *[b": still transcribing\n\n"] * 3]
+    assert "hello world please play music" in rest.split("data: ")[-1]
 
 
 @with_both_engines
