@@ -40,8 +40,9 @@ _SEND_TIMEOUT = struct.pack("ll", 30, 0)
 HEADER_SECONDS = 20.0
 """How long the headers of a request may take."""
 _MAX_HEADER_BYTES = 32 << 10
-_REST_SECONDS = 0.1
-"""How long a thread waits for the rest of a body that nobody wanted: most of them are there already."""
+_REST_SECONDS = 0.3
+_REST_BYTES = 1 << 20
+"""What a thread waits for and reads of a body that nobody wanted: the rest of most has come already."""
 _CLOSE_SECONDS = 10.0
 """How long a client may go on sending, or not close, after its last answer."""
 _MIN_DRAINED_BYTES = 64 << 20
@@ -200,7 +201,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:
         """Whether the connection can be used again, which it can't while there is a body in the way."""
-        return bool(keepalive) and conn.parser.finish_body(deadline=time.monotonic() + _REST_SECONDS)
+        end = time.monotonic() + _REST_SECONDS
+        return bool(keepalive) and conn.parser.finish_body(deadline=end, max_bytes=_REST_BYTES)
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         """Called when a thread is done with a connection."""

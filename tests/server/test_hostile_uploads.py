@@ -240,9 +240,9 @@ def test_wrong_path_or_method_is_json(server: WhisperProcess, method: str, path:
     assert status != 405 or "Allow" in response.headers
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until it is true; fails after a minute."""
-    deadline = time.monotonic() + 60
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until it is true; fails after so many seconds."""
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
