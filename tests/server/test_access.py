@@ -12,7 +12,7 @@ import requests
 from whisper_server.keys import ApiKeys, KeysError
 
 from tests.server.test_openai_api import TRANSCRIPTIONS
-from tests.server.whisper_process import COMMAND, EXAMPLES, WhisperProcess, part, running
+from tests.server.whisper_process import COMMAND, EXAMPLES, WhisperProcess, part, running, wait_for
 
 HELLO = EXAMPLES / "hello.wav"
 
@@ -132,6 +132,7 @@ def test_log_and_metrics_name_the_client_and_never_the_key(locked: WhisperProces
     headers = {"Authorization": "Bearer sk-alice", "X-Request-Id": "from-a-test"}
     response = locked.post(part(HELLO), headers=headers)
     assert response.headers["X-Request-Id"] == "from-a-test"
+    wait_for(lambda: "from-a-test" in locked.log)  # written after the answer
     entries = [json.loads(line) for line in locked.log.splitlines()]
     (entry,) = [entry for entry in entries if entry.get("request_id") == "from-a-test"]
     assert (entry["client"], entry["status"]) == ("alice", "200")

@@ -10,9 +10,8 @@ import jiwer
 import pytest
 import requests
 
-from tests.server.test_hostile_uploads import wait_for
 from tests.server.test_openai_api import HELLO_TEXT, TRANSCRIPTIONS, ask, events
-from tests.server.whisper_process import CLIPS, WhisperProcess, ffmpeg, running, table
+from tests.server.whisper_process import CLIPS, WhisperProcess, ffmpeg, running, table, wait_for
 
 TEXTS = table(CLIPS / "manifest.tsv")
 # Measured: 0.059. The slack is for other processors, whose sums differ in the last bits.

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ import requests
 from whisper_server import audio
 
 from tests.server.corpus import BAD_FILES, CANARY, amr_mp4, hls, wav
-from tests.server.whisper_process import COMMAND, WhisperProcess, ffmpeg, part, running
+from tests.server.whisper_process import COMMAND, WhisperProcess, ffmpeg, part, running, wait_for
 
 
 @pytest.mark.parametrize("name", BAD_FILES)
@@ -238,14 +238,6 @@ def test_wrong_path_or_method_is_json(server: WhisperProcess, method: str, path:
     assert response.status_code == status
     assert list(json.loads(response.text)) == ["error"]
     assert status != 405 or "Allow" in response.headers
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait until it is true; fails after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_a_full_disk_is_the_servers_trouble(tmp_path: Path) -> None:

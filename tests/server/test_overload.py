@@ -19,8 +19,7 @@ from benchmarks.server.overload import (
     measure,
     request,
 )
-from tests.server.test_hostile_uploads import wait_for
-from tests.server.whisper_process import ffmpeg, running
+from tests.server.whisper_process import ffmpeg, running, wait_for
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import requests
 
-from tests.server.whisper_process import EXAMPLES, WhisperProcess, ffmpeg, part, running, table
+from tests.server.whisper_process import EXAMPLES, WhisperProcess, ffmpeg, part, running, table, wait_for
 
 HELLO = EXAMPLES / "hello.wav"
 HELLO_TEXT = table(EXAMPLES / "transcripts.tsv")["hello.wav"]
@@ -123,7 +123,9 @@ def test_only_configured_pages_may_call(small_server: WhisperProcess) -> None:
 
 
 def test_json_log_is_json(small_server: WhisperProcess) -> None:
+    before = small_server.log.count("POST /whisper")
     small_server.transcript(HELLO)
+    wait_for(lambda: small_server.log.count("POST /whisper") > before)  # the line is written after the answer
     entries = [json.loads(line) for line in small_server.log.splitlines()]
     access = [entry for entry in entries if entry["logger"] == "gunicorn.access"]
     assert any((entry["request"], entry["status"]) == ("POST /whisper HTTP/1.1", "200") for entry in access)

@@ -18,9 +18,8 @@ from whisper_server import connection, serving
 from whisper_server.calls import address
 from whisper_server.connection import Body
 
-from tests.server.test_hostile_uploads import wait_for
 from tests.server.test_openai_api import TRANSCRIPTIONS
-from tests.server.whisper_process import COMMAND, EXAMPLES, WhisperProcess, ffmpeg, part, running
+from tests.server.whisper_process import COMMAND, EXAMPLES, WhisperProcess, ffmpeg, part, running, wait_for
 
 HELLO = EXAMPLES / "hello.wav"
 HEAD = b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: test\r\n"
