@@ -211,9 +211,12 @@ def test_the_operator_carries_no_server(images: Images) -> None:
     assert not {"torch", "flask", "pip", "openai-whisper"} & set(packages.split())
 
 
-def test_server_transcribes(images: Images) -> None:
+@pytest.mark.parametrize(
+    "settings", [(), ("--env=WHISPER_ENGINE=faster-whisper",)], ids=["as built", "faster-whisper"]
+)
+def test_server_transcribes(images: Images, settings: tuple[str, ...]) -> None:
     with container(
-        *RESTRICTED, "--publish=127.0.0.1::8000", "--publish=127.0.0.1::9090", images.server
+        *RESTRICTED, *settings, "--publish=127.0.0.1::8000", "--publish=127.0.0.1::9090", images.server
     ) as name:
         public, operations = port_of(name, 8000), port_of(name, 9090)
 
