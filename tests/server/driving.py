@@ -11,7 +11,12 @@ import pytest
 import whisper
 from torch import Tensor
 from torch.nn import functional
-from whisper.decoding import ApplyTimestampRules, BeamSearchDecoder, GreedyDecoder
+from whisper.decoding import (
+    ApplyTimestampRules,
+    BeamSearchDecoder,
+    GreedyDecoder,
+    MaximumLikelihoodRanker,
+)
 from whisper_server.checkpoint import Checkpoint
 from whisper_server.engine import Engine, ModelInfo
 from whisper_server.mel import Spectrogram
@@ -96,9 +101,10 @@ class Margin:
 
 @contextmanager
 def recorded_margin(patch: pytest.MonkeyPatch) -> Iterator[Margin]:
-    """Watch openai-whisper decide: about tokens, timestamps, and which beams to keep."""
+    """Watch openai-whisper decide: about tokens, timestamps, which beams to keep, and which text is the best of them."""
     margin = Margin()
     greedy, beam, rules = GreedyDecoder.update, BeamSearchDecoder.update, ApplyTimestampRules.apply
+    rank = MaximumLikelihoodRanker.rank
 
     def watch_greedy(self: Any, tokens: Tensor, logits: Tensor, sums: Tensor) -> Any:
         if int(tokens[0, -1]) != self.eot:
@@ -134,7 +140,19 @@ def recorded_margin(patch: pytest.MonkeyPatch) -> Iterator[Margin]:
             if text > float("-inf") and stamps > float("-inf"):
                 margin.note(stamps - text)
 
+    def watch_rank(self: Any, texts: list[list[Tensor]], sums: list[list[float]]) -> Any:
+        for candidates, totals in zip(texts, sums, strict=True):
+            penalties = [
+                len(text) if self.length_penalty is None else ((5 + len(text)) / 6) ** self.length_penalty
+                for text in candidates
+            ]
+            scores = [total / penalty for total, penalty in zip(totals, penalties, strict=True)]
+            for first, second in itertools.pairwise(sorted(scores, reverse=True)[:2]):
+                margin.note(first - second)
+        return rank(self, texts, sums)
+
     with patch.context() as outer:
+        outer.setattr(MaximumLikelihoodRanker, "rank", watch_rank)
         outer.setattr(GreedyDecoder, "update", watch_greedy)
         outer.setattr(BeamSearchDecoder, "update", watch_beam)
         outer.setattr(ApplyTimestampRules, "apply", watch_rules)

@@ -5,6 +5,7 @@ import base64
 import itertools
 import os
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -35,13 +36,40 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:__array_wrap__ must accept:DeprecationWarning"
 )  # openai-whisper's beams
 
-EXAMPLES = int(os.environ.get("WHISPER_EQUALITY_EXAMPLES", "6"))
-"""Of the property; more of them in a long run."""
+EXAMPLES = int(os.environ.get("WHISPER_EQUALITY_EXAMPLES", "20"))
+"""Of the property, others in each run; more of them in a long one."""
 
 SPOKEN = table(CLIPS / "manifest.tsv")
 FILES = [(load_audio(str(CLIPS / name)) * 32768).round().astype(np.int16) for name in SPOKEN]
-LONG = np.concatenate(FILES)
-SOUNDS: list[Any] = [*FILES[:4], LONG[: 16000 * 44], np.zeros(16000, np.int16), FILES[0][:100]]
+LONG = np.concatenate([*FILES, *FILES[::-1], *FILES[::2], *FILES[1::2]])
+"""Three minutes: the clips in three orders."""
+SOUNDS: list[Any] = [*FILES, LONG[: 16000 * 44], np.zeros(16000, np.int16), FILES[0][:100]]
+
+
+@dataclass
+class Counted:
+    """How many results were compared, and how many could not be, as openai-whisper decided something by less than 1e-4: of these
+    nothing is promised, and they are to be rare. Each text or file counts once, however many decisions it has, and none is tried
+    again."""
+
+    all: int = 0
+    unclear: int = 0
+
+    def assert_rare(self) -> None:
+        """Less than one in a hundred; of so few that this would be none at all, one by chance."""
+        assert self.unclear <= max(1, (self.all - 1) // 100)
+
+
+files_counted, texts_counted = Counted(), Counted()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """These networks are small, and threads that wait for each other spin: on a busy machine that takes several times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +107,13 @@ def test_files_equal_transcribe(
     engine = make_engine(demo, info, torch.float32, "cpu", windows=3, lag=lag)
     # openai-whisper never comes back from a clip that begins where the file has ended.
     files = [samples for samples in SOUNDS if "clip_timestamps" not in asked or len(samples) > 8 * 16000]
+    if "word_timestamps" in asked:  # with many windows: each case has half of the clips
+        files = [*FILES[lag::2], *SOUNDS[len(FILES) :]]
+    if (lag, asked) == (0, {"language": "en"}):
+        files.append(LONG)
     sounds = [spectrogram(samples, info.n_mels) for samples in files]
     told = transcribe_all(engine, [(sound, Options(temperatures=(0.0,), **asked)) for sound in sounds])
     reference = reference_model(demo)
-    unclear = 0
     for samples, mine in zip(files, told, strict=True):
         with recorded_margin(monkeypatch) as margin:
             expected = reference.transcribe(
@@ -91,12 +122,16 @@ def test_files_equal_transcribe(
                 fp16=False,
                 **{**asked, "clip_timestamps": list(asked.get("clip_timestamps", (0,)))},
             )
+        files_counted.all += 1
         if not margin.is_clear:
-            unclear += 1
+            files_counted.unclear += 1
             continue
         assert mine.heard.language == expected["language"]
         assert_equal(mine, expected["segments"])
-    assert unclear <= 1
+
+
+def test_few_files_were_unclear() -> None:
+    files_counted.assert_rare()
 
 
 def test_fast_detection_saves_a_window_of_each_short_file_and_changes_no_word(
@@ -213,6 +248,14 @@ def random_checkpoint(shape: Shape) -> Checkpoint:
 
 MODELS = [random_checkpoint(shape) for shape in SHAPES]
 
+SUPPRESSED = {
+    "symbols": (-1,),
+    "nothing": (),
+    "some": tuple(range(0, 50000, 50)),
+    "some and symbols": (-1, *range(0, 50000, 50)),
+}
+"""Tokens, by names that are short to print. Some: as many as a request may name, so that most texts would have one of them."""
+
 requests = st.lists(
     st.fixed_dictionaries(
         {
@@ -222,6 +265,8 @@ requests = st.lists(
             "prompt": st.integers(0, 240),
             "beam_size": st.sampled_from([None, None, None, 1, 2, 5]),
             "patience": st.sampled_from([None, 2.0]),
+            "length_penalty": st.sampled_from([None, None, 0.0, 0.5, 1.0]),
+            "suppressed": st.sampled_from(["symbols", *SUPPRESSED]),
             "without_timestamps": st.booleans(),
             "sample_len": st.sampled_from([None, 3, 40]),
             "joins_at": st.integers(0, 30),
@@ -234,7 +279,13 @@ requests = st.lists(
 
 
 @pytest.mark.timeout(1800)
-@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=False,
+    print_blob=True,  # with which a failure is replayed
+    suppress_health_check=list(HealthCheck),
+)
 @given(
     requests=requests, model=st.integers(0, len(MODELS) - 1), windows=st.integers(2, 4), lag=st.integers(0, 1)
 )
@@ -276,20 +327,18 @@ def test_rows_equal_decode_whatever_is_decoded_beside_them(
         patience = text.patience if text.beam_size else None
         options = DecodingOptions(
             task=text.task, language=text.language, beam_size=text.beam_size, patience=patience, prompt=list(text.prompt),
+            length_penalty=text.length_penalty, suppress_tokens=list(text.suppress_tokens),
             without_timestamps=text.without_timestamps, sample_len=text.sample_len, fp16=False,
         )  # fmt: skip
         with pytest.MonkeyPatch.context() as patch, recorded_margin(patch) as margin:
             expected = reference.decode(torch.from_numpy(mels[requests[number]["sound"]]), options)
-        counted["all"] += 1
+        texts_counted.all += 1
         if not margin.is_clear:
-            counted["unclear"] += 1
+            texts_counted.unclear += 1
             continue
         assert list(answers[number].tokens) == expected.tokens
         assert answers[number].avg_logprob == pytest.approx(expected.avg_logprob, abs=1e-4)
         assert answers[number].no_speech_prob == pytest.approx(expected.no_speech_prob, abs=1e-4)
-
-
-counted = {"all": 0, "unclear": 0}
 
 
 def decode_request(asked: dict[str, Any], window: Any, is_multilingual: bool, rng: random.Random) -> Decode:
@@ -301,14 +350,16 @@ def decode_request(asked: dict[str, Any], window: Any, is_multilingual: bool, rn
         prompt=[rng.randrange(50000) for _ in range(asked["prompt"])],
         beam_size=asked["beam_size"],
         patience=asked["patience"] if asked["beam_size"] else None,
+        length_penalty=asked["length_penalty"],
+        suppress_tokens=SUPPRESSED[asked["suppressed"]],
         without_timestamps=asked["without_timestamps"],
         sample_len=asked["sample_len"],
     )
 
 
 def test_the_property_was_not_vacuous() -> None:
-    assert counted["all"] >= EXAMPLES
-    assert counted["unclear"] <= max(3, counted["all"] // 20)
+    assert texts_counted.all >= EXAMPLES
+    texts_counted.assert_rare()
 
 
 def test_alignment_heads_of_official_models_are_openai_whispers() -> None:
