@@ -12,6 +12,7 @@ from whisper_server.job import Stopped
 from whisper_server.listening import Listening, Turn
 
 from tests.server.driving import soon
+from tests.server.whisper_process import wait_for
 
 
 def test_turns_go_to_who_has_used_least() -> None:
@@ -105,38 +106,32 @@ def test_listening_takes_turns_and_is_left_when_nobody_waits() -> None:
 
 
 def test_decoders_take_turns_and_are_left_when_nobody_waits() -> None:
-    decoders, go, order = Decoders(2), threading.Event(), list[str]()
+    decoders, enough, order = Decoders(2), threading.Semaphore(0), list[str]()
 
     def decode(client: str) -> None:
         with decoders.turn(client, lambda: None):
             order.append(client)
-            assert go.wait(60)
+            assert enough.acquire(timeout=60)
 
     def give_up() -> None:
         raise ConnectionError
 
-    def wait_for(count: int) -> None:
-        deadline = soon()
-        while len(decoders) != count:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-
     with ThreadPoolExecutor(8) as pool:
         held = [pool.submit(decode, "many") for _ in range(2)]
-        while len(order) < 2:
-            time.sleep(0.01)
+        wait_for(lambda: len(order) == 2)
         pile = [pool.submit(decode, "many") for _ in range(3)]
-        wait_for(3)
+        wait_for(lambda: len(decoders) == 3)
         with pytest.raises(ConnectionError), decoders.turn("left", give_up):
             pytest.fail("it was not its turn")
-        wait_for(3)
+        wait_for(lambda: len(decoders) == 3)
         other = pool.submit(decode, "other")
-        wait_for(4)
+        wait_for(lambda: len(decoders) == 4)
         time.sleep(0.05)  # what is held costs something
-        go.set()
+        enough.release()
+        wait_for(lambda: len(order) == 3)
+        enough.release(5)
         for each in (*held, *pile, other):
             each.result(60)
-    # Both that are free may have begun before the other's name is noted.
-    assert "other" in order[2:4], order
+    assert order == ["many", "many", "other", "many", "many", "many"]
     with decoders.turn("a", give_up), decoders.turn("b", give_up):
         assert len(decoders) == 0
