@@ -5,12 +5,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import whisper
 from torch import Tensor
 from torch.nn import functional
+from whisper.audio import load_audio
 from whisper.decoding import (
     ApplyTimestampRules,
     BeamSearchDecoder,
@@ -18,7 +21,7 @@ from whisper.decoding import (
     MaximumLikelihoodRanker,
 )
 from whisper_server.checkpoint import Checkpoint
-from whisper_server.engine import Engine, ModelInfo
+from whisper_server.engine import Engine, ModelInfo, Samples
 from whisper_server.mel import Spectrogram
 from whisper_server.options import Options
 from whisper_server.transcript import Segment
@@ -28,6 +31,12 @@ INFO = ModelInfo(
     name="demo", n_mels=80, n_audio_ctx=1500, n_text_ctx=448, is_multilingual=True, num_languages=99
 )
 """Of the demo model."""
+
+
+def samples_of(path: Path) -> Samples:
+    """A sound file as the engine takes it."""
+    samples: Samples = (load_audio(str(path)) * 32768).round().astype(np.int16)
+    return samples
 
 
 def soon(seconds: float = 120) -> float:

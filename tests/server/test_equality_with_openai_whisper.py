@@ -17,7 +17,6 @@ import torch
 import whisper
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from whisper.audio import load_audio
 from whisper.decoding import DecodingOptions
 from whisper.model import ModelDimensions
 from whisper_server import weights
@@ -29,7 +28,7 @@ from whisper_server.mel import spectrogram
 from whisper_server.options import Options
 from whisper_server.transcription import noise_seed
 
-from tests.server.driving import Told, recorded_margin, reference_model, transcribe_all
+from tests.server.driving import Told, recorded_margin, reference_model, samples_of, transcribe_all
 from tests.server.whisper_process import CLIPS, table
 
 pytestmark = pytest.mark.filterwarnings(
@@ -40,7 +39,7 @@ EXAMPLES = int(os.environ.get("WHISPER_EQUALITY_EXAMPLES", "20"))
 """Of the property, others in each run; more of them in a long one."""
 
 SPOKEN = table(CLIPS / "manifest.tsv")
-FILES = [(load_audio(str(CLIPS / name)) * 32768).round().astype(np.int16) for name in SPOKEN]
+FILES = [samples_of(CLIPS / name) for name in SPOKEN]
 LONG = np.concatenate([*FILES, *FILES[::-1], *FILES[::2], *FILES[1::2]])
 """Three minutes: the clips in three orders."""
 SOUNDS: list[Any] = [*FILES, LONG[: 16000 * 44], np.zeros(16000, np.int16), FILES[0][:100]]

@@ -25,7 +25,7 @@ from whisper_server.engine.prompts import tokenizer_of
 from whisper_server.mel import spectrogram
 from whisper_server.options import Options
 
-from tests.server.driving import transcribe_all
+from tests.server.driving import samples_of, transcribe_all
 
 CLIPS = Path(__file__).parent / "clips"
 SETTINGS = replace(Settings(), model="demo", engine="faster-whisper", device="cpu", dtype="float32")
@@ -198,7 +198,7 @@ def test_aligns_as_openai_whisper(reference: Any) -> None:
 @cache
 def files() -> list[Any]:
     """Samples as int16: two clips, one that falls silent for a while, and a minute of speech."""
-    clips = [(load_audio(str(CLIPS / name)) * 32768).round().astype(np.int16) for name, _ in manifest()]
+    clips = [samples_of(CLIPS / name) for name, _ in manifest()]
     with_a_gap = np.concatenate([clips[4], np.zeros(10 * 16000, np.int16), clips[5]])
     return [clips[0], clips[3], with_a_gap, np.concatenate(clips)]
 

@@ -9,16 +9,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from whisper.audio import load_audio
 from whisper_server import vad
-from whisper_server.engine import Samples
+
+from tests.server.driving import samples_of
 
 CLIPS = sorted((Path(__file__).parent / "clips").glob("*.flac"))
-
-
-def samples_of(path: Path) -> Samples:
-    samples: Samples = (load_audio(str(path)) * 32768).astype(np.int16)
-    return samples
 
 
 @pytest.mark.parametrize("path", CLIPS, ids=lambda path: path.stem)
