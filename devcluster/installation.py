@@ -20,6 +20,7 @@ from devcluster.cluster import Cluster
 from devcluster.errors import DevclusterError
 from devcluster.paths import HERE
 from devcluster.ports import free_ports
+from devcluster.waiting import eventually
 
 NAMESPACE = "whisper-operator"
 USER = f"system:serviceaccount:{NAMESPACE}:whisper-operator"
@@ -34,8 +35,15 @@ def install(cluster: Cluster, folder: str = "base") -> None:
     rendered = cluster.kubectl("kustomize", str(HERE.parent / "deploy" / folder))
     documents = [each for each in yaml.safe_load_all(rendered) if each["kind"] != "Deployment"]
     cluster.kubectl("apply", "--server-side", "-f", "-", input=yaml.safe_dump_all(documents))
-    cluster.kubectl(
-        "wait", "--for=condition=Established", "--timeout=30s", "crd/whisperendpoints.whisper-operator.io"
+    wait_for_kinds(cluster)
+
+
+def wait_for_kinds(cluster: Cluster) -> None:
+    """Wait until the API server serves every kind that was applied. Raises AssertionError after 30 s."""
+    # At first a CustomResourceDefinition has `conditions: null`, which makes kubectl give up instead of waiting.
+    eventually(
+        lambda: cluster.kubectl("wait", "--for=condition=Established", "--timeout=5s", "crd", "--all"),
+        what="the CustomResourceDefinitions are established",
     )
 
 

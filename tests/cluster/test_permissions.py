@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from devcluster import Cluster
-from devcluster.installation import USER, Operator, install
+from devcluster.installation import USER, Operator, install, wait_for_kinds
 from tests.cluster.support import endpoint, exists, until, wait_for_condition
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,7 +83,7 @@ def leave_a_stray(cluster: Cluster, kind: str) -> None:
 def test_every_permission_is_used_and_none_is_missing() -> None:
     with Cluster.start() as cluster:
         cluster.kubectl("apply", "-f", str(ROOT / "tests" / "cluster" / "crds"))
-        cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+        wait_for_kinds(cluster)
         install(cluster)
         with Operator(cluster) as operator:
             operator.wait_until_working()
