@@ -14,7 +14,7 @@ import pytest
 import requests
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
-from whisper_server import connection, serving
+from whisper_server import connection, worker
 from whisper_server.calls import address
 from whisper_server.connection import Body
 
@@ -228,7 +228,7 @@ def test_connections_that_send_nothing_hold_no_thread(tmp_path: Path) -> None:
             assert requests.get(server.url, timeout=30).status_code == 200
             assert time.monotonic() - begin < 10
         with socket.create_connection(("127.0.0.1", server.port)) as idle:
-            idle.settimeout(2 * serving.HEADER_SECONDS)
+            idle.settimeout(2 * worker.HEADER_SECONDS)
             assert idle.recv(1) == b""  # closed, and not after as long as between two requests
         server.terminate()
         assert server.wait() == 0

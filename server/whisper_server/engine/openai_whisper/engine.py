@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from whisper_server.engine import (
     Ticket,
 )
 from whisper_server.engine.openai_whisper.alignment import TorchAlignment
+from whisper_server.engine.openai_whisper.host_copy import HostCopy
 from whisper_server.engine.openai_whisper.network import Lane, Network
 from whisper_server.engine.openai_whisper.rules import Rows, Vocabulary, forbid, greedy
 from whisper_server.engine.openai_whisper.search import best, sampled
@@ -34,30 +34,6 @@ MOST_FAILURES = 10
 nothing helps."""
 PREFILL_ROWS = 16
 """Most rows that join in one pass."""
-
-
-@dataclass(frozen=True)
-class _OnItsWay:
-    """Values that a GPU copies to the host while it goes on with what it was told to do after that."""
-
-    values: Tensor
-    copied: torch.cuda.Event | None
-
-    @staticmethod
-    def of(values: Tensor) -> "_OnItsWay":
-        if values.device.type == "cpu":
-            return _OnItsWay(values, None)
-        copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-        copy.copy_(values, non_blocking=True)
-        event = torch.cuda.Event()
-        event.record()
-        return _OnItsWay(copy, event)
-
-    def arrived(self) -> Tensor:
-        """Wait for this copy alone, not for the steps that were begun since."""
-        if self.copied:
-            self.copied.synchronize()
-        return self.values
 
 
 class OpenAIWhisper:
@@ -92,7 +68,7 @@ class OpenAIWhisper:
         self._aligns: deque[tuple[Ticket, Align]] = deque()
         self._singles: list[Text] = []
         self._groups: list[Text] = []
-        self._unseen: deque[tuple[list[Text | None], _OnItsWay]] = deque()
+        self._unseen: deque[tuple[list[Text | None], HostCopy]] = deque()
         """Tokens chosen and not yet looked at: whose they are, and (tokens, sums of log-probabilities), float64 (2, rows)."""
         self._banned: dict[tuple[int, ...], Tensor] = {}
         self._failures = 0
@@ -358,7 +334,7 @@ class OpenAIWhisper:
         state.take(token, logprob, self._vocabulary)
         if any(owners):
             self._unseen.append(
-                (owners, _OnItsWay.of(torch.stack([token.double(), state.sum_logprob.double()])))
+                (owners, HostCopy.of(torch.stack([token.double(), state.sum_logprob.double()])))
             )
         for text in reached:
             if text.search and (text.search.is_complete() or len(text.tokens) >= text.limit):

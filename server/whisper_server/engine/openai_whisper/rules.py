@@ -116,9 +116,8 @@ def forbid(logits: Tensor, rows: Rows, vocabulary: Vocabulary) -> Tensor:
     begin = vocabulary.timestamp_begin
     first = rows.sampled == 0
     logits.masked_fill_(rows.banned, -torch.inf)
-    for (
-        token
-    ) in vocabulary.blank:  # an index with all of them would be copied to the device, which waits for it
+    # Not by an index with all of them: it would be copied to the device, which waits for it.
+    for token in vocabulary.blank:
         logits[:, token].masked_fill_(first, -torch.inf)
 
     text, stamps = logits[:, :begin], logits[:, begin:]
