@@ -2,7 +2,6 @@
 
 import json
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +10,16 @@ from typing import Any
 import pytest
 import requests
 
-from tests.server.whisper_process import CLIPS, EXAMPLES, WhisperProcess, ffmpeg, part, running, table
+from tests.server.whisper_process import (
+    CLIPS,
+    EXAMPLES,
+    WhisperProcess,
+    ffmpeg,
+    part,
+    running,
+    table,
+    wait_for,
+)
 
 OPENAI = "/v1/audio/transcriptions"
 HELLO = EXAMPLES / "hello.wav"
@@ -47,19 +55,12 @@ def ask(
     return requests.post(server.url + api, files=[part(path)], data=form, headers=client, timeout=300)
 
 
-def wait_until(server: WhisperProcess, metric: str, value: float) -> None:
-    end = time.monotonic() + 120
-    while server.metric(metric) < value:
-        assert time.monotonic() < end, f"{metric} is {server.metric(metric)}"
-        time.sleep(0.05)
-
-
 def test_the_audio_of_one_client_leaves_room_for_anothers(narrow: WhisperProcess, long_file: Path) -> None:
     form = {"model": "whisper-1", "stream": "true"}
     with requests.post(
         narrow.url + OPENAI, files=[part(long_file)], data=form, headers=HEAVY, stream=True, timeout=240
     ) as long:
-        wait_until(narrow, "whisper_queue_audio_seconds", 500)
+        wait_for(lambda: narrow.metric("whisper_queue_audio_seconds") > 500, 120)
         refused = [ask(narrow, HELLO, HEAVY, api) for api in ("/whisper", OPENAI)]
         served = ask(narrow, HELLO, LIGHT)
         assert narrow.metric("whisper_queue_audio_seconds") > 500, "it was done before: this showed nothing"
@@ -79,7 +80,7 @@ def test_the_places_of_one_client_leave_room_for_anothers(narrow: WhisperProcess
             connection.sendall(
                 f"POST /whisper HTTP/1.1\r\nHost: a\r\n{forwarded}\r\n{form}\r\n\r\n--b".encode()
             )
-        wait_until(narrow, "whisper_requests_in_flight", 3)
+        wait_for(lambda: narrow.metric("whisper_requests_in_flight") == 3)
         refused = [ask(narrow, HELLO, HEAVY, api) for api in ("/whisper", OPENAI)]
         served = ask(narrow, HELLO, LIGHT)
     assert served.status_code == 200
