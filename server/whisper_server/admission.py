@@ -46,17 +46,27 @@ class Admission:
     def __init__(self, limits: Limits, state: Callable[[], State]) -> None:
         self._limits = limits
         self._state = state
-        self._lock = threading.Lock()
-        self.in_flight = 0
-        """Requests accepted and not yet answered."""
-        self.bytes = 0
-        """Of uploads on disk, or announced."""
-        self.audio_seconds = 0.0
-        """Decoded, of requests not yet answered."""
-        self._places: dict[str, set[Place]] = {}
-        """Of each client that has any."""
+        self._lock = threading.RLock()
+        self._places: set[Place] = set()
         self._seconds_per_request = 1.0
         self._seconds_per_audio_second = 0.1
+
+    @property
+    def in_flight(self) -> int:
+        """Requests accepted and not yet answered."""
+        return len(self._places)
+
+    @property
+    def bytes(self) -> int:
+        """Of uploads on disk, or announced."""
+        with self._lock:
+            return sum(place.bytes for place in self._places)
+
+    @property
+    def audio_seconds(self) -> float:
+        """Decoded, of requests not yet answered."""
+        with self._lock:
+            return sum(place.audio_seconds for place in self._places)
 
     def admit(self, client: str, length: int) -> "Place":
         """A place for a client's request with a body of `length` bytes, to be held in a with statement.
@@ -66,7 +76,7 @@ class Admission:
         if (state := self._state()) is not State.READY:
             raise ServiceUnavailable(f"the server is {state.value}; try again soon", retry_after=5)
         with self._lock:
-            mine = self._places.get(client, set())
+            mine = [place for place in self._places if place.client == client]
             if self.in_flight >= bound(self._limits.requests, holds_any=bool(mine)):
                 raise self._too_many(
                     f"{self.in_flight} requests are being served or waiting, and this server takes no more "
@@ -78,10 +88,8 @@ class Admission:
                     f"the uploads being received have {self.bytes} bytes, and with this one more than this server takes "
                     f"at a time, {self._limits.bytes} (WHISPER_MAX_QUEUE_BYTES)"
                 )
-            self.in_flight += 1
-            self.bytes += length
-            place = Place(self, client, length, self.in_flight)
-            self._places.setdefault(client, set()).add(place)
+            place = Place(self, client, length, self.in_flight + 1)
+            self._places.add(place)
             return place
 
     def _too_many(self, reason: str, wait: float | None = None) -> TooManyRequests:
@@ -93,7 +101,7 @@ class Admission:
     def _hold(self, place: "Place", seconds: float) -> None:
         with self._lock:
             total = self.audio_seconds + seconds
-            others = [other for other in self._places[place.client] if other is not place]
+            others = [other for other in self._places if other.client == place.client and other is not place]
             most = bound(self._limits.audio_seconds, holds_any=any(other.audio_seconds for other in others))
             if self.audio_seconds and total > most:
                 raise self._too_many(
@@ -101,13 +109,12 @@ class Admission:
                     f"takes at a time, {self._limits.audio_seconds:g} (WHISPER_MAX_QUEUE_AUDIO_SECONDS)",
                     self._seconds_until_free(total - most),
                 )
-            self.audio_seconds = total
             place.audio_seconds += seconds
 
     def _seconds_until_free(self, audio_seconds: float) -> float:
         """When so much audio will have been answered for: it is freed by whole requests, the first that came first."""
         now, freed = time.monotonic(), 0.0
-        holding = [place for mine in self._places.values() for place in mine if place.audio_seconds]
+        holding = [place for place in self._places if place.audio_seconds]
         oldest = min((place.begin for place in holding), default=now)
         for place in sorted(holding, key=lambda place: place.begin):
             freed += place.audio_seconds
@@ -115,16 +122,10 @@ class Admission:
                 break
         return freed * self._seconds_per_audio_second - (now - oldest)
 
-    def _release(self, place: "Place", elapsed: float) -> None:
+    def _release(self, place: "Place") -> None:
+        elapsed = time.monotonic() - place.begin
         with self._lock:
-            self._places[place.client].remove(place)
-            if not self._places[place.client]:
-                del self._places[place.client]
-            self.in_flight -= 1
-            self.bytes -= place.bytes
-            self.audio_seconds -= place.audio_seconds
-            if self.in_flight == 0:
-                self.audio_seconds = 0.0  # no rounding errors that add up
+            self._places.remove(place)
             if place.audio_seconds:
                 # As many leave in a time as there are, divided by how long each stays.
                 share = elapsed / place.company
@@ -156,9 +157,7 @@ class Place:
 
     def resize(self, length: int) -> None:
         """The request's upload has this many bytes, as is known once it is read; 0 once it is gone."""
-        with self._admission._lock:
-            self._admission.bytes += length - self.bytes
-            self.bytes = length
+        self.bytes = length
 
     def __enter__(self) -> Self:
         return self
@@ -166,4 +165,4 @@ class Place:
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._admission._release(self, time.monotonic() - self.begin)
+        self._admission._release(self)

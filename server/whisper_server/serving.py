@@ -22,7 +22,7 @@ from whisper_server.keys import ApiKeys
 from whisper_server.metrics import Metrics
 from whisper_server.scheduler import EXIT_STATUS, Scheduler
 from whisper_server.transcribing import Transcribing
-from whisper_server.worker import MIN_DRAINED_BYTES, Worker
+from whisper_server.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def _start(self, worker: Any) -> None:
         """Start what needs threads; gunicorn calls it in the worker, where threads survive."""
         self._worker = worker
-        worker.max_drained_bytes = max(2 * self._settings.max_upload_bytes, MIN_DRAINED_BYTES)
+        worker.max_drained_bytes = max(2 * self._settings.max_upload_bytes, worker.max_drained_bytes)
         if not self._settings.keeps_memory:
             heap.give_back_regularly()
         self._watchdog.start()

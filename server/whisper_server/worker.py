@@ -25,7 +25,6 @@ _REST_BYTES = 1 << 20
 """What a thread waits for and reads of a body that nobody wanted: the rest of most has come already."""
 _CLOSE_SECONDS = 10.0
 """How long a client may go on sending, or not close, after its last answer."""
-MIN_DRAINED_BYTES = 64 << 20
 _PIECE = 64 << 10
 
 
@@ -36,7 +35,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     clients to close. A few clients that send a byte and no more would hold them all.
     """
 
-    max_drained_bytes = MIN_DRAINED_BYTES
+    max_drained_bytes = 64 << 20
     """Most that is read, and forgotten, of a body that was refused."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
