@@ -12,9 +12,11 @@ from typing import Any, Self, TypeVar
 
 import aiohttp
 import yaml
-from whisper_operator import config, drift, endpoint, manifests
-from whisper_operator.kinds import ENDPOINT, POD_MONITORING
-from whisper_operator.observed import Observed
+from whisper_operator import config, manifests
+from whisper_operator.apply import plan as drift
+from whisper_operator.kube.kinds import ENDPOINT, POD_MONITORING
+from whisper_operator.observed.children import Observed
+from whisper_operator.spec import endpoint
 
 from devcluster import Cluster
 from devcluster.installation import IMAGES

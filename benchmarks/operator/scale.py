@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from whisper_operator.kinds import CHILDREN, ENDPOINT, OURS
+from whisper_operator.kube.kinds import CHILDREN, ENDPOINT, OURS
 
 from benchmarks.operator import usage
 from benchmarks.operator.load import NAMESPACE, Admin, bare_loop, children, resource, spread

@@ -11,7 +11,7 @@ import statistics
 import sys
 from datetime import UTC, datetime
 
-from whisper_operator.kinds import ENDPOINT
+from whisper_operator.kube.kinds import ENDPOINT
 
 from benchmarks.operator.load import NAMESPACE, Admin, resource
 from devcluster import AuditEvent, Cluster

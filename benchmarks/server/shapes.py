@@ -5,8 +5,9 @@ from pathlib import Path
 
 import torch
 from demo_model.widen import SHAPES, widen
-from whisper_server import checkpoint, weights
-from whisper_server.engine.faster_whisper import conversion
+from whisper_server.engine import checkpoint
+from whisper_server.engine import download as weights
+from whisper_server.engine.ctranslate2 import convert as conversion
 
 __all__ = ["SHAPES", "ctranslate2", "openai_whisper"]
 

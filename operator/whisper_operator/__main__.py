@@ -8,9 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from whisper_operator import __version__, config, logs
-from whisper_operator.ending import LastResort
-from whisper_operator.render import OPTIONAL, InputError, Options, render
+from whisper_operator import __version__, config
+from whisper_operator.offline.render import OPTIONAL, InputError, Options, render
+from whisper_operator.process import logs
+from whisper_operator.process.shutdown import LastResort
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ creationTimestamp, then uid, which the API server sets and nobody can change.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from whisper_operator.endpoint import SpecError
+from whisper_operator.spec.endpoint import SpecError
 
 Key = tuple[str, str]
 Raw = Mapping[str, Any]

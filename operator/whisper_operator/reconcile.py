@@ -2,12 +2,14 @@
 
 from datetime import UTC, datetime
 
-from whisper_operator import claims, drift, manifests, status
-from whisper_operator.cluster import Cluster
+from whisper_operator import claims, manifests
+from whisper_operator.apply import plan as drift
+from whisper_operator.apply.applier import Cluster
+from whisper_operator.apply.outcome import Outcome
 from whisper_operator.config import Settings
-from whisper_operator.endpoint import SpecError, WhisperEndpoint, parse
-from whisper_operator.outcome import Outcome
-from whisper_operator.store import Key
+from whisper_operator.informer.cache import Key
+from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint, parse
+from whisper_operator.status import status
 
 DONE = None
 

@@ -5,7 +5,8 @@ import os
 import sys
 import textwrap
 
-from whisper_server import __version__, config, heap, keys
+from whisper_server import __version__, config, heap
+from whisper_server.http import keys
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
         heap.keep()
     else:
         heap.share()
-    from whisper_server import audio
+    from whisper_server.audio import ffmpeg as audio
 
     if missing := audio.missing_tools():
         tools = " and ".join(missing)
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     except keys.KeysError as problem:
         return _fail(2, problem)
     # Late, so that --help, --version and wrong settings answer at once.
-    from whisper_server import serving
+    from whisper_server.http import server as serving
 
     try:
         ops_socket = serving.open_socket(settings)
@@ -46,12 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _preload(settings: config.Settings) -> int:
-    from whisper_server import weights
-    from whisper_server.engine import LoadError
+    from whisper_server.engine import download as weights
+    from whisper_server.engine.interface import LoadError
 
     try:
         if settings.engine == "faster-whisper":
-            from whisper_server.engine import faster_whisper
+            from whisper_server.engine import ctranslate2 as faster_whisper
 
             print(faster_whisper.preload(settings.model, settings.model_dir))
         else:

@@ -20,12 +20,12 @@ from whisper.decoding import (
     GreedyDecoder,
     MaximumLikelihoodRanker,
 )
-from whisper_server.checkpoint import Checkpoint
-from whisper_server.engine import Engine, ModelInfo, Samples
-from whisper_server.mel import Spectrogram
-from whisper_server.options import Options
-from whisper_server.transcript import Segment
-from whisper_server.transcription import Final, Heard, Release, Work, transcribe
+from whisper_server.audio.mel import Spectrogram
+from whisper_server.engine.checkpoint import Checkpoint
+from whisper_server.engine.interface import Engine, ModelInfo, Samples
+from whisper_server.transcribe.loop import Final, Heard, Release, Work, transcribe
+from whisper_server.transcribe.options import Options
+from whisper_server.transcribe.transcript import Segment
 
 INFO = ModelInfo(
     name="demo", n_mels=80, n_audio_ctx=1500, n_text_ctx=448, is_multilingual=True, num_languages=99

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 from werkzeug.exceptions import ServiceUnavailable, TooManyRequests
-from whisper_server.admission import Admission, Limits, State
+from whisper_server.http.admission import Admission, Limits, State
 
 
 def make(requests: int = 4, size: int = 1000, seconds: float = 100.0) -> Admission:
@@ -96,7 +96,7 @@ def test_the_estimate_for_audio_is_when_those_before_will_have_been_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr("whisper_server.admission.time.monotonic", lambda: clock[-1])
+    monkeypatch.setattr("whisper_server.http.admission.time.monotonic", lambda: clock[-1])
     queue = make(seconds=400)
     with queue.admit("a", 1) as first, queue.admit("a", 1) as second, queue.admit("a", 1) as third:
         first.hold(300)
@@ -117,7 +117,7 @@ def test_one_long_file_is_let_in_when_there_is_no_other() -> None:
 
 def test_estimate_follows_what_requests_take(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr("whisper_server.admission.time.monotonic", lambda: now)
+    monkeypatch.setattr("whisper_server.http.admission.time.monotonic", lambda: now)
     queue = make(requests=1)
     estimates = []
     for took in [8.0] * 30 + [1000.0] * 30 + [0.01] * 60:

@@ -1,9 +1,9 @@
 """Segments become deltas that, joined, are the text."""
 
 import pytest
-from whisper_server.assembly import Assembly
-from whisper_server.engine.prompts import tokenizer_of
-from whisper_server.transcript import Segment
+from whisper_server.engine.tokens import tokenizer_of
+from whisper_server.transcribe.stream import Assembly
+from whisper_server.transcribe.transcript import Segment
 
 from tests.server.driving import INFO
 

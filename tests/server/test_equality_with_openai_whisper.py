@@ -19,14 +19,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from whisper.decoding import DecodingOptions
 from whisper.model import ModelDimensions
-from whisper_server import weights
-from whisper_server.checkpoint import Checkpoint
-from whisper_server.engine import Decode, Encode
-from whisper_server.engine.openai_whisper.layers import computes_bfloat16
-from whisper_server.engine.openai_whisper.loading import make_engine, model_info
-from whisper_server.mel import spectrogram
-from whisper_server.options import Options
-from whisper_server.transcription import noise_seed
+from whisper_server.audio.mel import spectrogram
+from whisper_server.engine import download as weights
+from whisper_server.engine.checkpoint import Checkpoint
+from whisper_server.engine.interface import Decode, Encode
+from whisper_server.engine.torch.layers import computes_bfloat16
+from whisper_server.engine.torch.load import make_engine, model_info
+from whisper_server.transcribe.loop import noise_seed
+from whisper_server.transcribe.options import Options
 
 from tests.server.driving import Told, recorded_margin, reference_model, samples_of, transcribe_all
 from tests.server.whisper_process import CLIPS, table

@@ -15,11 +15,12 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
-from whisper_server import audio, parameters
-from whisper_server.api.errors import BadField
+from whisper_server.audio import ffmpeg as audio
 from whisper_server.config import Settings
-from whisper_server.engine import ModelInfo
-from whisper_server.fields import FIELDS, MAX_BEAMS, NOT_SERVED
+from whisper_server.engine.interface import ModelInfo
+from whisper_server.http import parameters
+from whisper_server.http.errors import BadField
+from whisper_server.http.fields import FIELDS, MAX_BEAMS, NOT_SERVED
 
 from tests.server.corpus import BAD_FILES
 from tests.server.whisper_process import EXAMPLES, WhisperProcess, ffmpeg, part

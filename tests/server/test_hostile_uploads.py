@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from whisper_server import audio
+from whisper_server.audio import ffmpeg as audio
 
 from tests.server.corpus import BAD_FILES, CANARY, amr_mp4, hls, wav
 from tests.server.whisper_process import COMMAND, WhisperProcess, ffmpeg, part, running, wait_for

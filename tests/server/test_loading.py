@@ -7,15 +7,15 @@ import pytest
 import torch
 import whisper
 from whisper.model import ModelDimensions
-from whisper_server import weights
-from whisper_server.checkpoint import Checkpoint
 from whisper_server.config import Settings
-from whisper_server.engine import LoadError
-from whisper_server.engine.faster_whisper import loading as faster_whisper
-from whisper_server.engine.loading import load
-from whisper_server.engine.openai_whisper import layers
-from whisper_server.engine.openai_whisper import loading as openai_whisper
-from whisper_server.engine.openai_whisper.texts import MAX_GROUP
+from whisper_server.engine import download as weights
+from whisper_server.engine.checkpoint import Checkpoint
+from whisper_server.engine.ctranslate2 import load as faster_whisper
+from whisper_server.engine.interface import LoadError
+from whisper_server.engine.load import load
+from whisper_server.engine.torch import layers
+from whisper_server.engine.torch import load as openai_whisper
+from whisper_server.engine.torch.sequence import MAX_GROUP
 
 ENGINES = ("openai-whisper", "faster-whisper")
 SETTINGS = replace(Settings(), model="demo", device="cpu", dtype="float32")

@@ -11,9 +11,9 @@ import requests
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from whisper.utils import WriteSRT, WriteVTT
-from whisper_server import formats
-from whisper_server.fields import FIELDS, NOT_SERVED
-from whisper_server.transcript import Segment
+from whisper_server.http import responses as formats
+from whisper_server.http.fields import FIELDS, NOT_SERVED
+from whisper_server.transcribe.transcript import Segment
 
 from tests.server.whisper_process import EXAMPLES, WhisperProcess, ffmpeg, table
 

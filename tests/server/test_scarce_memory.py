@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from whisper_server import weights
-from whisper_server.engine import Decode, DeviceLost, Encode, Ticket
-from whisper_server.engine.openai_whisper.engine import OpenAIWhisper
-from whisper_server.engine.openai_whisper.loading import make_engine, model_info
-from whisper_server.engine.openai_whisper.network import Lane, Network
-from whisper_server.engine.openai_whisper.rules import Rows, Vocabulary
-from whisper_server.mel import spectrogram
-from whisper_server.options import Options
+from whisper_server.audio.mel import spectrogram
+from whisper_server.engine import download as weights
+from whisper_server.engine.interface import Decode, DeviceLost, Encode, Ticket
+from whisper_server.engine.torch.engine import OpenAIWhisper
+from whisper_server.engine.torch.load import make_engine, model_info
+from whisper_server.engine.torch.logits import Rows, Vocabulary
+from whisper_server.engine.torch.model import Lane, Network
+from whisper_server.transcribe.options import Options
 
 from tests.server.driving import samples_of, transcribe_all
 from tests.server.whisper_process import CLIPS, EXAMPLES, table

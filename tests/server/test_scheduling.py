@@ -16,25 +16,26 @@ import numpy as np
 import pytest
 import torch
 from flask.testing import FlaskClient
-from whisper_server import weights
-from whisper_server.admission import Admission, Limits, State
-from whisper_server.app import create_app
+from whisper_server.audio.listening import Listening, Turn
+from whisper_server.audio.mel import Spectrogram, spectrogram
+from whisper_server.audio.vad import spans
 from whisper_server.config import Settings
-from whisper_server.connection import Watchdog
-from whisper_server.engine import Answer, Decode, Encode, Engine, Samples, Ticket, faster_whisper
-from whisper_server.engine.faster_whisper.engine import FasterWhisper
-from whisper_server.engine.openai_whisper.engine import OpenAIWhisper
-from whisper_server.engine.openai_whisper.loading import make_engine, model_info
-from whisper_server.engine.openai_whisper.texts import MAX_GROUP
-from whisper_server.engine.prompts import tokenizer_of
-from whisper_server.listening import Listening, Turn
-from whisper_server.mel import Spectrogram, spectrogram
+from whisper_server.engine import ctranslate2 as faster_whisper
+from whisper_server.engine import download as weights
+from whisper_server.engine.ctranslate2.engine import FasterWhisper
+from whisper_server.engine.interface import Answer, Decode, Encode, Engine, Samples, Ticket
+from whisper_server.engine.tokens import tokenizer_of
+from whisper_server.engine.torch.engine import OpenAIWhisper
+from whisper_server.engine.torch.load import make_engine, model_info
+from whisper_server.engine.torch.sequence import MAX_GROUP
+from whisper_server.http.admission import Admission, Limits, State
+from whisper_server.http.app import create_app
+from whisper_server.http.connection import Watchdog
+from whisper_server.http.lifecycle import Transcribing
 from whisper_server.metrics import Metrics
-from whisper_server.options import Options
-from whisper_server.scheduler import GIVEN_UP_COST, WINDOW_COST, Scheduler, Stopped
-from whisper_server.transcribing import Transcribing
-from whisper_server.transcript import Transcript
-from whisper_server.vad import spans
+from whisper_server.scheduling.scheduler import GIVEN_UP_COST, WINDOW_COST, Scheduler, Stopped
+from whisper_server.transcribe.options import Options
+from whisper_server.transcribe.transcript import Transcript
 
 from tests.server.driving import INFO, samples_of, soon
 from tests.server.whisper_process import CLIPS, EXAMPLES, table
@@ -235,8 +236,8 @@ def test_the_deadline_of_a_file_that_waits_to_be_listened_to(
 
 def test_a_stream_without_news_has_comments(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """The device is held until some have come, so that there is no news."""
-    monkeypatch.setattr("whisper_server.api.openai.COMMENT_SECONDS", 0.05)
-    monkeypatch.setattr("whisper_server.transcribing.UPDATE_SECONDS", 0.02)
+    monkeypatch.setattr("whisper_server.http.routes.openai.COMMENT_SECONDS", 0.05)
+    monkeypatch.setattr("whisper_server.http.lifecycle.UPDATE_SECONDS", 0.02)
     assert running.engine is not None
     step, go = running.engine.step, threading.Event()
     let_go: list[bool] = []

@@ -14,9 +14,9 @@ import pytest
 import requests
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
-from whisper_server import connection, worker
-from whisper_server.calls import address
-from whisper_server.connection import Body
+from whisper_server.http import connection, worker
+from whisper_server.http.calls import address
+from whisper_server.http.connection import Body
 
 from tests.server.test_openai_api import TRANSCRIPTIONS
 from tests.server.whisper_process import COMMAND, EXAMPLES, WhisperProcess, ffmpeg, part, running, wait_for
@@ -123,7 +123,7 @@ class Trickle:
 )
 def test_minimum_rate(monkeypatch: pytest.MonkeyPatch, sent: int, seconds: float, too_slow: bool) -> None:
     now = 1000.0
-    monkeypatch.setattr("whisper_server.connection.time.monotonic", lambda: now)
+    monkeypatch.setattr("whisper_server.http.connection.time.monotonic", lambda: now)
     body = Body(Trickle(), deadline=now + 600)
     if sent:
         body.read(sent)
@@ -133,7 +133,7 @@ def test_minimum_rate(monkeypatch: pytest.MonkeyPatch, sent: int, seconds: float
 
 def test_a_steady_trickle_below_the_rate_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr("whisper_server.connection.time.monotonic", lambda: now)
+    monkeypatch.setattr("whisper_server.http.connection.time.monotonic", lambda: now)
     body = Body(Trickle(), deadline=now + 600)
     while not body.is_over():
         body.read(1000)

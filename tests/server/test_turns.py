@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
-from whisper_server.audio import Decoders
-from whisper_server.fairness import Turns
-from whisper_server.job import Stopped
-from whisper_server.listening import Listening, Turn
+from whisper_server.audio.ffmpeg import Decoders
+from whisper_server.audio.listening import Listening, Turn
+from whisper_server.scheduling.fair_queue import Turns
+from whisper_server.scheduling.job import Stopped
 
 from tests.server.driving import soon
 from tests.server.whisper_process import wait_for

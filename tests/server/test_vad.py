@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from whisper_server import vad
+from whisper_server.audio import vad
 
 from tests.server.driving import samples_of
 

@@ -4,10 +4,10 @@ from typing import Any
 
 from whisper_operator import manifests
 from whisper_operator.config import Settings
-from whisper_operator.endpoint import parse
-from whisper_operator.kinds import Kind
+from whisper_operator.kube.kinds import Kind
 from whisper_operator.manifests import Manifest
-from whisper_operator.observed import Child, Observed, Owner
+from whisper_operator.observed.children import Child, Observed, Owner
+from whisper_operator.spec.endpoint import parse
 
 SETTINGS = Settings(server_repository="registry.example.com/whisper-server", server_version="1.2.3")
 SCALED = {"autoscaling": {"min": 2, "max": 5, "targetInFlight": 6}}

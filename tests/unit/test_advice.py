@@ -5,14 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from whisper_operator import conditions
-from whisper_operator.condition import Before, Condition
+from whisper_operator.apply.outcome import Outcome
 from whisper_operator.config import Settings
-from whisper_operator.endpoint import parse
-from whisper_operator.evidence import Pod, Trouble, Warning
-from whisper_operator.kinds import DEPLOYMENT, INGRESS, Kind
-from whisper_operator.observed import Child, Observed, Owner
-from whisper_operator.outcome import Outcome
+from whisper_operator.kube.kinds import DEPLOYMENT, INGRESS, Kind
+from whisper_operator.observed.children import Child, Observed, Owner
+from whisper_operator.observed.pods import Pod, Trouble, Warning
+from whisper_operator.spec.endpoint import parse
+from whisper_operator.status import conditions
+from whisper_operator.status.condition import Before, Condition
 
 SETTINGS = Settings(server_repository="r/whisper-server", server_version="1")
 NOTHING_READY = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1}

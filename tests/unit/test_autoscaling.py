@@ -3,12 +3,13 @@
 from typing import Any
 
 import pytest
-from whisper_operator import autoscaling, drift
+from whisper_operator.apply import plan as drift
 from whisper_operator.config import Settings
-from whisper_operator.endpoint import SpecError, parse
-from whisper_operator.kinds import AUTOSCALER, COMPUTE_ADDRESS, DEPLOYMENT
+from whisper_operator.kube.kinds import AUTOSCALER, COMPUTE_ADDRESS, DEPLOYMENT
 from whisper_operator.manifests.manifest import Manifest
-from whisper_operator.observed import Child, Observed, Owner
+from whisper_operator.observed.children import Child, Observed, Owner
+from whisper_operator.spec.endpoint import SpecError, parse
+from whisper_operator.status.conditions import autoscaling
 
 SCALED = parse(
     {"metadata": {"name": "w", "namespace": "n", "uid": "u"}, "spec": {"autoscaling": {"max": 3}}},

@@ -5,15 +5,10 @@ from typing import Any
 import pytest
 from whisper_operator import manifests
 from whisper_operator.config import Settings
-from whisper_operator.endpoint import parse
-from whisper_operator.kinds import (
-    INGRESS,
-    MANAGED_CERTIFICATE,
-    POD_MONITOR,
-    POD_MONITORING,
-)
+from whisper_operator.kube.kinds import INGRESS, MANAGED_CERTIFICATE, POD_MONITOR, POD_MONITORING
 from whisper_operator.manifests.managedcertificate import certificate_name
-from whisper_operator.observed import Child, Observed
+from whisper_operator.observed.children import Child, Observed
+from whisper_operator.spec.endpoint import parse
 
 from tests.unit.making import SCALED, Body, child, made, seen
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from whisper_operator import claims
 from whisper_operator.claims import Claims
-from whisper_operator.endpoint import SpecError
+from whisper_operator.spec.endpoint import SpecError
 
 A, B, C = ("n", "a"), ("n", "b"), ("m", "c")
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from whisper_operator import drift
-from whisper_operator.kinds import DEPLOYMENT, INGRESS, SERVICE
+from whisper_operator.apply import plan as drift
+from whisper_operator.kube.kinds import DEPLOYMENT, INGRESS, SERVICE
 from whisper_operator.manifests import Manifest
-from whisper_operator.observed import Child, Observed, Owner, class_of
+from whisper_operator.observed.children import Child, Observed, Owner, class_of
 
 BODY: dict[str, Any] = {
     "apiVersion": "apps/v1",

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from whisper_operator.config import ConfigError, Settings
 from whisper_operator.config import parse as parse_settings
-from whisper_operator.endpoint import Autoscaling, SpecError, WhisperEndpoint, parse
-from whisper_operator.weights import in_bytes
+from whisper_operator.spec.endpoint import Autoscaling, SpecError, WhisperEndpoint, parse
+from whisper_operator.spec.weights import in_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = Settings(server_repository="registry.example.com/whisper-server", server_version="1.2.3")

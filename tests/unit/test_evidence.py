@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from whisper_operator.evidence import Pod, ReplicaSet, Trouble, Warning
-from whisper_operator.kinds import DEPLOYMENT, ENDPOINT, EVENT, POD, REPLICA_SET, Kind
-from whisper_operator.store import Store
+from whisper_operator.informer.cache import Store
+from whisper_operator.kube.kinds import DEPLOYMENT, ENDPOINT, EVENT, POD, REPLICA_SET, Kind
+from whisper_operator.observed.pods import Pod, ReplicaSet, Trouble, Warning
 
 KEY = ("n", "w")
 LABELS = {"whisper-operator.io/endpoint": "w"}

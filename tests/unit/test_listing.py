@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from whisper_operator.api import Api
-from whisper_operator.cluster import Cluster
-from whisper_operator.kinds import ENDPOINT, POD, Kind
-from whisper_operator.store import Store
-from whisper_operator.watches import Watches
+from whisper_operator.apply.applier import Cluster
+from whisper_operator.informer.cache import Store
+from whisper_operator.informer.liveness import Watches
+from whisper_operator.kube.client import Api
+from whisper_operator.kube.kinds import ENDPOINT, POD, Kind
 
 
 class Lists(Api):

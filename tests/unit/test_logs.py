@@ -11,7 +11,7 @@ from aiohttp import web
 from kopf._cogs.clients.api import request
 from kopf._cogs.clients.auth import APIContext
 from kopf._cogs.clients.errors import APITooManyRequestsError
-from whisper_operator import logs
+from whisper_operator.process import logs
 
 BACKOFFS = (0.0, 0.0, 0.0)
 TOO_MANY = {"kind": "Status", "code": 429, "message": "storage is (re)initializing"}

@@ -9,8 +9,8 @@ import yaml
 from whisper_operator import manifests
 from whisper_operator.config import Settings, load
 from whisper_operator.config import parse as parse_settings
-from whisper_operator.endpoint import parse
-from whisper_operator.observed import Observed
+from whisper_operator.observed.children import Observed
+from whisper_operator.spec.endpoint import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = Settings(server_repository="registry.example.com/whisper-server", server_version="1.2.3")

@@ -1,6 +1,6 @@
 """Status writes: gathered, many in a row, then one a minute, and afresh for a new spec."""
 
-from whisper_operator.pace import BURST, GATHER_SECONDS, SECONDS, Pace
+from whisper_operator.status.throttle import BURST, GATHER_SECONDS, SECONDS, Pace
 
 
 def spend_burst(pace: Pace) -> float:

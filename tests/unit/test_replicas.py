@@ -1,9 +1,9 @@
 """How many replicas are declared, and when: beside an autoscaler, and beside a change of strategy."""
 
 import pytest
-from whisper_operator.kinds import DEPLOYMENT
+from whisper_operator.kube.kinds import DEPLOYMENT
 from whisper_operator.manifests import Manifest
-from whisper_operator.observed import Child, Observed
+from whisper_operator.observed.children import Child, Observed
 
 from tests.unit.making import SCALED, Body, child, declared, made, seen
 

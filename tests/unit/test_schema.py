@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from whisper_operator import schema
+from whisper_operator.offline import schema
 
 
 def endpoint(name: str = "whisper", **spec: Any) -> dict[str, Any]:

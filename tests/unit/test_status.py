@@ -5,14 +5,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from whisper_operator import status
+from whisper_operator.apply.outcome import Outcome
 from whisper_operator.config import Settings
-from whisper_operator.endpoint import SpecError, WhisperEndpoint, parse
-from whisper_operator.kinds import AUTOSCALER, DEPLOYMENT, INGRESS, MANAGED_CERTIFICATE, Kind
+from whisper_operator.kube.kinds import AUTOSCALER, DEPLOYMENT, INGRESS, MANAGED_CERTIFICATE, Kind
 from whisper_operator.manifests import Manifest
-from whisper_operator.observed import Child, Observed, Owner
-from whisper_operator.outcome import Outcome
-from whisper_operator.status import merge_patch
+from whisper_operator.observed.children import Child, Observed, Owner
+from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint, parse
+from whisper_operator.status import status
+from whisper_operator.status.status import merge_patch
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LATER = datetime(2026, 1, 2, 4, 0, 0, tzinfo=UTC)

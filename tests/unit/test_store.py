@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from whisper_operator.kinds import DEPLOYMENT, ENDPOINT, Kind
-from whisper_operator.store import Store
+from whisper_operator.informer.cache import Store
+from whisper_operator.kube.kinds import DEPLOYMENT, ENDPOINT, Kind
 
 KEY = ("n", "w")
 

@@ -3,8 +3,8 @@
 import time
 
 import pytest
-from whisper_operator.kinds import DEPLOYMENT, SERVICE
-from whisper_operator.watches import Watches
+from whisper_operator.informer.liveness import Watches
+from whisper_operator.kube.kinds import DEPLOYMENT, SERVICE
 
 
 def item(uid: str, version: int) -> dict[str, dict[str, str]]:

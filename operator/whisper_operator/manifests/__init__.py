@@ -3,7 +3,6 @@
 To add a kind: a module with `of(endpoint) -> list of manifests`, and a line in `of` below.
 """
 
-from whisper_operator.endpoint import WhisperEndpoint
 from whisper_operator.manifests import (
     autoscaler,
     backendconfig,
@@ -18,7 +17,8 @@ from whisper_operator.manifests import (
     service,
 )
 from whisper_operator.manifests.manifest import Manifest
-from whisper_operator.observed import Observed
+from whisper_operator.observed.children import Observed
+from whisper_operator.spec.endpoint import WhisperEndpoint
 
 __all__ = ["Manifest", "of"]
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from whisper_operator.endpoint import Autoscaling, WhisperEndpoint
-from whisper_operator.kinds import AUTOSCALER, DEPLOYMENT
+from whisper_operator.kube.kinds import AUTOSCALER, DEPLOYMENT
 from whisper_operator.manifests.manifest import Manifest, manifest
+from whisper_operator.spec.endpoint import Autoscaling, WhisperEndpoint
 
 CPU_PERCENT = 80
 """Of what is requested, in use on average."""

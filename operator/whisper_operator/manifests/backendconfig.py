@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from whisper_operator.endpoint import WhisperEndpoint
-from whisper_operator.kinds import BACKEND_CONFIG
+from whisper_operator.kube.kinds import BACKEND_CONFIG
 from whisper_operator.manifests.deployment import OPS_PORT
 from whisper_operator.manifests.manifest import Manifest, manifest
+from whisper_operator.spec.endpoint import WhisperEndpoint
 
 UPLOAD_AND_QUEUE_SECONDS = 60
 """What a request may take beside its own timeout: the upload, and waiting its turn."""

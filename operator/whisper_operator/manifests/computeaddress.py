@@ -4,9 +4,9 @@ It is nobody's child, and what it stands for stays when it is deleted: an addres
 deletion of an object.
 """
 
-from whisper_operator.endpoint import WhisperEndpoint
-from whisper_operator.kinds import COMPUTE_ADDRESS, DELETION_POLICY
+from whisper_operator.kube.kinds import COMPUTE_ADDRESS, DELETION_POLICY
 from whisper_operator.manifests.manifest import Manifest, manifest
+from whisper_operator.spec.endpoint import WhisperEndpoint
 
 
 def of(endpoint: WhisperEndpoint) -> list[Manifest]:

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from whisper_operator.endpoint import WhisperEndpoint
-from whisper_operator.kinds import DEPLOYMENT
+from whisper_operator.kube.kinds import DEPLOYMENT
 from whisper_operator.manifests import environment, volumes
 from whisper_operator.manifests.manifest import Manifest, labels, manifest, selector
-from whisper_operator.observed import Child, Observed
+from whisper_operator.observed.children import Child, Observed
+from whisper_operator.spec.endpoint import WhisperEndpoint
 
 HTTP_PORT = 8000
 OPS_PORT = 9090

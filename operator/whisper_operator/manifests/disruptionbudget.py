@@ -1,8 +1,8 @@
 """PodDisruptionBudget: while nodes are drained, one replica at a time goes."""
 
-from whisper_operator.endpoint import WhisperEndpoint
-from whisper_operator.kinds import DISRUPTION_BUDGET
+from whisper_operator.kube.kinds import DISRUPTION_BUDGET
 from whisper_operator.manifests.manifest import Manifest, manifest, selector
+from whisper_operator.spec.endpoint import WhisperEndpoint
 
 
 def of(endpoint: WhisperEndpoint) -> list[Manifest]:

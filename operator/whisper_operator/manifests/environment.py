@@ -1,6 +1,6 @@
 """The server's configuration: one environment variable for each spec field that concerns it."""
 
-from whisper_operator.endpoint import WhisperEndpoint
+from whisper_operator.spec.endpoint import WhisperEndpoint
 
 SCRATCH, MODELS, KEYS = "/tmp", "/models", "/etc/whisper/api-keys"
 """Where the pod's volumes are mounted: what may be written, weights, and one file for each API key."""

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from whisper_operator.endpoint import WhisperEndpoint
-from whisper_operator.kinds import FRONTEND_CONFIG, INGRESS, MANAGED_CERTIFICATE
+from whisper_operator.kube.kinds import FRONTEND_CONFIG, INGRESS, MANAGED_CERTIFICATE
 from whisper_operator.manifests.managedcertificate import certificate_name
 from whisper_operator.manifests.manifest import Manifest, manifest
-from whisper_operator.observed import Observed
-from whisper_operator.public import EXTERNAL, Public
+from whisper_operator.observed.children import Observed
+from whisper_operator.spec.endpoint import WhisperEndpoint
+from whisper_operator.spec.exposure import EXTERNAL, Public
 
 ATTACHED = "ingress.kubernetes.io/ssl-cert"
 """GKE's list, on the Ingress, of the certificates that the load balancer has."""

@@ -6,12 +6,12 @@ names no Secret, or a missing one, stops its whole load-balancer sync.
 
 from typing import Any
 
-from whisper_operator.endpoint import WhisperEndpoint
-from whisper_operator.kinds import CLASS_ANNOTATION, INGRESS
+from whisper_operator.kube.kinds import CLASS_ANNOTATION, INGRESS
 from whisper_operator.manifests import frontendconfig
 from whisper_operator.manifests.managedcertificate import certificate_name
 from whisper_operator.manifests.manifest import Manifest, manifest
-from whisper_operator.public import EXTERNAL, Public
+from whisper_operator.spec.endpoint import WhisperEndpoint
+from whisper_operator.spec.exposure import EXTERNAL, Public
 
 
 def of(endpoint: WhisperEndpoint) -> list[Manifest]:

@@ -2,9 +2,9 @@
 
 import hashlib
 
-from whisper_operator.endpoint import WhisperEndpoint
-from whisper_operator.kinds import MANAGED_CERTIFICATE
+from whisper_operator.kube.kinds import MANAGED_CERTIFICATE
 from whisper_operator.manifests.manifest import Manifest, manifest
+from whisper_operator.spec.endpoint import WhisperEndpoint
 
 
 def of(endpoint: WhisperEndpoint) -> list[Manifest]:

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from whisper_operator.endpoint import WhisperEndpoint
-from whisper_operator.kinds import (
+from whisper_operator.kube.kinds import (
     APP_NAME,
     ENDPOINT,
     ENDPOINT_LABEL,
@@ -14,6 +13,7 @@ from whisper_operator.kinds import (
     NAME_LABEL,
     Kind,
 )
+from whisper_operator.spec.endpoint import WhisperEndpoint
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from whisper_operator.endpoint import WhisperEndpoint
-from whisper_operator.kinds import POD_MONITOR, POD_MONITORING
+from whisper_operator.kube.kinds import POD_MONITOR, POD_MONITORING
 from whisper_operator.manifests.manifest import Manifest, manifest, selector
-from whisper_operator.observed import Observed
+from whisper_operator.observed.children import Observed
+from whisper_operator.spec.endpoint import WhisperEndpoint
 
 INTERVAL = "15s"
 """No longer than an autoscaler takes between two looks."""

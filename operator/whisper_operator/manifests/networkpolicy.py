@@ -5,10 +5,10 @@ The kubelet's probes need no rule: a node always reaches its own pods.
 
 from typing import Any
 
-from whisper_operator.endpoint import WhisperEndpoint
-from whisper_operator.kinds import NETWORK_POLICY
+from whisper_operator.kube.kinds import NETWORK_POLICY
 from whisper_operator.manifests.deployment import HTTP_PORT, OPS_PORT
 from whisper_operator.manifests.manifest import Manifest, manifest, selector
+from whisper_operator.spec.endpoint import WhisperEndpoint
 
 HEALTH_CHECKS = ("130.211.0.0/22", "35.191.0.0/16")
 """Where GKE's load balancers look at the pods from."""

@@ -2,10 +2,10 @@
 
 import json
 
-from whisper_operator.endpoint import WhisperEndpoint
-from whisper_operator.kinds import SERVICE
+from whisper_operator.kube.kinds import SERVICE
 from whisper_operator.manifests.deployment import HTTP_PORT
 from whisper_operator.manifests.manifest import Manifest, manifest, selector
+from whisper_operator.spec.endpoint import WhisperEndpoint
 
 
 def of(endpoint: WhisperEndpoint) -> list[Manifest]:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from whisper_operator.endpoint import WhisperEndpoint
 from whisper_operator.manifests.environment import KEYS, MODELS, SCRATCH
+from whisper_operator.spec.endpoint import WhisperEndpoint
 
 
 def of(endpoint: WhisperEndpoint) -> list[dict[str, Any]]:

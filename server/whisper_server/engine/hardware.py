@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from whisper_server.engine import LoadError
+from whisper_server.engine.interface import LoadError
 
 CGROUP = Path("/sys/fs/cgroup")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import yaml
 from whisper_operator import manifests
 from whisper_operator.config import load
-from whisper_operator.endpoint import parse
-from whisper_operator.observed import Observed
+from whisper_operator.observed.children import Observed
+from whisper_operator.spec.endpoint import parse
 
 HERE = Path(__file__).resolve().parent
 SETTINGS = load(HERE / "settings.yaml")

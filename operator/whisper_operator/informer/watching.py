@@ -1,0 +1,89 @@
+"""kopf's wiring. kopf keeps the watches alive; all it does here is tell the store and put a key on the queue.
+
+Only `on.event` is used: it writes nothing to the objects, where kopf's other handlers add annotations or finalizers. A finalizer
+would keep an endpoint from being deleted while the operator is down.
+"""
+
+import dataclasses
+import os
+from collections.abc import Collection
+from typing import Any, cast
+
+import kopf
+
+from whisper_operator.informer.cache import Key, Store
+from whisper_operator.informer.liveness import Watches
+from whisper_operator.kube.client import PAGE, in_cluster
+from whisper_operator.kube.kinds import CHILDREN, ENDPOINT, EVENT, OURS, WARNINGS, WITNESSES, Kind
+from whisper_operator.workqueue import WorkQueue
+
+
+def register(registry: kopf.OperatorRegistry, store: Store, queue: WorkQueue[Key], watches: Watches) -> None:
+    """Watch every kind; an event about an endpoint, a child of one, or what tells of them wakes that endpoint's key."""
+    kopf.on.login(registry=registry)(_login)
+    for kind in (ENDPOINT, *CHILDREN, *WITNESSES):
+        kopf.on.event(kind.group, kind.version, kind.plural, id=kind.plural, registry=registry)(
+            _listener(kind, store, queue, watches)
+        )
+
+
+def settings(namespaces: Collection[str]) -> kopf.OperatorSettings:
+    """All but endpoints are watched by label, warnings by their type; nothing is posted or written by kopf itself.
+
+    `namespaces`: the only ones that may be looked into; empty: all.
+    """
+    chosen = kopf.OperatorSettings()
+    # What is in the cluster as a whole, such as its namespaces and CRDs, is nothing that a few namespaces give a right to see.
+    chosen.scanning.disabled = bool(namespaces)
+    for kind in (*CHILDREN, *WITNESSES):
+        if kind is EVENT:
+            chosen.watching.field_selectors[kind.group, kind.plural] = WARNINGS
+        else:
+            chosen.watching.label_selectors[kind.group, kind.plural] = OURS
+    chosen.posting.enabled = False
+    chosen.persistence.diffbase_storage = _NoMemory()
+    # The cheapest: it is never used either.
+    chosen.persistence.progress_storage = kopf.StatusProgressStorage()
+    # Of every kind at a time, and each object until its task ends: this is what decides how much memory a start takes.
+    chosen.watching.chunk_size = PAGE
+    chosen.queueing.idle_timeout = 0.5
+    return chosen
+
+
+class _NoMemory(kopf.DiffBaseStorage):
+    """Instead of kopf's record of what it handled last: it copies each object for that, and only other handlers need it."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return cast(kopf.BodyEssence, {})
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
+
+
+def _listener(kind: Kind, store: Store, queue: WorkQueue[Key], watches: Watches) -> Any:
+    async def on_event(event: Any, **_: Any) -> None:
+        watches.shown(kind, event["object"], at_start=event["type"] is None)
+        take = store.forget if event["type"] == "DELETED" else store.absorb
+        for key in take(kind, event["object"]):
+            queue.add(key, later=_can_wait(kind, event["object"]))
+
+    return on_event
+
+
+def _can_wait(kind: Kind, raw: Any) -> bool:
+    """Whether it is no new spec: new children come first, what is said of old ones after."""
+    observed = (raw.get("status") or {}).get("observedGeneration")
+    return kind is not ENDPOINT or observed == raw["metadata"].get("generation")
+
+
+def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    if not in_cluster():
+        return kopf.login_via_client(**kwargs)
+    account = kopf.login_with_service_account(**kwargs)
+    # kopf goes by the name kubernetes.default.svc; the address that every other client uses needs no DNS.
+    host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    return account and dataclasses.replace(account, server=server)

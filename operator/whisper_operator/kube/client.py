@@ -1,0 +1,259 @@
+"""The Kubernetes API in the few verbs that the operator needs: the only module that talks HTTP.
+
+Objects go in and come out as dicts. Every failure is one of three: the API server says no (Refused), says that somebody was
+faster (Conflict), or can't be asked right now (Unavailable). The last two pass, so they are a workqueue's Retry.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+from urllib.request import getproxies_environment
+
+import aiohttp
+from kubernetes.aio import client, config
+
+from whisper_operator.kube import metrics
+from whisper_operator.kube.kinds import EVENT, FIELD_MANAGER, Kind
+from whisper_operator.workqueue import Retry
+
+T = TypeVar("T")
+
+REQUEST_SECONDS = 30.0
+REPAIR_MANAGER = f"{FIELD_MANAGER}-repair"
+IN_FLIGHT = 16
+"""Requests at a time: more would only wait in the API server, which then turns them away."""
+PAGE = 50
+"""Objects to a page of a list: a thousand at once, and their memory would stay with the process."""
+
+PASSING = {401, 408, 429, 500, 502, 503, 504}
+"""Statuses that a later try may not meet: 401 while a token is renewed, the others under load or in a restart."""
+
+
+class Refused(Exception):
+    """The API server understood the request and will not carry it out."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class NoSuchKind(Refused):
+    """The cluster does not have this kind of object."""
+
+
+class Conflict(Retry):
+    """The object is not, or no longer, the one the request was about."""
+
+
+class Unavailable(Retry):
+    """The API server could not be asked."""
+
+
+class Api:
+    """A connection to one API server."""
+
+    def __init__(self, connection: client.ApiClient) -> None:
+        self._connection = connection
+        self._in_flight = asyncio.Semaphore(IN_FLIGHT)
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
+        """The object as the API server's cache has it, or None if there is none of that name (or no such kind).
+
+        The cache may be a moment behind; the storage itself would take several times as long.
+        """
+        try:
+            return await self._request("get", kind.path(namespace, name), resourceVersion="0")
+        except Refused as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def list_all(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        labels: str | None,
+        fields: str | None,
+        take: Callable[[dict[str, Any]], T],
+    ) -> tuple[list[T], int] | None:
+        """What `take` makes of every object in the namespace (None: in the cluster) that the selectors match, page by page, and
+        the list's resourceVersion. None: no such kind. After a list that grew too old, it takes everything once more.
+        """
+        items: list[T] = []
+        token: str | None = None
+        while True:
+            try:
+                page = await self._request(
+                    "get",
+                    kind.path(namespace),
+                    labelSelector=labels,
+                    fieldSelector=fields,
+                    limit=str(PAGE),
+                    **({"continue": token} if token else {}),
+                )
+            except NoSuchKind:
+                return None
+            except Refused as error:
+                if error.status == 410:  # The list grew too old between two pages: once more from the start.
+                    items, token = [], None
+                    continue
+                raise
+            items += map(take, page["items"])
+            token = page["metadata"].get("continue")
+            if not token:
+                return items, int(page["metadata"]["resourceVersion"])
+
+    async def apply(self, kind: Kind, body: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
+        """Server-side apply of all that the operator declares of an object; its new state. Raises Refused, Conflict.
+
+        Without `force`, a field of another manager's with another value is a Conflict instead of taken over.
+        """
+        metadata = body["metadata"]
+        return await self._write(
+            "apply",
+            kind,
+            "patch",
+            kind.path(metadata["namespace"], metadata["name"]),
+            body=body,
+            content_type="application/apply-patch+yaml",
+            fieldManager=FIELD_MANAGER,
+            force="true" if force else "false",
+        )
+
+    async def put_spec_right(self, kind: Kind, body: Mapping[str, Any]) -> None:
+        """Merge patch of the spec of the object with the uid in `body`: its lists become exactly those of `body`.
+
+        To be followed by an apply. What the patch wrote must not stay owned by it, or a later apply could not take it away
+        again; so its entry is taken out of managedFields, as client-go does when it moves fields from Update to Apply.
+        """
+        metadata = body["metadata"]
+        path = kind.path(metadata["namespace"], metadata["name"])
+        options = {"content_type": "application/merge-patch+json", "fieldManager": REPAIR_MANAGER}
+        wanted = {"metadata": {"uid": metadata["uid"]}, "spec": body["spec"]}
+        live = (await self._write("repair", kind, "patch", path, body=wanted, **options))["metadata"]
+        kept = [entry for entry in live["managedFields"] if entry["manager"] != REPAIR_MANAGER]
+        cleaned = {"resourceVersion": live["resourceVersion"], "managedFields": kept}
+        await self._request("patch", path, body={"metadata": cleaned}, **options)
+
+    async def patch_status(
+        self, kind: Kind, namespace: str, name: str, body: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Merge patch of the status subresource; the object's new state."""
+        return await self._write(
+            "status",
+            kind,
+            "patch",
+            kind.path(namespace, name, "status"),
+            body=body,
+            content_type="application/merge-patch+json",
+            fieldManager=FIELD_MANAGER,
+        )
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> dict[str, Any] | None:
+        """Delete that very object; fine if it is gone already. Its new state if a finalizer holds it, or None."""
+        try:
+            answer = await self._write(
+                "delete",
+                kind,
+                "delete",
+                kind.path(namespace, name),
+                body={"preconditions": {"uid": uid}, "propagationPolicy": "Background"},
+            )
+        except Refused as error:
+            if error.status != 404:
+                raise
+            return None
+        return answer if answer.get("kind") == kind.name else None
+
+    async def create_event(self, body: Mapping[str, Any]) -> None:
+        """Publish a core/v1 Event."""
+        await self._write("event", EVENT, "post", EVENT.path(body["metadata"]["namespace"]), body=body)
+
+    async def _write(self, what: str, kind: Kind, method: str, path: str, **options: Any) -> dict[str, Any]:
+        answer = await self._request(method, path, **options)
+        metrics.WRITES.labels(what, kind.name).inc()
+        return answer
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        content_type: str = "application/json",
+        **parameters: str | None,
+    ) -> dict[str, Any]:
+        """The answer's object. `parameters` are those of the URL, by the API's names."""
+        request = await self._connection.param_serialize(
+            method.upper(),
+            path,
+            query_params=[(name, value) for name, value in parameters.items() if value is not None],
+            header_params={"Accept": "application/json", "Content-Type": content_type},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        what = f"{method.upper()} {path}"
+        try:
+            async with self._in_flight:
+                response = await self._connection.call_api(*request, _request_timeout=REQUEST_SECONDS)
+                text = await response.read()
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            metrics.REQUEST_ERRORS.labels("unavailable").inc()
+            raise Unavailable(f"{what}: {type(error).__name__}: {error}") from error
+        if not 200 <= response.status <= 299:
+            failure = _failure(what, response.status, text)
+            if response.status != 404:
+                metrics.REQUEST_ERRORS.labels(type(failure).__name__.lower()).inc()
+            raise failure
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise Unavailable(f"{what}: the answer is no object")
+        return answer
+
+
+def in_cluster() -> bool:
+    """Whether to act as the pod's ServiceAccount; KUBECONFIG, when set, comes first."""
+    return "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
+
+
+@asynccontextmanager
+async def connect() -> AsyncIterator[Api]:
+    """The API server of the pod's ServiceAccount, or else of KUBECONFIG."""
+    configuration = client.Configuration()
+    if in_cluster():
+        config.load_incluster_config(client_configuration=configuration)
+    else:
+        await config.load_kube_config(client_configuration=configuration)
+    # Else aiohttp looks for proxies and a .netrc before each request, in a thread.
+    configuration.client_session_kwargs = {"trust_env": bool(getproxies_environment())}
+    async with client.ApiClient(configuration) as connection:
+        yield Api(connection)
+
+
+def _failure(request: str, status: int, body: bytes) -> Exception:
+    message = _message(status, body)
+    if status == 409:
+        return Conflict(f"{request}: {message}")
+    if status == 500 and "failed calling webhook" in message:  # Somebody has to mend it: say so.
+        return Refused(status, message)
+    if status in PASSING or b"NamespaceTerminating" in body:  # whose objects are all about to go
+        return Unavailable(f"{request}: {status} {message}")
+    # A path that nothing serves is answered in plain text.
+    if status == 404 and b'"kind":"Status"' not in body:
+        return NoSuchKind(status, message)
+    return Refused(status, message)
+
+
+def _message(status: int, body: bytes) -> str:
+    """The API server's own words."""
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace").strip() or f"HTTP status {status}"

@@ -1,0 +1,173 @@
+"""What a cluster showed of one endpoint: small frozen records, cut down from API objects to what decisions need."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from whisper_operator.kube.kinds import CLASS_ANNOTATION, FIELD_MANAGER, HASH_ANNOTATION, INGRESS, Kind
+from whisper_operator.observed.pods import Pod, Warning
+
+KEPT_SPEC_FIELDS = ("replicas", "strategy", "domains")
+CONTROLLERS_ANNOTATIONS = "f:ingress.kubernetes.io/"
+"""How ingress-gce's own begin, in the form of managedFields: it writes them when it has brought the load balancer in line."""
+KEPT_ANNOTATIONS = ("ingress.kubernetes.io/ssl-cert",)
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A controlling owner reference."""
+
+    kind: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One live object that the operator may have written."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    uid: str
+    version: int
+    """metadata.resourceVersion, which orders the states of one object."""
+    generation: int
+    owner: Owner | None
+    deleting: bool
+    applied_hash: str | None
+    """Hash of what was last applied, as kept in the object's annotation."""
+    own_fields: str
+    """What the operator owns of it by server-side apply, JSON in the form of metadata.managedFields[].fieldsV1: a string,
+    since a thousand parsed ones would be most of the operator's memory."""
+    spec: Mapping[str, Any]
+    status: Mapping[str, Any]
+    refused: frozenset[str] = frozenset()
+    """Paths of declared fields that admission took out of our last apply."""
+    annotations: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Those that controllers tell something by."""
+    controller_wrote: str = ""
+    """Of an Ingress: when its controller last wrote down what it serves, as 2026-01-31T12:00:00Z."""
+    ingress_class: str = ""
+    """Of an Ingress: which controller it is for."""
+    scaled_by_others: bool = False
+    """Whether somebody else owns spec.replicas, such as an autoscaler."""
+
+    @property
+    def certified_host(self) -> str:
+        """The host that a ManagedCertificate is for; its own name if somebody has emptied it."""
+        return str(next(iter(self.spec.get("domains") or ()), self.name))
+
+    @staticmethod
+    def of(kind: Kind, raw: Mapping[str, Any]) -> "Child":
+        """From an object as the API returns it."""
+        metadata = raw["metadata"]
+        spec = raw.get("spec") or {}
+        annotations = metadata.get("annotations") or {}
+        return Child(
+            kind=kind,
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            uid=metadata["uid"],
+            version=int(metadata["resourceVersion"]),
+            generation=metadata.get("generation", 0),
+            owner=_controller(metadata.get("ownerReferences") or ()),
+            deleting="deletionTimestamp" in metadata,
+            applied_hash=annotations.get(HASH_ANNOTATION),
+            own_fields=_own_fields(metadata.get("managedFields") or ()),
+            spec={name: spec[name] for name in KEPT_SPEC_FIELDS if name in spec},
+            status=raw.get("status") or {},
+            annotations={name: annotations[name] for name in KEPT_ANNOTATIONS if name in annotations},
+            controller_wrote=_controller_wrote(metadata.get("managedFields") or ())
+            if kind is INGRESS
+            else "",
+            ingress_class=class_of(raw) if kind is INGRESS else "",
+            scaled_by_others=_scaled_by_others(metadata.get("managedFields") or ()),
+        )
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The live children of one endpoint, by kind and name."""
+
+    children: Mapping[tuple[Kind, str], Child] = field(default_factory=lambda: MappingProxyType({}))
+    optional: frozenset[Kind] = frozenset()
+    """Of the kinds that a cluster may lack without harm, those that it has."""
+
+    pods: tuple[Pod, ...] = ()
+    """Of the current spec, as far as the Deployment has taken it up."""
+    old_pods: tuple[Pod, ...] = ()
+    """Of earlier specs."""
+    warnings: tuple[Warning, ...] = ()
+    """Events about children and pods, in no order."""
+
+    @staticmethod
+    def nothing() -> "Observed":
+        """What a cluster without any child of the endpoint shows."""
+        return Observed()
+
+    def of_kind(self, kind: Kind) -> list[Child]:
+        return [child for (its_kind, _), child in self.children.items() if its_kind is kind]
+
+    def only(self, kind: Kind, name: str) -> Child | None:
+        return self.children.get((kind, name))
+
+    def warned(self, uid: str) -> list[Warning]:
+        """The warnings about one object."""
+        return [warning for warning in self.warnings if warning.about == uid]
+
+    @property
+    def address(self) -> str | None:
+        """The load balancer's IP address, or the name that some give instead, once the Ingress has one."""
+        for child in self.of_kind(INGRESS):
+            for entry in (child.status.get("loadBalancer") or {}).get("ingress") or ():
+                if entry.get("ip") or entry.get("hostname"):
+                    return str(entry.get("ip") or entry["hostname"])
+        return None
+
+
+def class_of(ingress: Mapping[str, Any]) -> str:
+    """Which controller an Ingress is for, by the annotation that GKE's look at, or by the field of all others."""
+    annotations = ingress["metadata"].get("annotations") or {}
+    return str(annotations.get(CLASS_ANNOTATION) or (ingress.get("spec") or {}).get("ingressClassName") or "")
+
+
+def _controller(references: Iterable[Mapping[str, Any]]) -> Owner | None:
+    for reference in references:
+        if reference.get("controller"):
+            return Owner(reference["kind"], reference["name"], reference["uid"])
+    return None
+
+
+def _controller_wrote(entries: Iterable[Mapping[str, Any]]) -> str:
+    written = (
+        str(entry.get("time") or "")
+        for entry in entries
+        if entry.get("subresource") == "status"
+        or any(
+            name.startswith(CONTROLLERS_ANNOTATIONS)
+            for name in (entry.get("fieldsV1") or {}).get("f:metadata", {}).get("f:annotations", {})
+        )
+    )
+    return max(written, default="")
+
+
+def _scaled_by_others(entries: Iterable[Mapping[str, Any]]) -> bool:
+    return any(
+        "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {})
+        for entry in entries
+        if (entry.get("manager"), entry.get("operation")) != (FIELD_MANAGER, "Apply")
+    )
+
+
+def _own_fields(entries: Iterable[Mapping[str, Any]]) -> str:
+    for entry in entries:
+        if (
+            entry.get("manager") == FIELD_MANAGER
+            and entry.get("operation") == "Apply"
+            and not entry.get("subresource")
+        ):
+            return json.dumps(entry.get("fieldsV1") or {}, separators=(",", ":"))
+    return "{}"

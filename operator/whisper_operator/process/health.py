@@ -1,0 +1,81 @@
+"""What Kubernetes and Prometheus ask of the operator over HTTP: /healthz, /readyz and /metrics on one port."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import web
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from whisper_operator.config import ConfigError
+from whisper_operator.informer.cache import Key, Raw, Store
+from whisper_operator.informer.liveness import Watches
+from whisper_operator.kube import metrics
+from whisper_operator.workqueue import WorkQueue
+
+READINESS = ("ready", "progressing", "suspended", "stalled")
+
+
+@dataclass
+class Health:
+    """The running operator as the probes see it."""
+
+    store: Store
+    queue: WorkQueue[Key]
+    watches: Watches
+    working: bool = field(default=False)
+    """Whether everything has been listed, so that its workers run."""
+
+    async def healthz(self, _: web.Request) -> web.Response:
+        """500 where only a restart helps."""
+        dead = self.watches.dead
+        if dead:
+            return web.Response(status=500, text=f"the watch of {', '.join(dead)} reports nothing any more\n")
+        return web.Response(text="ok\n")
+
+    async def readyz(self, _: web.Request) -> web.Response:
+        if not self.working:
+            return web.Response(status=503, text="not everything has been listed yet\n")
+        return web.Response(text="ok\n")
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        metrics.QUEUE_DEPTH.set(self.queue.depth)
+        metrics.RETRIES.set(self.queue.failing)
+        metrics.DEAD_WATCHES.set(len(self.watches.dead))
+        found = Counter(readiness(self.store.endpoint(key) or {}) for key in self.store.endpoints())
+        for name in READINESS:
+            metrics.ENDPOINTS.labels(name).set(found[name])
+        return web.Response(
+            body=generate_latest(metrics.REGISTRY), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
+        )
+
+
+def readiness(resource: Raw) -> str:
+    """One word of READINESS for what the conditions say."""
+    conditions: Iterable[Raw] = (resource.get("status") or {}).get("conditions") or ()
+    found = {each["type"]: (each["status"], each["reason"]) for each in conditions}
+    if found.get("Stalled", ("", ""))[0] == "True":
+        return "stalled"
+    status, reason = found.get("Ready", ("Unknown", ""))
+    return "ready" if status == "True" else "suspended" if reason == "Suspended" else "progressing"
+
+
+@asynccontextmanager
+async def serve(health: Health, port: int) -> AsyncIterator[None]:
+    """Answer on `port` of every address. Raises ConfigError if that can't be had."""
+    app = web.Application()
+    app.router.add_get("/healthz", health.healthz)
+    app.router.add_get("/readyz", health.readyz)
+    app.router.add_get("/metrics", health.metrics)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, port=port).start()
+        except (OSError, OverflowError) as error:
+            raise ConfigError(f"cannot listen on healthPort {port}: {error}") from error
+        yield
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,61 @@
+"""The conditions of an endpoint: what is true of it, why, and what a person should do next.
+
+Reasons are stable words for programs; messages are for people and may change. A module per concern; the first thing in the way
+is what Ready speaks of.
+"""
+
+from whisper_operator.apply.outcome import Outcome
+from whisper_operator.observed.children import Observed
+from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
+from whisper_operator.status.condition import Before, Condition, Fault
+from whisper_operator.status.conditions import (
+    address,
+    autoscaling,
+    certificates,
+    notes,
+    obstacles,
+    redirect,
+    workload,
+)
+
+
+def of(
+    endpoint: WhisperEndpoint | SpecError, observed: Observed, outcome: Outcome, before: Before
+) -> list[Condition]:
+    """Every condition that applies, in the order people read them."""
+    available = workload.available(endpoint, observed, before)
+    others = [
+        *address.conditions(endpoint, observed, before),
+        *certificates.conditions(endpoint, observed),
+        *autoscaling.conditions(endpoint, observed),
+    ]
+    fault = (
+        obstacles.fault(endpoint, outcome)
+        or workload.fault(endpoint, observed, before)
+        or _unmet(others)
+        or address.refused(endpoint, observed)
+        or redirect.fault(endpoint, observed)
+    )
+    ready = _not_ready(fault) if fault is not None else _ready(endpoint)
+    found = [available, *others, ready]
+    if ready.alarming:
+        found.append(Condition("Stalled", "True", ready.reason, ready.message, alarming=True))
+    return found
+
+
+def _unmet(others: list[Condition]) -> Fault | None:
+    # What a person has to mend comes before what mends itself.
+    for condition in sorted(others, key=lambda each: not each.alarming):
+        if condition.status != "True":
+            return Fault(condition.reason, condition.message, condition.alarming)
+    return None
+
+
+def _not_ready(fault: Fault) -> Condition:
+    return Condition("Ready", "False", fault.reason, fault.message, fault.alarming)
+
+
+def _ready(endpoint: WhisperEndpoint | SpecError) -> Condition:
+    said = notes.of(endpoint) if isinstance(endpoint, WhisperEndpoint) else []
+    message = " ".join(["The current spec is served, with all it asks for.", *said])
+    return Condition("Ready", "True", "Ready", message)

@@ -1,0 +1,43 @@
+"""What keeps a spec from being written to the cluster at all."""
+
+from whisper_operator.apply.outcome import Outcome
+from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
+from whisper_operator.status.condition import Fault
+
+
+def fault(endpoint: WhisperEndpoint | SpecError, outcome: Outcome) -> Fault | None:
+    """The first of them."""
+    if isinstance(endpoint, SpecError):
+        return Fault(endpoint.reason, endpoint.message)
+    if outcome.conflicts:
+        names = ", ".join(f"{manifest.kind.qualified} {manifest.name}" for manifest in outcome.conflicts)
+        reserved = any(not manifest.kind.owned for manifest in outcome.conflicts)
+        remedy = (
+            "the address is reserved already, leave out ingress.reserveStaticIP"
+            if reserved
+            else "delete or rename it, or name the endpoint differently"
+        )
+        return Fault(
+            "NameConflict",
+            f"An object that is not this endpoint's has the name of one of its own: {names}. It was not touched, and "
+            f"nothing else was written: {remedy}.",
+        )
+    if outcome.missing_kinds:
+        names = ", ".join(kind.qualified for kind in outcome.missing_kinds)
+        return Fault(
+            "KindNotInstalled",
+            f"The cluster does not have {names}. GKE has what a public endpoint needs; elsewhere, set ingress.class to that of "
+            "an ingress controller. ingress.reserveStaticIP needs Config Connector. Without spec.host no such kind is needed.",
+        )
+    if outcome.refusals:
+        text = "; ".join(f"{what}: {words}" for what, words in outcome.refusals)
+        return Fault(
+            "ApplyRefused",
+            f"The API server refused {text}. Correct what it names, in spec or in the cluster: it is tried again every half "
+            "minute.",
+        )
+    if outcome.waiting:
+        return Fault(
+            "DeletionPending", f"Waiting until it is deleted: {', '.join(outcome.waiting)}.", alarming=False
+        )
+    return None

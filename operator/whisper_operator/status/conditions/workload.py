@@ -1,0 +1,94 @@
+"""Available, and what keeps the pods of the current spec from serving."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from whisper_operator.kube.kinds import DEPLOYMENT
+from whisper_operator.observed.children import Child, Observed
+from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
+from whisper_operator.status.condition import Before, Condition, Fault
+from whisper_operator.status.conditions import advice, pods
+from whisper_operator.status.conditions.advice import About
+
+
+def available(endpoint: WhisperEndpoint | SpecError, observed: Observed, before: Before) -> Condition:
+    """Whether requests are served, by old pods too."""
+    deployment = _deployment(observed)
+    serving = deployment.status.get("availableReplicas", 0) if deployment else 0
+    if serving and deployment:
+        wanted = deployment.spec.get("replicas", 1)
+        return Condition("Available", "True", "Serving", f"{serving} of {wanted} replicas serve requests.")
+    if isinstance(endpoint, WhisperEndpoint) and endpoint.suspend:
+        return Condition("Available", "False", "Suspended", "spec.suspend is true: nothing runs.")
+    if deployment is None:
+        return Condition("Available", "False", "NotDeployed", "There is no Deployment yet.")
+    trouble = _trouble(endpoint, deployment, observed, before)
+    message = f"No replica is ready yet. {trouble.message if trouble else ''}".strip()
+    return Condition("Available", "False", "NoReplicaReady", message)
+
+
+def fault(endpoint: WhisperEndpoint | SpecError, observed: Observed, before: Before) -> Fault | None:
+    """Why not all replicas of the current spec serve, and no others; None if they do."""
+    if isinstance(endpoint, WhisperEndpoint) and endpoint.suspend:
+        return Fault(
+            "Suspended",
+            "spec.suspend is true: nothing runs; address and certificate are kept.",
+            alarming=False,
+        )
+    deployment = _deployment(observed)
+    if deployment is None:
+        return Fault("NotDeployed", "There is no Deployment yet.", alarming=False)
+    live, wanted = deployment.status, deployment.spec.get("replicas", 1)
+    if isinstance(endpoint, WhisperEndpoint) and endpoint.autoscaling is not None:
+        # More are on their way when the load asks for them.
+        wanted = min(wanted, endpoint.autoscaling.minimum)
+    if live.get("observedGeneration", 0) < deployment.generation:
+        return Fault("RollingOut", "The Deployment has not taken up the change yet.", alarming=False)
+    if isinstance(endpoint, WhisperEndpoint) and endpoint.autoscaling is None and wanted != endpoint.replicas:
+        words = f"The Deployment has {wanted} replicas still, and gets {endpoint.replicas} next."
+        return Fault("RollingOut", words, alarming=False)
+    updated, serving = live.get("updatedReplicas", 0), live.get("availableReplicas", 0)
+    late = _reported(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded"
+    if updated >= wanted and serving >= wanted and live.get("replicas", 0) <= updated and not late:
+        return None
+    trouble = _trouble(endpoint, deployment, observed, before)
+    if late and (trouble is None or trouble.reason == "Unschedulable"):
+        return _stuck(About.of(endpoint, deployment.namespace), trouble)
+    if trouble is not None:
+        return Fault(trouble.reason, trouble.message, trouble.alarming or late)
+    return Fault(
+        "RollingOut",
+        f"{updated} of {wanted} replicas are of the current spec, {serving} serve.",
+        alarming=False,
+    )
+
+
+def _stuck(about: About, trouble: Fault | None) -> Fault:
+    said = f" {trouble.message}" if trouble else f" See kubectl get events -n {about.namespace}."
+    proposal = ""
+    if about.gpu and about.rolling and "rollout: Recreate" not in said:
+        proposal = " If a second GPU is not to be had for the change, set rollout: Recreate."
+    return Fault("RolloutStuck", f"The rollout made no progress for half an hour.{said}{proposal}")
+
+
+def _trouble(
+    endpoint: WhisperEndpoint | SpecError, deployment: Child, observed: Observed, before: Before
+) -> Fault | None:
+    """What is wrong with pods, or with making them."""
+    about = About.of(endpoint, deployment.namespace)
+    failure = _reported(deployment, "ReplicaFailure")
+    if failure.get("status") == "True":
+        # Each try has a name of its own.
+        words = re.sub(r'pods "[^"]*" is forbidden', "pods are forbidden", str(failure.get("message", "")))
+        return advice.refused(about, deployment.name, words)
+    return pods.fault(about, observed, before)
+
+
+def _deployment(observed: Observed) -> Child | None:
+    return next(iter(observed.of_kind(DEPLOYMENT)), None)
+
+
+def _reported(deployment: Child, name: str) -> Mapping[str, Any]:
+    found = (entry for entry in deployment.status.get("conditions") or () if entry["type"] == name)
+    return next(found, {})

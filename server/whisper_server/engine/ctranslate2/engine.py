@@ -1,0 +1,234 @@
+"""The engine on CTranslate2: windows of many requests in one call of its `generate`.
+
+A call can't be joined or left while it runs, and wants some things equal in all of its rows (grouping.py). So a step starts calls
+and waits for one to end: an encoder's run while windows wait for it and few wait to be decoded, else the decoding of all that can
+share a call. On a CPU two calls run at once, as one uses what the other leaves idle. Encoded windows lie in the machine's memory,
+on a GPU too: a call copies in what it needs, and their number is not the GPU's concern.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ctranslate2 import DataType, StorageView
+from ctranslate2.models import Whisper
+from numpy.typing import NDArray
+
+from whisper_server.engine.ctranslate2.batching import Call, call_of
+from whisper_server.engine.interface import (
+    Align,
+    Answer,
+    Decode,
+    Decoded,
+    Detect,
+    DeviceLost,
+    Encode,
+    ModelInfo,
+    Request,
+    Ticket,
+)
+from whisper_server.engine.tokens import initial_tokens, tokenizer_of
+
+Done = list[tuple[Ticket, Answer]]
+
+POLL_SECONDS = 0.02
+"""How long a step waits for a call to end while another could be started, if only something came in."""
+
+
+@dataclass(eq=False)
+class Window:
+    """Implements engine.Window."""
+
+    features: NDArray[Any]
+    """What the encoder made of it, shape (1500, channels)."""
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What one call is about."""
+
+    chosen: list[tuple[Ticket, Any]]
+    waiting: Any
+    """The queue that they came from."""
+
+
+@dataclass(frozen=True)
+class CTranslate2Alignment:
+    """Implements engine.Alignment."""
+
+    token_probabilities: Sequence[float]
+    pairs: Sequence[tuple[int, int]]
+
+    def path(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        # A window too short for a single frame has no path: then all is said at its beginning.
+        pairs = self.pairs or [(token, 0) for token in range(len(self.token_probabilities) + 1)]
+        text, time = np.array(pairs, np.int64).T
+        return text, time
+
+
+class FasterWhisper:
+    """Implements engine.Engine."""
+
+    def __init__(
+        self,
+        model: Whisper,
+        info: ModelInfo,
+        *,
+        windows: int,
+        encode_at_once: int,
+        decode_at_once: int,
+        calls_at_once: int,
+        description: str,
+    ) -> None:
+        self.info, self.windows, self.description = info, windows, description
+        self._model = model
+        self._encode_at_once, self._decode_at_once = encode_at_once, decode_at_once
+        self._calls_at_once = calls_at_once
+        self._callers = ThreadPoolExecutor(calls_at_once, "ctranslate2")
+        self._running: dict[Future[list[Answer]], _Batch] = {}
+        self._unwanted: set[Ticket] = set()
+        """Cancelled while their call was running."""
+        self._taken: set[Window] = set()
+        self._encodes: deque[tuple[Ticket, Encode]] = deque()
+        self._detects: deque[tuple[Ticket, Detect]] = deque()
+        self._decodes: deque[tuple[Ticket, Decode]] = deque()
+        self._aligns: deque[tuple[Ticket, Align]] = deque()
+
+    def submit(self, ticket: Ticket, request: Request) -> None:
+        match request:
+            case Encode():
+                self._encodes.append((ticket, request))
+            case Detect():
+                self._detects.append((ticket, request))
+            case Decode():
+                self._decodes.append((ticket, request))
+            case Align():
+                self._aligns.append((ticket, request))
+
+    def cancel(self, ticket: Ticket) -> None:
+        waiting: Any
+        for waiting in (self._encodes, self._detects, self._decodes, self._aligns):
+            for entry in [entry for entry in waiting if entry[0] == ticket]:
+                waiting.remove(entry)
+        if any(ticket == running for batch in self._running.values() for running, _ in batch.chosen):
+            self._unwanted.add(ticket)
+
+    def release(self, window: Window) -> None:
+        self._taken.remove(window)
+
+    def busy(self) -> bool:
+        return bool(self._running or self._room() or self._detects or self._decodes or self._aligns)
+
+    def step(self) -> Done:
+        while len(self._running) < self._calls_at_once and self._start_one():
+            pass
+        full = len(self._running) == self._calls_at_once
+        ended, _ = wait(self._running, None if full else POLL_SECONDS, FIRST_COMPLETED)
+        return [answer for call in ended for answer in self._answers(call)]
+
+    def _start_one(self) -> bool:
+        """Start the call that is most wanted; whether there is anything to do."""
+        if self._detects:
+            self._start_shared(self._detects, lambda _: None, self._detect)
+        elif self._aligns:
+            self._start_shared(self._aligns, lambda align: (align.language, align.task), self._align)
+        # Many rows in a call cost a CPU half as much as each alone: collect some, but no more than pays.
+        elif (room := self._room()) and len(self._decodes) < self._decode_at_once:
+            count = min(room, self._encode_at_once)
+            self._start([self._encodes.popleft() for _ in range(count)], self._encode, self._encodes)
+        elif self._decodes:
+            self._start_shared(self._decodes, lambda decode: call_of(self.info, decode), self._decode)
+        else:
+            return False
+        return True
+
+    def _room(self) -> int:
+        """How many windows could be encoded now."""
+        coming = sum(len(each.chosen) for each in self._running.values() if each.waiting is self._encodes)
+        return min(len(self._encodes), self.windows - len(self._taken) - coming)
+
+    def _start_shared(
+        self, waiting: Any, key: Callable[[Any], Any], work: Callable[[list[Any]], list[Answer]]
+    ) -> None:
+        """Do the work for the request that waits longest, and for those that can share its call."""
+        first = key(waiting[0][1])
+        chosen = [entry for entry in waiting if key(entry[1]) == first][: self._decode_at_once]
+        for entry in chosen:
+            waiting.remove(entry)
+        self._start(chosen, work, waiting)
+
+    def _start(
+        self, chosen: list[tuple[Ticket, Any]], work: Callable[[list[Any]], list[Answer]], waiting: Any
+    ) -> None:
+        call = self._callers.submit(work, [request for _, request in chosen])
+        self._running[call] = _Batch(chosen, waiting)
+
+    def _answers(self, call: Future[list[Answer]]) -> Done:
+        """What a call that ended has answered; without memory for it, its requests wait to be tried again in smaller calls."""
+        batch = self._running.pop(call)
+        unwanted = {ticket for ticket, _ in batch.chosen} & self._unwanted
+        self._unwanted -= unwanted
+        wanted = [entry for entry in batch.chosen if entry[0] not in unwanted]
+        try:
+            answers = dict(zip((ticket for ticket, _ in batch.chosen), call.result(), strict=True))
+        except ValueError as problem:  # CTranslate2's word for arguments that it can't take
+            return [(ticket, problem) for ticket, _ in wanted]
+        except RuntimeError as problem:
+            if "out of memory" not in str(problem) or len(batch.chosen) == 1:
+                raise DeviceLost(str(problem).splitlines()[0]) from problem
+            self._encode_at_once = max(1, self._encode_at_once // 2)
+            self._decode_at_once = max(1, self._decode_at_once // 2)
+            batch.waiting.extendleft(reversed(wanted))
+            return []
+        done = [(ticket, answers[ticket]) for ticket, _ in wanted]
+        self._taken.update(answer for _, answer in done if isinstance(answer, Window))
+        return done
+
+    def _encode(self, requests: list[Encode]) -> list[Answer]:
+        mel = StorageView.from_array(np.stack([request.mel for request in requests]))
+        encoded = self._model.encode(mel, to_cpu=True)
+        if encoded.dtype == DataType.bfloat16:  # which numpy does not know
+            encoded = encoded.to(DataType.float32)
+        return [Window(features) for features in np.array(encoded)]
+
+    def _features(self, requests: Sequence[Detect | Decode | Align]) -> StorageView:
+        return StorageView.from_array(np.stack([request.window.features for request in requests]))
+
+    def _detect(self, requests: list[Detect]) -> list[Answer]:
+        found = self._model.detect_language(self._features(requests))
+        return [{token.strip("<|>"): chance for token, chance in chances} for chances in found]
+
+    def _align(self, requests: list[Align]) -> list[Answer]:
+        start = tokenizer_of(self.info, requests[0].language, requests[0].task).sot_sequence
+        results = self._model.align(
+            self._features(requests),
+            list(start),
+            [list(request.text_tokens) for request in requests],
+            [request.num_frames for request in requests],
+        )
+        return [CTranslate2Alignment(result.text_token_probs, result.alignments) for result in results]
+
+    def _decode(self, requests: list[Decode]) -> list[Answer]:
+        call: Call = call_of(self.info, requests[0])
+        unknown = max(call.suppressed, default=0)
+        if unknown >= tokenizer_of(self.info).encoding.n_vocab:  # CTranslate2 would write there
+            raise ValueError(f"suppress_tokens: there is no token {unknown}")
+        prompts = [initial_tokens(self.info, request)[0] for request in requests]
+        results = self._model.generate(
+            self._features(requests),
+            prompts,
+            return_scores=True,
+            return_no_speech_prob=True,
+            **call.arguments(),
+        )
+        return [
+            Decoded(
+                tokens=tuple(result.sequences_ids[0]),
+                avg_logprob=call.average(result.scores[0], len(result.sequences_ids[0])),
+                no_speech_prob=result.no_speech_prob,
+            )
+            for result in results
+        ]

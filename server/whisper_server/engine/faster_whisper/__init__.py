@@ -1,5 +1,0 @@
-"""The engine on CTranslate2, the library under faster-whisper: the fast choice on a CPU."""
-
-from whisper_server.engine.faster_whisper.loading import load, preload
-
-__all__ = ["load", "preload"]

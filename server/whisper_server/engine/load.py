@@ -1,0 +1,36 @@
+"""Which engine the settings ask for."""
+
+from whisper_server.config import Settings
+from whisper_server.engine.interface import Engine, LoadError, ModelInfo
+
+
+def load(settings: Settings) -> Engine:
+    """Load the model that `settings` ask for and warm it up: seconds to minutes; raises LoadError.
+
+    Imports the engine's library, torch and all, only now: the process answers its health checks meanwhile.
+    """
+    engine: Engine
+    if settings.engine == "faster-whisper":
+        from whisper_server.engine import ctranslate2 as faster_whisper
+
+        engine = faster_whisper.load(settings)
+    else:
+        from whisper_server.engine import torch as openai_whisper
+
+        engine = openai_whisper.load(settings)
+    _check_defaults(settings, engine.info)
+    return engine
+
+
+def _check_defaults(settings: Settings, info: ModelInfo) -> None:
+    """Refuse defaults that the model can't serve: settings tell that by an official name, of a path only what was loaded does."""
+    if settings.language is not None and settings.language not in info.languages:
+        known = f"{len(info.languages)} languages, not this one" if info.is_multilingual else "English only"
+        better = "large-v3 or turbo" if info.is_multilingual else "a multilingual model"
+        raise LoadError(
+            f"WHISPER_LANGUAGE={settings.language}: the model {info.name} knows {known}; leave it out, or use {better}"
+        )
+    if settings.task == "translate" and not info.translates:
+        raise LoadError(
+            f"WHISPER_TASK=translate: the model {info.name} does not translate; use large-v3 or medium"
+        )

@@ -1,0 +1,5 @@
+"""The engine on openai-whisper's weights and torch."""
+
+from whisper_server.engine.torch.load import load
+
+__all__ = ["load"]

@@ -1,0 +1,76 @@
+"""The public application: what port 8000 answers."""
+
+import time
+
+from flask import Flask, Response, jsonify, request
+
+from whisper_server import __version__
+from whisper_server.http import access, calls, cors, errors
+from whisper_server.http.keys import ApiKeys
+from whisper_server.http.lifecycle import Transcribing
+from whisper_server.http.routes import openai, openapi, ui, whisper
+from whisper_server.http.uploads import UploadRequest
+from whisper_server.metrics import Metrics
+
+MAX_FORM_PARTS = 256  # each file among them is an open one
+
+
+def create_app(transcribing: Transcribing, metrics: Metrics, keys: ApiKeys | None) -> Flask:
+    """Wire the routes to the parts that do the work."""
+    settings = transcribing.settings
+    app = Flask(__name__, static_folder=None)
+    app.request_class = UploadRequest
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
+    app.config["MAX_FORM_PARTS"] = MAX_FORM_PARTS
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]  # of the default provider
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        call = calls.current()
+        response.headers["X-Request-Id"] = call.id
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        # The route, not the path: paths are the client's choice and would be labels without end.
+        route = request.url_rule.rule if request.url_rule else "other"
+        response.call_on_close(lambda: count(route, response.status_code, call))
+        return response
+
+    def count(route: str, status: int, call: calls.Call) -> None:
+        metrics.requests.labels(endpoint=route, status=status).inc()
+        metrics.client_requests.labels(client=call.key or "", status=status).inc()
+        if call.audio_seconds:
+            metrics.queue_seconds.observe(call.queue_seconds)
+            if status == 200:
+                metrics.request_seconds.observe(time.monotonic() - call.begin)
+
+    errors.install(app)
+    access.install(app, keys)
+    cors.install(app, settings.cors_origins)
+    app.register_blueprint(whisper.blueprint(transcribing))
+    app.register_blueprint(openai.blueprint(transcribing))
+    app.register_blueprint(ui.blueprint())
+    app.register_blueprint(openapi.blueprint(settings, keys is not None))
+
+    @app.get("/")
+    def about() -> Response:
+        """Say what this is and how to use it."""
+        info = transcribing.scheduler.info
+        return jsonify(
+            name="whisper-server",
+            version=__version__,
+            model=openai.model_id(settings),
+            translates=info.translates if info else None,
+            key_needed=keys is not None,
+            max_upload_bytes=settings.max_upload_bytes,
+            max_audio_seconds=settings.max_audio_seconds,
+            usage=f"curl -F file=@speech.wav {request.url_root}whisper",
+            endpoints={
+                "POST /whisper": "audio files as multipart/form-data; their transcripts as JSON",
+                "POST /v1/audio/transcriptions": "OpenAI's API; for its clients, the base URL ends in /v1",
+                "POST /v1/audio/translations": "the same, into English",
+                "GET /v1/models": "what is served",
+                "GET /openapi.json": "all of it, for programs",
+                "GET /ui": "a page to try it",
+            },
+        )
+
+    return app

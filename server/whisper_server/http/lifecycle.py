@@ -1,0 +1,152 @@
+"""What both APIs do with a request: let it in, take its files, decode them, have them transcribed.
+
+A request that its client has given up is given up here as well: whoever waits looks up every second.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from flask import request
+from werkzeug.datastructures import FileStorage
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, ServiceUnavailable
+
+from whisper_server.audio import ffmpeg as audio
+from whisper_server.config import Settings
+from whisper_server.engine.interface import SAMPLE_RATE, Samples
+from whisper_server.http import calls, connection, uploads
+from whisper_server.http.admission import Admission, Place
+from whisper_server.http.calls import Call
+from whisper_server.http.connection import Watchdog
+from whisper_server.http.errors import ClientGone
+from whisper_server.metrics import Metrics
+from whisper_server.scheduling.scheduler import Job, Scheduler
+from whisper_server.transcribe.options import Options
+from whisper_server.transcribe.transcript import Transcript, Update
+
+UPDATE_SECONDS = 1.0
+
+
+class Transcribing:
+    """The way of a request through the server, in steps."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        scheduler: Scheduler,
+        admission: Admission,
+        metrics: Metrics,
+        watchdog: Watchdog,
+    ) -> None:
+        self.settings = settings
+        self.scheduler = scheduler
+        self.admission = admission
+        self._metrics = metrics
+        self._watchdog = watchdog
+        self._decoders = audio.Decoders(audio.usable_decoders())
+
+    def admit(self) -> Place:
+        """The first gate, from the headers; raises werkzeug's 413, 429 or 503."""
+        length = request.content_length
+        if (length or 0) > self.settings.max_upload_bytes:
+            raise RequestEntityTooLarge(
+                f"the request has {length} bytes; "
+                f"this server takes {self.settings.max_upload_bytes} (WHISPER_MAX_UPLOAD_BYTES)"
+            )
+        length = self.settings.max_upload_bytes if length is None else length
+        return self.admission.admit(calls.current().client, length)
+
+    def receive(self, place: Place) -> None:
+        """Read the body: form and files are in flask's `request` afterwards; raises werkzeug's 4xx."""
+        body = uploads.read_body(request, self._watchdog, self._deadline(calls.current()))
+        place.resize(body.received)
+
+    def decode(self, files: Sequence[FileStorage], place: Place) -> list[Samples]:
+        """The samples of all files, before the first is transcribed: a bad one wastes no time of the device.
+
+        The uploads are gone afterwards. Raises werkzeug's 400, 413, 429 or 503, and ClientGone.
+        """
+        call, tracks = calls.current(), []
+        left = float(self.settings.max_audio_seconds)
+        with _in_time(self.settings):
+            for file in files:
+                waiting = time.monotonic()
+                with self._decoders.turn(call.client, self._look_up):
+                    begin = time.monotonic()
+                    call.queue_seconds += begin - waiting
+                    tracks.append(self._decode(file, left, len(files) > 1))
+                    seconds = len(tracks[-1]) / SAMPLE_RATE
+                    place.hold(seconds)
+                file.close()
+                call.decode_seconds += time.monotonic() - begin
+                call.audio_seconds += seconds
+                left -= seconds
+        place.resize(0)
+        return tracks
+
+    def submit(self, samples: Samples, options: Options) -> Job:
+        """Begin to transcribe; the job is to be held in a with statement. Raises ClientGone, and werkzeug's 503."""
+        call = calls.current()
+        with _in_time(self.settings):
+            return self.scheduler.submit(
+                samples, options, client=call.client, deadline=self._deadline(call), look_up=self._look_up
+            )
+
+    def updates(self, job: Job) -> Iterator[Update | None]:
+        """The job's updates, or None about once a second; raises ClientGone, and werkzeug's 503 at the deadline."""
+        connected = request.environ.get("gunicorn.socket")
+        call, submitted, counted = calls.current(), time.monotonic(), False
+        with _in_time(self.settings):
+            for update in job.updates(every=UPDATE_SECONDS):
+                if connection.is_gone(connected):
+                    raise ClientGone
+                if job.started is not None and not counted:
+                    counted = True
+                    call.queue_seconds += max(0.0, job.started - submitted)
+                yield update
+            self._count(call, job)
+
+    def wait(self, job: Job) -> Transcript:
+        """The whole transcript; raises as `updates`."""
+        for _ in self.updates(job):
+            pass
+        return job.transcript()
+
+    def _count(self, call: Call, job: Job) -> None:
+        seconds = job.transcript().duration
+        self._metrics.audio_seconds.inc(seconds)
+        self._metrics.client_audio_seconds.labels(client=call.key or "").inc(seconds)
+
+    def _deadline(self, call: Call) -> float:
+        return call.begin + self.settings.request_timeout_seconds
+
+    def _look_up(self) -> None:
+        if connection.is_gone(request.environ.get("gunicorn.socket")):
+            raise ClientGone
+        if time.monotonic() > self._deadline(calls.current()):
+            raise TimeoutError("the deadline has passed")
+
+    def _decode(self, file: FileStorage, left: float, several: bool) -> Samples:
+        try:
+            with self._metrics.decode_seconds.time():
+                return audio.decode(file.stream, left, self._deadline(calls.current()), self._look_up)
+        except audio.AudioError as problem:
+            raise BadRequest(f"{file.filename}: {problem}") from None
+        except audio.TooLongError as problem:
+            rest = f" with the files before it: {problem}" if several else f": {problem}"
+            raise RequestEntityTooLarge(
+                f"{file.filename} is too long{rest}; "
+                f"this server takes {self.settings.max_audio_seconds} seconds in one request"
+            ) from None
+
+
+@contextmanager
+def _in_time(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError:
+        raise ServiceUnavailable(
+            f"not done within {settings.request_timeout_seconds} seconds, the limit of this server; "
+            "send shorter audio, or try again when it is less busy",
+            retry_after=30,
+        ) from None

@@ -1,0 +1,143 @@
+"""OpenAI's audio API, so that programs made for it need another base URL and nothing else."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import PurePosixPath
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request, stream_with_context
+from werkzeug.exceptions import HTTPException
+
+from whisper_server.config import Settings
+from whisper_server.http import calls, parameters
+from whisper_server.http import responses as formats
+from whisper_server.http.errors import ClientGone, UnknownModel, openai_form
+from whisper_server.http.lifecycle import Transcribing
+from whisper_server.http.parameters import Asked
+from whisper_server.http.uploads import file_of
+from whisper_server.scheduling.scheduler import Job
+from whisper_server.transcribe.transcript import Transcript, Update
+
+ALIAS = "whisper-1"
+"""OpenAI's name for its own Whisper: taken for whatever model is served."""
+COMMENT_SECONDS = 15.0
+"""Idle connections are cut by proxies; a comment line keeps them."""
+
+log = logging.getLogger(__name__)
+
+
+def model_id(settings: Settings) -> str:
+    """What the model is called in the API: its name, or that of its file."""
+    return PurePosixPath(settings.model).stem if settings.model.startswith("/") else settings.model
+
+
+def blueprint(transcribing: Transcribing) -> Blueprint:
+    """The routes, wired to their parts."""
+    routes = Blueprint("openai", __name__, url_prefix="/v1")
+    started = int(time.time())
+    names = (model_id(transcribing.settings), ALIAS)
+
+    def describe(name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": started, "owned_by": "whisper-server"}
+
+    def known(name: str) -> str:
+        if name not in names:
+            raise UnknownModel(f"the model {name!r} is not served here; use {' or '.join(names)}")
+        return name
+
+    @routes.get("/models")
+    def models() -> Response:
+        """The model served, and the name that OpenAI has for it."""
+        return jsonify(object="list", data=[describe(name) for name in names])
+
+    @routes.get("/models/<path:model>")
+    def model(model: str) -> Response:
+        """One of them."""
+        return jsonify(describe(known(model)))
+
+    @routes.post("/audio/transcriptions")
+    def transcriptions() -> Response:
+        """Speech to text."""
+        return serve("transcribe")
+
+    @routes.post("/audio/translations")
+    def translations() -> Response:
+        """Speech of any language to English text."""
+        return serve("translate")
+
+    def serve(task: str) -> Response:
+        with ExitStack() as stack:
+            place = stack.enter_context(transcribing.admit())
+            transcribing.receive(place)
+            info = transcribing.scheduler.info
+            assert info is not None  # noqa: S101  # requests are admitted once it is loaded
+            known(request.form.get("model", ALIAS))
+            file = file_of(request)
+            asked = parameters.read(request.form, task, transcribing.settings, info)
+            (samples,) = transcribing.decode([file], place)
+            parameters.check_duration(asked.options, calls.current().audio_seconds)
+            job = stack.enter_context(transcribing.submit(samples, asked.options))
+            if not asked.stream:
+                return _whole(transcribing.wait(job), asked)
+            events = stream_with_context(_events(transcribing, job, asked))
+            response = Response(events, mimetype="text/event-stream", headers={"Cache-Control": "no-store"})
+            # nginx and others would hold events back to fill a buffer.
+            response.headers["X-Accel-Buffering"] = "no"
+            # The place is held until the last event is sent, or the client is gone.
+            response.call_on_close(stack.pop_all().close)
+            return response
+
+    return routes
+
+
+def _whole(transcript: Transcript, asked: Asked) -> Response:
+    match asked.format:
+        case "verbose_json":
+            return jsonify(formats.verbose(transcript, asked.options.task, asked.granularities))
+        case "text":
+            return Response(transcript.text + "\n", mimetype="text/plain")
+        case "srt":
+            return Response(formats.srt(transcript.segments), mimetype="application/x-subrip")
+        case "vtt":
+            return Response(formats.vtt(transcript.segments), mimetype="text/vtt")
+    return jsonify(formats.json(transcript))
+
+
+def _events(transcribing: Transcribing, job: Job, asked: Asked) -> Iterator[str]:
+    """Server-sent events: deltas as text becomes final, then all of it; an error in place of what it prevents."""
+    verbose = asked.format == "verbose_json"
+    yield ": transcribing\n\n"
+    last = time.monotonic()
+    try:
+        for update in transcribing.updates(job):
+            if update is not None and (update.delta or (verbose and update.segments)):
+                yield _event(_delta(update, verbose))
+            elif time.monotonic() - last >= COMMENT_SECONDS:
+                yield ": still transcribing\n\n"
+            else:
+                continue
+            last = time.monotonic()
+    except ClientGone:
+        return
+    except HTTPException as problem:
+        yield _event(openai_form(problem.description or "", problem.code or 500))
+        return
+    except Exception:
+        log.exception("unexpected error")
+        yield _event(openai_form("internal error; the server's log says more", 500))
+        return
+    transcript = job.transcript()
+    details = formats.verbose(transcript, asked.options.task, asked.granularities) if verbose else {}
+    yield _event({"type": "transcript.text.done", **details, "text": transcript.text})
+
+
+def _delta(update: Update, verbose: bool) -> dict[str, Any]:
+    event: dict[str, Any] = {"type": "transcript.text.delta", "delta": update.delta}
+    return event | {"segments": [formats.segment(each) for each in update.segments]} if verbose else event
+
+
+def _event(data: dict[str, Any]) -> str:
+    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
