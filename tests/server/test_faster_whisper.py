@@ -19,8 +19,9 @@ from whisper.audio import N_FRAMES, load_audio, log_mel_spectrogram, pad_or_trim
 from whisper_server.audio.mel import spectrogram
 from whisper_server.config import Settings
 from whisper_server.engine import download as weights
-from whisper_server.engine.ctranslate2 import converted, load, preload
+from whisper_server.engine.ctranslate2 import converted
 from whisper_server.engine.ctranslate2.engine import FasterWhisper, Window
+from whisper_server.engine.ctranslate2.load import load, preload
 from whisper_server.engine.interface import Align, Decode, Detect, Encode, LoadError, Request
 from whisper_server.engine.tokens import tokenizer_of
 from whisper_server.transcribe.options import Options

@@ -11,11 +11,11 @@ def load(settings: Settings) -> Engine:
     """
     engine: Engine
     if settings.engine == "faster-whisper":
-        from whisper_server.engine import ctranslate2 as faster_whisper
+        from whisper_server.engine.ctranslate2 import load as faster_whisper
 
         engine = faster_whisper.load(settings)
     else:
-        from whisper_server.engine import torch as openai_whisper
+        from whisper_server.engine.torch import load as openai_whisper
 
         engine = openai_whisper.load(settings)
     _check_defaults(settings, engine.info)

@@ -1,5 +1,1 @@
 """The engine on openai-whisper's weights and torch."""
-
-from whisper_server.engine.torch.load import load
-
-__all__ = ["load"]
