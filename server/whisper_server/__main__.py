@@ -6,7 +6,6 @@ import sys
 import textwrap
 
 from whisper_server import __version__, config, heap
-from whisper_server.http import keys
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,39 +23,41 @@ def main(arguments: list[str] | None = None) -> int:
         heap.keep()
     else:
         heap.share()
-    from whisper_server.audio import ffmpeg as audio
+    # Late, so that --help, --version and wrong settings answer at once.
+    from whisper_server.audio.ffmpeg import missing_tools
 
-    if missing := audio.missing_tools():
+    if missing := missing_tools():
         tools = " and ".join(missing)
         return _fail(1, f"{tools} not found in PATH; on Debian: apt install ffmpeg util-linux")
-    try:
-        api_keys = keys.ApiKeys(settings.api_keys_dir) if settings.api_keys_dir else None
-    except keys.KeysError as problem:
-        return _fail(2, problem)
-    # Late, so that --help, --version and wrong settings answer at once.
-    from whisper_server.http import server as serving
+    from whisper_server.http.auth import ApiKeys, KeysError
+    from whisper_server.http.server import Server, allow_files, open_socket
 
     try:
-        ops_socket = serving.open_socket(settings)
+        api_keys = ApiKeys(settings.api_keys_dir) if settings.api_keys_dir else None
+    except KeysError as problem:
+        return _fail(2, problem)
+    try:
+        ops_socket = open_socket(settings)
     except OSError as problem:
         where = f"{settings.bind} port {settings.ops_port}"
         return _fail(1, f"can't listen on {where} ({problem.strerror}); set WHISPER_BIND or WHISPER_OPS_PORT")
-    serving.allow_files()
-    serving.Server(settings, ops_socket, api_keys).run()
+    allow_files()
+    Server(settings, ops_socket, api_keys).run()
     return 0
 
 
 def _preload(settings: config.Settings) -> int:
-    from whisper_server.engine import download as weights
     from whisper_server.engine.interface import LoadError
 
     try:
         if settings.engine == "faster-whisper":
-            from whisper_server.engine import ctranslate2 as faster_whisper
+            from whisper_server.engine.ctranslate2.load import preload
 
-            print(faster_whisper.preload(settings.model, settings.model_dir))
+            print(preload(settings.model, settings.model_dir))
         else:
-            print(weights.preload(settings.model, settings.model_dir))
+            from whisper_server.engine import download
+
+            print(download.preload(settings.model, settings.model_dir))
     except LoadError as problem:
         return _fail(1, problem)
     return 0

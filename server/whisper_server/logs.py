@@ -5,7 +5,7 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from whisper_server.http.calls import ENVIRON, Call
+from whisper_server.http.lifecycle import ENVIRON, Call
 
 # gunicorn passes its access log's values as a mapping of one-letter atoms.
 _CALL = f"{{{ENVIRON}}}e"

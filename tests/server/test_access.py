@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from whisper_server.http.keys import ApiKeys, KeysError
+from whisper_server.http.auth import ApiKeys, KeysError
 
 from tests.server.test_openai_api import TRANSCRIPTIONS
 from tests.server.whisper_process import COMMAND, EXAMPLES, WhisperProcess, part, running, wait_for

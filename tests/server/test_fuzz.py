@@ -18,9 +18,9 @@ from werkzeug.datastructures import MultiDict
 from whisper_server.audio import ffmpeg as audio
 from whisper_server.config import Settings
 from whisper_server.engine.interface import ModelInfo
-from whisper_server.http import parameters
 from whisper_server.http.errors import BadField
-from whisper_server.http.fields import FIELDS, MAX_BEAMS, NOT_SERVED
+from whisper_server.http.form.fields import FIELDS, MAX_BEAMS, NOT_SERVED
+from whisper_server.http.form.request import parse
 
 from tests.server.corpus import BAD_FILES
 from tests.server.whisper_process import EXAMPLES, WhisperProcess, ffmpeg, part
@@ -247,7 +247,7 @@ def test_any_form_is_understood_or_refused_by_name(
         num_languages=99,
     )
     try:
-        asked = parameters.read(MultiDict(form), task, Settings(), info)
+        asked = parse(MultiDict(form), task, Settings(), info)
     except BadField as problem:
         assert problem.param in {name[:100] for name, _ in form} | {*FIELDS, *NOT_SERVED}
         return

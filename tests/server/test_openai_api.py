@@ -11,8 +11,8 @@ import requests
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from whisper.utils import WriteSRT, WriteVTT
-from whisper_server.http import responses as formats
-from whisper_server.http.fields import FIELDS, NOT_SERVED
+from whisper_server.http import responses
+from whisper_server.http.form.fields import FIELDS, NOT_SERVED
 from whisper_server.transcribe.transcript import Segment
 
 from tests.server.whisper_process import EXAMPLES, WhisperProcess, ffmpeg, table
@@ -103,7 +103,7 @@ def test_times_of_subtitles_round_as_openai_whisper_does(seconds: float) -> None
         compression_ratio=1,
         no_speech_prob=0,
     )
-    for writer, mine in ((WriteSRT, formats.srt), (WriteVTT, formats.vtt)):
+    for writer, mine in ((WriteSRT, responses.srt), (WriteVTT, responses.vtt)):
         file = io.StringIO()
         writer(".").write_result({"segments": [{"start": one.start, "end": one.end, "text": one.text}]}, file)
         assert mine([one]) == file.getvalue()

@@ -20,8 +20,8 @@ from whisper_server.audio.listening import Listening, Turn
 from whisper_server.audio.mel import Spectrogram, spectrogram
 from whisper_server.audio.vad import spans
 from whisper_server.config import Settings
-from whisper_server.engine import ctranslate2 as faster_whisper
 from whisper_server.engine import download as weights
+from whisper_server.engine.ctranslate2 import load as faster_whisper
 from whisper_server.engine.ctranslate2.engine import FasterWhisper
 from whisper_server.engine.interface import Answer, Decode, Encode, Engine, Samples, Ticket
 from whisper_server.engine.tokens import tokenizer_of
@@ -31,7 +31,7 @@ from whisper_server.engine.torch.sequence import MAX_GROUP
 from whisper_server.http.admission import Admission, Limits, State
 from whisper_server.http.app import create_app
 from whisper_server.http.connection import Watchdog
-from whisper_server.http.lifecycle import Transcribing
+from whisper_server.http.lifecycle import Lifecycle
 from whisper_server.metrics import Metrics
 from whisper_server.scheduling.scheduler import GIVEN_UP_COST, WINDOW_COST, Scheduler, Stopped
 from whisper_server.transcribe.options import Options
@@ -206,7 +206,7 @@ def client_of(running: Running, **settings: str) -> tuple[FlaskClient, Admission
     metrics, watchdog = Metrics(), Watchdog()
     admission = Admission(limits, lambda: State.READY)
     chosen = Settings.from_environ({"WHISPER_MODEL": "demo", **settings})
-    transcribing = Transcribing(chosen, running.scheduler, admission, metrics, watchdog)
+    transcribing = Lifecycle(chosen, running.scheduler, admission, metrics, watchdog)
     return create_app(transcribing, metrics, None).test_client(), admission
 
 

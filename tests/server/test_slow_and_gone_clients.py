@@ -15,8 +15,8 @@ import requests
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 from whisper_server.http import connection, worker
-from whisper_server.http.calls import address
 from whisper_server.http.connection import Body
+from whisper_server.http.lifecycle import address
 
 from tests.server.test_openai_api import TRANSCRIPTIONS
 from tests.server.whisper_process import COMMAND, EXAMPLES, WhisperProcess, ffmpeg, part, running, wait_for

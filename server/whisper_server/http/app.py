@@ -5,9 +5,9 @@ import time
 from flask import Flask, Response, jsonify, request
 
 from whisper_server import __version__
-from whisper_server.http import access, calls, cors, errors
-from whisper_server.http.keys import ApiKeys
-from whisper_server.http.lifecycle import Transcribing
+from whisper_server.http import auth, cors, errors
+from whisper_server.http.auth import ApiKeys
+from whisper_server.http.lifecycle import Call, Lifecycle, current
 from whisper_server.http.routes import openai, openapi, ui, whisper
 from whisper_server.http.uploads import UploadRequest
 from whisper_server.metrics import Metrics
@@ -15,9 +15,9 @@ from whisper_server.metrics import Metrics
 MAX_FORM_PARTS = 256  # each file among them is an open one
 
 
-def create_app(transcribing: Transcribing, metrics: Metrics, keys: ApiKeys | None) -> Flask:
+def create_app(lifecycle: Lifecycle, metrics: Metrics, keys: ApiKeys | None) -> Flask:
     """Wire the routes to the parts that do the work."""
-    settings = transcribing.settings
+    settings = lifecycle.settings
     app = Flask(__name__, static_folder=None)
     app.request_class = UploadRequest
     app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
@@ -26,7 +26,7 @@ def create_app(transcribing: Transcribing, metrics: Metrics, keys: ApiKeys | Non
 
     @app.after_request
     def finish(response: Response) -> Response:
-        call = calls.current()
+        call = current()
         response.headers["X-Request-Id"] = call.id
         response.headers["X-Content-Type-Options"] = "nosniff"
         # The route, not the path: paths are the client's choice and would be labels without end.
@@ -34,7 +34,7 @@ def create_app(transcribing: Transcribing, metrics: Metrics, keys: ApiKeys | Non
         response.call_on_close(lambda: count(route, response.status_code, call))
         return response
 
-    def count(route: str, status: int, call: calls.Call) -> None:
+    def count(route: str, status: int, call: Call) -> None:
         metrics.requests.labels(endpoint=route, status=status).inc()
         metrics.client_requests.labels(client=call.key or "", status=status).inc()
         if call.audio_seconds:
@@ -43,17 +43,17 @@ def create_app(transcribing: Transcribing, metrics: Metrics, keys: ApiKeys | Non
                 metrics.request_seconds.observe(time.monotonic() - call.begin)
 
     errors.install(app)
-    access.install(app, keys)
+    auth.install(app, keys)
     cors.install(app, settings.cors_origins)
-    app.register_blueprint(whisper.blueprint(transcribing))
-    app.register_blueprint(openai.blueprint(transcribing))
+    app.register_blueprint(whisper.blueprint(lifecycle))
+    app.register_blueprint(openai.blueprint(lifecycle))
     app.register_blueprint(ui.blueprint())
     app.register_blueprint(openapi.blueprint(settings, keys is not None))
 
     @app.get("/")
     def about() -> Response:
         """Say what this is and how to use it."""
-        info = transcribing.scheduler.info
+        info = lifecycle.scheduler.info
         return jsonify(
             name="whisper-server",
             version=__version__,

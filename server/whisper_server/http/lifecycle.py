@@ -1,22 +1,27 @@
-"""What both APIs do with a request: let it in, take its files, decode them, have them transcribed.
+"""A request from its headers to its line in the access log.
+
+Both APIs do the same with it: let it in, take its files, decode them, have them transcribed.
 
 A request that its client has given up is given up here as well: whoever waits looks up every second.
 """
 
+import ipaddress
+import re
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
-from flask import request
+from flask import Request, g, request
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, ServiceUnavailable
 
-from whisper_server.audio import ffmpeg as audio
+from whisper_server.audio import ffmpeg
 from whisper_server.config import Settings
 from whisper_server.engine.interface import SAMPLE_RATE, Samples
-from whisper_server.http import calls, connection, uploads
+from whisper_server.http import connection, uploads
 from whisper_server.http.admission import Admission, Place
-from whisper_server.http.calls import Call
 from whisper_server.http.connection import Watchdog
 from whisper_server.http.errors import ClientGone
 from whisper_server.metrics import Metrics
@@ -27,7 +32,72 @@ from whisper_server.transcribe.transcript import Transcript, Update
 UPDATE_SECONDS = 1.0
 
 
-class Transcribing:
+ENVIRON = "whisper.call"
+"""Where gunicorn's access log finds it."""
+
+
+@dataclass(kw_only=True)
+class Call:
+    """What is known of a call so far; times in seconds."""
+
+    id: str
+    client: str
+    """Who calls: the name of the API key, or else an address. Clients take turns."""
+    key: str | None = None
+    """The name of the API key, if one is needed."""
+    begin: float = field(default_factory=time.monotonic)
+    audio_seconds: float = 0.0
+    queue_seconds: float = 0.0
+    decode_seconds: float = 0.0
+
+    def values(self) -> dict[str, object]:
+        """For the access log."""
+        return {
+            "request_id": self.id,
+            "client": self.client,
+            "audio_seconds": round(self.audio_seconds, 3),
+            "queue_seconds": round(self.queue_seconds, 3),
+            "decode_seconds": round(self.decode_seconds, 3),
+            "seconds": round(time.monotonic() - self.begin, 3),
+        }
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}={value}" for name, value in self.values().items())
+
+
+def current() -> Call:
+    """The call that this thread serves."""
+    call: Call = g.call
+    return call
+
+
+def begin(request: Request) -> Call:
+    """Make the call of a request that has just come in, and leave it where `current` and the access log find it."""
+    g.call = call = Call(id=_id(request.headers.get("X-Request-Id", "")), client=address(request))
+    request.environ[ENVIRON] = call
+    return call
+
+
+def address(request: Request) -> str:
+    """Where a request comes from.
+
+    Google's load balancer appends the client's address and its own to X-Forwarded-For; what stands before those two is the
+    client's own invention.
+    """
+    forwarded = [part.strip() for part in request.headers.get("X-Forwarded-For", "").split(",")]
+    if len(forwarded) >= 2:
+        try:
+            return str(ipaddress.ip_address(forwarded[-2]))
+        except ValueError:
+            pass
+    return request.remote_addr or "unknown"
+
+
+def _id(wanted: str) -> str:
+    return wanted if re.fullmatch("[A-Za-z0-9._:-]{1,128}", wanted) else uuid.uuid4().hex
+
+
+class Lifecycle:
     """The way of a request through the server, in steps."""
 
     def __init__(
@@ -43,7 +113,7 @@ class Transcribing:
         self.admission = admission
         self._metrics = metrics
         self._watchdog = watchdog
-        self._decoders = audio.Decoders(audio.usable_decoders())
+        self._decoders = ffmpeg.Decoders(ffmpeg.usable_decoders())
 
     def admit(self) -> Place:
         """The first gate, from the headers; raises werkzeug's 413, 429 or 503."""
@@ -54,11 +124,11 @@ class Transcribing:
                 f"this server takes {self.settings.max_upload_bytes} (WHISPER_MAX_UPLOAD_BYTES)"
             )
         length = self.settings.max_upload_bytes if length is None else length
-        return self.admission.admit(calls.current().client, length)
+        return self.admission.admit(current().client, length)
 
     def receive(self, place: Place) -> None:
         """Read the body: form and files are in flask's `request` afterwards; raises werkzeug's 4xx."""
-        body = uploads.read_body(request, self._watchdog, self._deadline(calls.current()))
+        body = uploads.read_body(request, self._watchdog, self._deadline(current()))
         place.resize(body.received)
 
     def decode(self, files: Sequence[FileStorage], place: Place) -> list[Samples]:
@@ -66,7 +136,7 @@ class Transcribing:
 
         The uploads are gone afterwards. Raises werkzeug's 400, 413, 429 or 503, and ClientGone.
         """
-        call, tracks = calls.current(), []
+        call, tracks = current(), []
         left = float(self.settings.max_audio_seconds)
         with _in_time(self.settings):
             for file in files:
@@ -86,7 +156,7 @@ class Transcribing:
 
     def submit(self, samples: Samples, options: Options) -> Job:
         """Begin to transcribe; the job is to be held in a with statement. Raises ClientGone, and werkzeug's 503."""
-        call = calls.current()
+        call = current()
         with _in_time(self.settings):
             return self.scheduler.submit(
                 samples, options, client=call.client, deadline=self._deadline(call), look_up=self._look_up
@@ -95,7 +165,7 @@ class Transcribing:
     def updates(self, job: Job) -> Iterator[Update | None]:
         """The job's updates, or None about once a second; raises ClientGone, and werkzeug's 503 at the deadline."""
         connected = request.environ.get("gunicorn.socket")
-        call, submitted, counted = calls.current(), time.monotonic(), False
+        call, submitted, counted = current(), time.monotonic(), False
         with _in_time(self.settings):
             for update in job.updates(every=UPDATE_SECONDS):
                 if connection.is_gone(connected):
@@ -123,16 +193,16 @@ class Transcribing:
     def _look_up(self) -> None:
         if connection.is_gone(request.environ.get("gunicorn.socket")):
             raise ClientGone
-        if time.monotonic() > self._deadline(calls.current()):
+        if time.monotonic() > self._deadline(current()):
             raise TimeoutError("the deadline has passed")
 
     def _decode(self, file: FileStorage, left: float, several: bool) -> Samples:
         try:
             with self._metrics.decode_seconds.time():
-                return audio.decode(file.stream, left, self._deadline(calls.current()), self._look_up)
-        except audio.AudioError as problem:
+                return ffmpeg.decode(file.stream, left, self._deadline(current()), self._look_up)
+        except ffmpeg.AudioError as problem:
             raise BadRequest(f"{file.filename}: {problem}") from None
-        except audio.TooLongError as problem:
+        except ffmpeg.TooLongError as problem:
             rest = f" with the files before it: {problem}" if several else f": {problem}"
             raise RequestEntityTooLarge(
                 f"{file.filename} is too long{rest}; "

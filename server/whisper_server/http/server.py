@@ -16,9 +16,9 @@ from whisper_server.config import Settings
 from whisper_server.engine.load import load
 from whisper_server.http.admission import Admission, Limits, State, bound
 from whisper_server.http.app import create_app
+from whisper_server.http.auth import ApiKeys
 from whisper_server.http.connection import Watchdog
-from whisper_server.http.keys import ApiKeys
-from whisper_server.http.lifecycle import Transcribing
+from whisper_server.http.lifecycle import Lifecycle
 from whisper_server.http.routes import ops
 from whisper_server.http.worker import Worker
 from whisper_server.metrics import Metrics
@@ -67,8 +67,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         )
         self._watchdog = Watchdog()
         self._ops = ops.create_app(self.state, metrics.registry)
-        transcribing = Transcribing(settings, self._scheduler, admission, metrics, self._watchdog)
-        return create_app(transcribing, metrics, self._keys)
+        lifecycle = Lifecycle(settings, self._scheduler, admission, metrics, self._watchdog)
+        return create_app(lifecycle, metrics, self._keys)
 
     def state(self) -> State:
         """Where this worker is in its life."""

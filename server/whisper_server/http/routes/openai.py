@@ -12,11 +12,10 @@ from flask import Blueprint, Response, jsonify, request, stream_with_context
 from werkzeug.exceptions import HTTPException
 
 from whisper_server.config import Settings
-from whisper_server.http import calls, parameters
-from whisper_server.http import responses as formats
+from whisper_server.http import responses
 from whisper_server.http.errors import ClientGone, UnknownModel, openai_form
-from whisper_server.http.lifecycle import Transcribing
-from whisper_server.http.parameters import Asked
+from whisper_server.http.form.request import TranscriptionRequest, check_duration, parse
+from whisper_server.http.lifecycle import Lifecycle, current
 from whisper_server.http.uploads import file_of
 from whisper_server.scheduling.scheduler import Job
 from whisper_server.transcribe.transcript import Transcript, Update
@@ -34,11 +33,11 @@ def model_id(settings: Settings) -> str:
     return PurePosixPath(settings.model).stem if settings.model.startswith("/") else settings.model
 
 
-def blueprint(transcribing: Transcribing) -> Blueprint:
+def blueprint(lifecycle: Lifecycle) -> Blueprint:
     """The routes, wired to their parts."""
     routes = Blueprint("openai", __name__, url_prefix="/v1")
     started = int(time.time())
-    names = (model_id(transcribing.settings), ALIAS)
+    names = (model_id(lifecycle.settings), ALIAS)
 
     def describe(name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": started, "owned_by": "whisper-server"}
@@ -70,19 +69,19 @@ def blueprint(transcribing: Transcribing) -> Blueprint:
 
     def serve(task: str) -> Response:
         with ExitStack() as stack:
-            place = stack.enter_context(transcribing.admit())
-            transcribing.receive(place)
-            info = transcribing.scheduler.info
+            place = stack.enter_context(lifecycle.admit())
+            lifecycle.receive(place)
+            info = lifecycle.scheduler.info
             assert info is not None  # noqa: S101  # requests are admitted once it is loaded
             known(request.form.get("model", ALIAS))
             file = file_of(request)
-            asked = parameters.read(request.form, task, transcribing.settings, info)
-            (samples,) = transcribing.decode([file], place)
-            parameters.check_duration(asked.options, calls.current().audio_seconds)
-            job = stack.enter_context(transcribing.submit(samples, asked.options))
+            asked = parse(request.form, task, lifecycle.settings, info)
+            (samples,) = lifecycle.decode([file], place)
+            check_duration(asked.options, current().audio_seconds)
+            job = stack.enter_context(lifecycle.submit(samples, asked.options))
             if not asked.stream:
-                return _whole(transcribing.wait(job), asked)
-            events = stream_with_context(_events(transcribing, job, asked))
+                return _whole(lifecycle.wait(job), asked)
+            events = stream_with_context(_events(lifecycle, job, asked))
             response = Response(events, mimetype="text/event-stream", headers={"Cache-Control": "no-store"})
             # nginx and others would hold events back to fill a buffer.
             response.headers["X-Accel-Buffering"] = "no"
@@ -93,26 +92,26 @@ def blueprint(transcribing: Transcribing) -> Blueprint:
     return routes
 
 
-def _whole(transcript: Transcript, asked: Asked) -> Response:
+def _whole(transcript: Transcript, asked: TranscriptionRequest) -> Response:
     match asked.format:
         case "verbose_json":
-            return jsonify(formats.verbose(transcript, asked.options.task, asked.granularities))
+            return jsonify(responses.verbose(transcript, asked.options.task, asked.granularities))
         case "text":
             return Response(transcript.text + "\n", mimetype="text/plain")
         case "srt":
-            return Response(formats.srt(transcript.segments), mimetype="application/x-subrip")
+            return Response(responses.srt(transcript.segments), mimetype="application/x-subrip")
         case "vtt":
-            return Response(formats.vtt(transcript.segments), mimetype="text/vtt")
-    return jsonify(formats.json(transcript))
+            return Response(responses.vtt(transcript.segments), mimetype="text/vtt")
+    return jsonify(responses.json(transcript))
 
 
-def _events(transcribing: Transcribing, job: Job, asked: Asked) -> Iterator[str]:
+def _events(lifecycle: Lifecycle, job: Job, asked: TranscriptionRequest) -> Iterator[str]:
     """Server-sent events: deltas as text becomes final, then all of it; an error in place of what it prevents."""
     verbose = asked.format == "verbose_json"
     yield ": transcribing\n\n"
     last = time.monotonic()
     try:
-        for update in transcribing.updates(job):
+        for update in lifecycle.updates(job):
             if update is not None and (update.delta or (verbose and update.segments)):
                 yield _event(_delta(update, verbose))
             elif time.monotonic() - last >= COMMENT_SECONDS:
@@ -130,13 +129,13 @@ def _events(transcribing: Transcribing, job: Job, asked: Asked) -> Iterator[str]
         yield _event(openai_form("internal error; the server's log says more", 500))
         return
     transcript = job.transcript()
-    details = formats.verbose(transcript, asked.options.task, asked.granularities) if verbose else {}
+    details = responses.verbose(transcript, asked.options.task, asked.granularities) if verbose else {}
     yield _event({"type": "transcript.text.done", **details, "text": transcript.text})
 
 
 def _delta(update: Update, verbose: bool) -> dict[str, Any]:
     event: dict[str, Any] = {"type": "transcript.text.delta", "delta": update.delta}
-    return event | {"segments": [formats.segment(each) for each in update.segments]} if verbose else event
+    return event | {"segments": [responses.segment(each) for each in update.segments]} if verbose else event
 
 
 def _event(data: dict[str, Any]) -> str:

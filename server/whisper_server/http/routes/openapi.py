@@ -7,7 +7,7 @@ from flask import Blueprint, Response, jsonify
 from whisper_server import __version__
 from whisper_server.audio.ffmpeg import FORMATS_FOR_PEOPLE
 from whisper_server.config import Settings
-from whisper_server.http.fields import FIELDS
+from whisper_server.http.form.fields import FIELDS
 
 _TEXT = {"type": "string"}
 _NUMBER = {"type": "number"}

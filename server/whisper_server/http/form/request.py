@@ -10,12 +10,12 @@ from werkzeug.datastructures import MultiDict
 from whisper_server.config import Settings
 from whisper_server.engine.interface import ModelInfo
 from whisper_server.http.errors import BadField
-from whisper_server.http.fields import FIELDS, NOT_SERVED
+from whisper_server.http.form.fields import FIELDS, NOT_SERVED
 from whisper_server.transcribe.options import FALLBACK_TEMPERATURES, Options
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class TranscriptionRequest:
     """What a request wants to have done, and how it wants to be told."""
 
     options: Options
@@ -36,9 +36,11 @@ _LEAST_TEMPERATURE = 0.001
 """Below, the scores that are divided by it would overflow, and what it means is that the most probable token be taken."""
 
 
-def read(form: "MultiDict[str, str]", task: str, settings: Settings, info: ModelInfo) -> Asked:
+def parse(
+    form: "MultiDict[str, str]", task: str, settings: Settings, info: ModelInfo
+) -> TranscriptionRequest:
     """What a form asks for, with the server's defaults for what it leaves out; raises BadField."""
-    values = _parse(form)
+    values = _values(form)
     values.pop("model", None)
     chosen = values.get("response_format", "json")
     granularities = frozenset(values.get("timestamp_granularities[]") or ["segment"])
@@ -60,7 +62,7 @@ def read(form: "MultiDict[str, str]", task: str, settings: Settings, info: Model
         parallel=values.get("parallel", "chunking_strategy" in values),
         **{name: values[name] for name in _PASSED_ON if name in values},
     )
-    return Asked(options=options, format=chosen, granularities=granularities, stream=stream)
+    return TranscriptionRequest(options=options, format=chosen, granularities=granularities, stream=stream)
 
 
 def check_duration(options: Options, duration: float) -> None:
@@ -71,7 +73,7 @@ def check_duration(options: Options, duration: float) -> None:
         )
 
 
-def _parse(form: "MultiDict[str, str]") -> dict[str, Any]:
+def _values(form: "MultiDict[str, str]") -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, texts in _canonical(form).items():
         if name in NOT_SERVED:

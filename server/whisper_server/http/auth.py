@@ -1,7 +1,7 @@
-"""API keys: a directory with a file for each, as Kubernetes mounts a Secret.
+"""Who calls, and may they: API keys, for all routes that cost something.
 
-A file's name is the client's name in logs and metrics, its content the key. Read again every second, so that a key is added,
-changed or taken away without a restart.
+Keys are a directory with a file for each, as Kubernetes mounts a Secret. A file's name is the client's name in logs and metrics,
+its content the key. Read again every second, so that a key is added, changed or taken away without a restart.
 """
 
 import hashlib
@@ -11,10 +11,17 @@ import threading
 import time
 from pathlib import Path
 
+from flask import Flask, request
+from werkzeug.datastructures import WWWAuthenticate
+
+from whisper_server.http.errors import NotEncrypted, WrongKey
+from whisper_server.http.lifecycle import begin as begin_call
+
 log = logging.getLogger(__name__)
 
 _FRESH_SECONDS = 1.0
 _MAX_BYTES = 4096
+_HOW = "send one as the header Authorization: Bearer KEY"
 
 
 class KeysError(Exception):
@@ -77,3 +84,29 @@ class ApiKeys:
             if 0 < len(key) <= _MAX_BYTES:
                 digests[path.name] = hashlib.sha256(key).digest()
         return digests
+
+
+def install(app: Flask, keys: ApiKeys | None) -> None:
+    """Begin a Call for each request of `app`, and refuse those that need a key and have none that is known."""
+
+    @app.before_request
+    def begin() -> None:
+        call = begin_call(request)
+        if keys is None or request.method == "OPTIONS" or not _is_protected(request.path):
+            return  # a browser's preflight carries no key
+        if request.headers.get("X-Forwarded-Proto", "https").strip().lower() == "http":
+            raise NotEncrypted(
+                "this server needs an API key, which must not be sent without encryption; use https://"
+            )
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not key.strip():
+            raise WrongKey(f"an API key is needed; {_HOW}", www_authenticate=WWWAuthenticate("bearer"))
+        call.key = keys.client_of(key.strip().encode("latin-1", "replace"))
+        if call.key is None:
+            challenge = WWWAuthenticate("bearer", {"error": "invalid_token"})
+            raise WrongKey(f"this API key is not known; {_HOW}", www_authenticate=challenge)
+        call.client = call.key
+
+
+def _is_protected(path: str) -> bool:
+    return path == "/whisper" or path.startswith("/v1/")
