@@ -90,7 +90,7 @@ def children(name: str) -> list[tuple[str, dict[str, Any]]]:
     """Path and body of each object that the operator applies for `resource(name)`, in its order; without an owner."""
     settings = config.parse({"server": IMAGES})
     seen = Observed(optional=frozenset({POD_MONITORING}))
-    found = manifests.of(endpoint.parse(resource(name), settings), seen)
+    found = manifests.of(endpoint.parse(resource(name), settings), seen, settings)
     return [(each.kind.path(each.namespace, each.name), copy.deepcopy(drift.applied(each))) for each in found]
 
 

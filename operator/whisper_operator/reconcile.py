@@ -27,7 +27,7 @@ async def reconcile(key: Key, cluster: Cluster, settings: Settings, *, pressed: 
     try:
         endpoint = parse(resource, settings)
         claims.check(cluster.conflicts(resource))
-        plan = drift.plan(manifests.of(endpoint, observed), observed)
+        plan = drift.plan(manifests.of(endpoint, observed, settings), observed)
         outcome = await cluster.carry_out(resource, plan)
     except SpecError as error:
         endpoint, outcome = error, Outcome()  # plan nothing, keep what runs, say so

@@ -25,12 +25,12 @@ def seen(*children: Child, optional: frozenset[Kind] = frozenset()) -> Observed:
     return Observed({(each.kind, each.name): each for each in children}, optional)
 
 
-def declared(spec: Body, observed: Observed) -> tuple[Manifest, ...]:
+def declared(spec: Body, observed: Observed, settings: Settings = SETTINGS) -> tuple[Manifest, ...]:
     resource = {"metadata": {"name": "whisper", "namespace": "asr", "uid": "u-1"}, "spec": spec}
-    return manifests.of(parse(resource, SETTINGS), observed)
+    return manifests.of(parse(resource, settings), observed, settings)
 
 
-def made(spec: Body, observed: Observed | None = None) -> dict[str, Body]:
+def made(spec: Body, observed: Observed | None = None, settings: Settings = SETTINGS) -> dict[str, Body]:
     """Bodies by KIND/NAME."""
-    found = declared(spec, observed or Observed.nothing())
+    found = declared(spec, observed or Observed.nothing(), settings)
     return {f"{each.kind.name}/{each.name}": dict(each.body) for each in found}

@@ -1,16 +1,14 @@
 """Each child comes with its field of the spec and goes with it, and says what it should."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from whisper_operator import manifests
-from whisper_operator.config import Settings
 from whisper_operator.kube.kinds import INGRESS, MANAGED_CERTIFICATE, POD_MONITOR, POD_MONITORING
 from whisper_operator.manifests.managedcertificate import certificate_name
 from whisper_operator.observed.children import Child, Observed
-from whisper_operator.spec.endpoint import parse
 
-from tests.unit.making import SCALED, Body, child, made, seen
+from tests.unit.making import SCALED, SETTINGS, Body, child, made, seen
 
 HOST, OTHER = "a.example.com", "b.example.com"
 ATTACHED = "ingress.kubernetes.io/ssl-cert"
@@ -105,6 +103,13 @@ def test_the_autoscaler_goes_by_requests_in_flight_or_by_cpus() -> None:
         "metrics"
     ]
     assert cpu["resource"] == {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}
+
+
+def test_the_installation_names_the_metric_of_its_adapter() -> None:
+    metric = "prometheus.googleapis.com|in_flight|gauge"
+    settings = replace(SETTINGS, in_flight_metric=metric)
+    spec = made(SCALED, settings=settings)["HorizontalPodAutoscaler/whisper"]["spec"]
+    assert spec["metrics"][0]["pods"]["metric"] == {"name": metric}
 
 
 def certificate(host: str, status: str) -> Child:
@@ -231,10 +236,7 @@ def test_who_may_reach_the_pods() -> None:
 
 
 def test_without_collectors_nobody_is_let_in_by_an_empty_rule() -> None:
-    resource = {"metadata": {"name": "whisper", "namespace": "asr"}, "spec": {}}
-    settings = Settings(server_repository="r", server_version="1", scrapers=())
-    found = manifests.of(parse(resource, settings), Observed.nothing())
-    (policy,) = (each.body for each in found if each.kind.name == "NetworkPolicy")
+    policy = made({}, settings=replace(SETTINGS, scrapers=()))["NetworkPolicy/whisper"]
     assert policy["spec"]["ingress"] == [{"ports": [{"port": 8000, "protocol": "TCP"}]}]
 
 

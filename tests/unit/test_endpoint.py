@@ -83,9 +83,9 @@ def test_weights_on_a_volume_need_no_image_of_the_model() -> None:
 def test_autoscaling_goes_by_requests_on_gpus_and_by_cpus_on_cpus() -> None:
     scaled = endpoint(autoscaling={"max": 4})
     assert scaled.replicas is None
-    assert scaled.autoscaling == Autoscaling(1, 4, 8, "whisper_requests_in_flight")
+    assert scaled.autoscaling == Autoscaling(1, 4, 8)
     on_cpus = endpoint(device="cpu", autoscaling={"min": 2, "max": 4}).autoscaling
-    assert on_cpus == Autoscaling(2, 4, None, "whisper_requests_in_flight")
+    assert on_cpus == Autoscaling(2, 4, None)
     told = endpoint(device="cpu", autoscaling={"max": 4, "targetInFlight": 3}).autoscaling
     assert told is not None
     assert told.in_flight == 3
@@ -94,13 +94,6 @@ def test_autoscaling_goes_by_requests_on_gpus_and_by_cpus_on_cpus() -> None:
     assert short.in_flight == 3  # a target that the queue can exceed
     suspended = endpoint(autoscaling={"max": 4}, suspend=True)
     assert (suspended.replicas, suspended.autoscaling) == (0, None)
-
-
-def test_the_installation_names_the_metric_of_its_adapter() -> None:
-    settings = parse_settings({"autoscaling": {"metric": "prometheus.googleapis.com|in_flight|gauge"}})
-    found = endpoint(settings, image="me/server:1", autoscaling={"max": 2}).autoscaling
-    assert found is not None
-    assert found.metric == "prometheus.googleapis.com|in_flight|gauge"
 
 
 @pytest.mark.parametrize(

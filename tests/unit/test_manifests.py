@@ -20,7 +20,7 @@ def children(settings: Settings = SETTINGS, name: str = "whisper", **spec: Any) 
     """Bodies by kind; certificates as a list."""
     resource = {"metadata": {"name": name, "namespace": "asr", "uid": "u-1"}, "spec": spec}
     found: dict[str, Any] = {}
-    for child in manifests.of(parse(resource, settings), Observed.nothing()):
+    for child in manifests.of(parse(resource, settings), Observed.nothing(), settings):
         if child.kind.name == "ManagedCertificate":
             found.setdefault("ManagedCertificate", []).append(child.body)
         else:
@@ -38,7 +38,9 @@ def env(**spec: Any) -> dict[str, str]:
 
 def test_the_minimal_endpoint_has_its_children_in_the_order_of_their_references() -> None:
     resource = {"metadata": {"name": "w", "namespace": "n", "uid": "u"}, "spec": {"host": "w.example.com"}}
-    kinds = [child.kind.name for child in manifests.of(parse(resource, SETTINGS), Observed.nothing())]
+    kinds = [
+        child.kind.name for child in manifests.of(parse(resource, SETTINGS), Observed.nothing(), SETTINGS)
+    ]
     assert kinds == [
         "BackendConfig",
         "NetworkPolicy",
@@ -66,7 +68,7 @@ def test_children_are_owned_and_labelled_and_copy_nothing() -> None:
         },
         "spec": {"host": "w.example.com"},
     }
-    for child in manifests.of(parse(resource, SETTINGS), Observed.nothing()):
+    for child in manifests.of(parse(resource, SETTINGS), Observed.nothing(), SETTINGS):
         metadata = child.body["metadata"]
         assert metadata["labels"] == {
             "app.kubernetes.io/name": "whisper-server",
@@ -230,5 +232,7 @@ def test_the_pods_of_a_release_stay_as_they_are(example: Path) -> None:
     documents = yaml.safe_load_all(example.read_text())
     (resource,) = (each for each in documents if each["kind"] == "WhisperEndpoint")
     settings = load(GOLDEN / "settings.yaml")
-    found = [dict(child.body) for child in manifests.of(parse(resource, settings), Observed.nothing())]
+    found = [
+        dict(child.body) for child in manifests.of(parse(resource, settings), Observed.nothing(), settings)
+    ]
     assert found == golden

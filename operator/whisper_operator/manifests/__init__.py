@@ -1,8 +1,9 @@
 """The children that an endpoint should have: pure functions, a module per kind, no HTTP and no clock.
 
-To add a kind: a module with `of(endpoint) -> list of manifests`, and a line in `of` below.
+To add a kind: a module with `of(endpoint, ...) -> list of manifests`, and a line in `of` below.
 """
 
+from whisper_operator.config import Settings
 from whisper_operator.manifests import (
     autoscaler,
     backendconfig,
@@ -23,20 +24,20 @@ from whisper_operator.spec.endpoint import WhisperEndpoint
 __all__ = ["Manifest", "of"]
 
 
-def of(endpoint: WhisperEndpoint, observed: Observed) -> tuple[Manifest, ...]:
+def of(endpoint: WhisperEndpoint, observed: Observed, settings: Settings) -> tuple[Manifest, ...]:
     """Every child that should exist now, in the order to write them: what another one names comes before it.
 
     `observed` is for what waits until something is seen in the cluster: the redirect for certificates, the number of replicas
-    for an autoscaler, and kinds that not every cluster has.
+    for an autoscaler, and kinds that not every cluster has. `settings` are what the platform team decides for all endpoints.
     """
     return (
         *computeaddress.of(endpoint),
         *backendconfig.of(endpoint),
         *frontendconfig.of(endpoint, observed),
-        *networkpolicy.of(endpoint),
+        *networkpolicy.of(endpoint, settings),
         *service.of(endpoint),
         *deployment.of(endpoint, observed),
-        *autoscaler.of(endpoint),
+        *autoscaler.of(endpoint, settings),
         *disruptionbudget.of(endpoint),
         *monitoring.of(endpoint, observed),
         *managedcertificate.of(endpoint),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from whisper_operator.config import Settings
 from whisper_operator.kube.kinds import AUTOSCALER, DEPLOYMENT
 from whisper_operator.manifests.manifest import Manifest, manifest
 from whisper_operator.spec.endpoint import Autoscaling, WhisperEndpoint
@@ -13,7 +14,7 @@ PATIENCE_SECONDS = 600
 """A GPU node takes as long to come as that: one that was given away too soon would be missed."""
 
 
-def of(endpoint: WhisperEndpoint) -> list[Manifest]:
+def of(endpoint: WhisperEndpoint, settings: Settings) -> list[Manifest]:
     scaling = endpoint.autoscaling
     if scaling is None:
         return []
@@ -25,7 +26,7 @@ def of(endpoint: WhisperEndpoint) -> list[Manifest]:
         },
         "minReplicas": scaling.minimum,
         "maxReplicas": scaling.maximum,
-        "metrics": [_metric(scaling)],
+        "metrics": [_metric(scaling, settings.in_flight_metric)],
         "behavior": {
             "scaleDown": {
                 "stabilizationWindowSeconds": PATIENCE_SECONDS,
@@ -36,9 +37,9 @@ def of(endpoint: WhisperEndpoint) -> list[Manifest]:
     return [manifest(AUTOSCALER, endpoint, spec)]
 
 
-def _metric(scaling: Autoscaling) -> dict[str, Any]:
+def _metric(scaling: Autoscaling, in_flight: str) -> dict[str, Any]:
     if scaling.in_flight is None:
         target: dict[str, Any] = {"type": "Utilization", "averageUtilization": CPU_PERCENT}
         return {"type": "Resource", "resource": {"name": "cpu", "target": target}}
     target = {"type": "AverageValue", "averageValue": str(scaling.in_flight)}
-    return {"type": "Pods", "pods": {"metric": {"name": scaling.metric}, "target": target}}
+    return {"type": "Pods", "pods": {"metric": {"name": in_flight}, "target": target}}

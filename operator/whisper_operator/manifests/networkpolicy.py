@@ -5,6 +5,7 @@ The kubelet's probes need no rule: a node always reaches its own pods.
 
 from typing import Any
 
+from whisper_operator.config import Settings
 from whisper_operator.kube.kinds import NETWORK_POLICY
 from whisper_operator.manifests.deployment import HTTP_PORT, OPS_PORT
 from whisper_operator.manifests.manifest import Manifest, manifest, selector
@@ -17,23 +18,23 @@ METADATA = (("169.254.169.254/32", 80), ("169.254.169.252/32", 988))
 """GKE's metadata server, which turns a ServiceAccount into one of the project's: its address, and where that is led to."""
 
 
-def of(endpoint: WhisperEndpoint) -> list[Manifest]:
+def of(endpoint: WhisperEndpoint, settings: Settings) -> list[Manifest]:
     spec = {
         "podSelector": {"matchLabels": selector(endpoint.name)},
         "policyTypes": ["Ingress", "Egress"],
-        "ingress": [{"ports": [_port(HTTP_PORT)]}, *_operations(endpoint)],
+        "ingress": [{"ports": [_port(HTTP_PORT)]}, *_operations(endpoint, settings)],
         "egress": _out(endpoint),
     }
     return [manifest(NETWORK_POLICY, endpoint, spec)]
 
 
-def _operations(endpoint: WhisperEndpoint) -> list[dict[str, Any]]:
+def _operations(endpoint: WhisperEndpoint, settings: Settings) -> list[dict[str, Any]]:
     sources: list[dict[str, Any]] = []
     if endpoint.public is not None and endpoint.public.on_gke:
         sources += [{"ipBlock": {"cidr": block}} for block in HEALTH_CHECKS]
     sources += [
         {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
-        for namespace in endpoint.scrapers
+        for namespace in settings.scrapers
     ]
     # A rule without a source would let in everybody.
     return [{"from": sources, "ports": [_port(OPS_PORT)]}] if sources else []

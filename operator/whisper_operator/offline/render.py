@@ -85,14 +85,14 @@ def _children(resource: dict[str, Any], settings: Settings, options: Options) ->
     if wrong := schema.complaints(given):
         raise SpecError("InvalidSpec", "; ".join(wrong))
     endpoint = parse(given, settings)
-    seen = _all_certified(endpoint) if options.settled else {}
-    return manifests.of(endpoint, Observed(seen, options.optional))
+    seen = _all_certified(endpoint, settings) if options.settled else {}
+    return manifests.of(endpoint, Observed(seen, options.optional), settings)
 
 
-def _all_certified(endpoint: WhisperEndpoint) -> dict[tuple[Kind, str], Child]:
+def _all_certified(endpoint: WhisperEndpoint, settings: Settings) -> dict[tuple[Kind, str], Child]:
     """As it is seen once every host has its certificate."""
     seen = {}
-    for manifest in manifests.of(endpoint, Observed.nothing()):
+    for manifest in manifests.of(endpoint, Observed.nothing(), settings):
         attached = (endpoint.public and endpoint.public.certificate) or FROM_SECRET
         if endpoint.public and endpoint.public.tls == "secret":
             attached = FROM_SECRET

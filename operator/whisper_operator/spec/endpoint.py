@@ -58,8 +58,6 @@ class Autoscaling:
     maximum: int
     in_flight: int | None
     """Requests in flight per replica to aim at; None goes by the use of CPUs."""
-    metric: str
-    """The name of the requests in flight in the custom metrics API."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +108,6 @@ class WhisperEndpoint:
     scheduling: Scheduling
     rollout: str
     """"RollingUpdate" or "Recreate"."""
-    scrapers: tuple[str, ...]
-    """Namespaces whose pods may read metrics."""
     watched: tuple[str, ...]
     """The only namespaces that the installation sees; empty: it sees all."""
 
@@ -134,7 +130,7 @@ def _parse(resource: Mapping[str, Any], settings: Settings) -> WhisperEndpoint:
     suspend = spec.flag("suspend")
     model_volume = volume(spec.sub("modelVolume"), model) if spec.has("modelVolume") else None
     gpu = _gpu(spec, settings)
-    autoscaling = None if suspend else _autoscaling(spec, settings, gpu, bounds)
+    autoscaling = None if suspend else _autoscaling(spec, gpu, bounds)
     return WhisperEndpoint(
         namespace=metadata.text("namespace") or "default",
         name=metadata.text("name", required=True) or "",
@@ -157,7 +153,6 @@ def _parse(resource: Mapping[str, Any], settings: Settings) -> WhisperEndpoint:
         public=public(spec),
         scheduling=_scheduling(spec.sub("scheduling")),
         rollout=spec.text("rollout") or "RollingUpdate",
-        scrapers=settings.scrapers,
         watched=settings.namespaces,
     )
 
@@ -189,7 +184,7 @@ def _gpu(spec: Fields, settings: Settings) -> Gpu | None:
     return Gpu(name, offered, spot=accelerator.flag("spot"))
 
 
-def _autoscaling(spec: Fields, settings: Settings, gpu: Gpu | None, bounds: Limits) -> Autoscaling | None:
+def _autoscaling(spec: Fields, gpu: Gpu | None, bounds: Limits) -> Autoscaling | None:
     if not spec.has("autoscaling"):
         return None
     raw = spec.sub("autoscaling")
@@ -197,7 +192,7 @@ def _autoscaling(spec: Fields, settings: Settings, gpu: Gpu | None, bounds: Limi
     # A GPU is kept busy by requests in flight, whatever the CPU does meanwhile; on CPUs their use says it all.
     usual = max(1, min(IN_FLIGHT, bounds.max_queue // 2)) if gpu else 0
     target = raw.number("targetInFlight", usual) or None
-    return Autoscaling(minimum, raw.number("max", minimum), target, settings.in_flight_metric)
+    return Autoscaling(minimum, raw.number("max", minimum), target)
 
 
 def _defaults(raw: Fields) -> Defaults:

@@ -14,5 +14,7 @@ SETTINGS = load(HERE / "settings.yaml")
 for path in sorted((HERE.parents[2] / "examples").glob("*.yaml")):
     documents = yaml.safe_load_all(path.read_text())
     (resource,) = (each for each in documents if each["kind"] == "WhisperEndpoint")
-    bodies = [dict(child.body) for child in manifests.of(parse(resource, SETTINGS), Observed.nothing())]
+    bodies = [
+        dict(child.body) for child in manifests.of(parse(resource, SETTINGS), Observed.nothing(), SETTINGS)
+    ]
     (HERE / "examples" / path.name).write_text(yaml.safe_dump(bodies, sort_keys=False, width=120))
