@@ -5,12 +5,10 @@ creationTimestamp, then uid, which the API server sets and nobody can change.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
+from whisper_operator.kube.objects import Key, Raw
 from whisper_operator.spec.endpoint import SpecError
 
-Key = tuple[str, str]
-Raw = Mapping[str, Any]
 Claim = tuple[str, str]
 """A field of the spec, and what it asks for."""
 

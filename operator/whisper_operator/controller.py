@@ -13,15 +13,17 @@ import kopf
 from whisper_operator.apply.applier import Cluster
 from whisper_operator.config import Settings
 from whisper_operator.informer import watching as handlers
-from whisper_operator.informer.cache import Key, Store
+from whisper_operator.informer.cache import Store
 from whisper_operator.informer.liveness import GRACE_SECONDS, Watches
 from whisper_operator.kube import metrics
-from whisper_operator.kube.client import Refused, connect
+from whisper_operator.kube.client import connect
+from whisper_operator.kube.errors import Refused, Retry
+from whisper_operator.kube.objects import Key
 from whisper_operator.process import logs
 from whisper_operator.process.health import Health, serve
 from whisper_operator.process.shutdown import LastResort
 from whisper_operator.reconcile import reconcile
-from whisper_operator.workqueue import Retry, WorkQueue
+from whisper_operator.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
 

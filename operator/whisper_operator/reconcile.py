@@ -7,7 +7,7 @@ from whisper_operator.apply import plan as drift
 from whisper_operator.apply.applier import Cluster
 from whisper_operator.apply.outcome import Outcome
 from whisper_operator.config import Settings
-from whisper_operator.informer.cache import Key
+from whisper_operator.kube.objects import Key
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint, parse
 from whisper_operator.status import status
 

@@ -13,16 +13,14 @@ from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import Generic, TypeVar
 
+from whisper_operator.kube.errors import Retry
+
 logger = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 
 FIRST_DELAY = 0.2
 LONGEST_DELAY = 300.0
-
-
-class Retry(Exception):
-    """Work that could not be done for a known and passing reason: it is tried again soon, and nobody has to be told."""
 
 
 class WorkQueue(Generic[K]):

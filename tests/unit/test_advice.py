@@ -12,7 +12,7 @@ from whisper_operator.observed.children import Child, Observed, Owner
 from whisper_operator.observed.pods import Pod, Trouble, Warning
 from whisper_operator.spec.endpoint import parse
 from whisper_operator.status import conditions
-from whisper_operator.status.condition import Before, Condition
+from whisper_operator.status.condition import Condition, Previous
 
 SETTINGS = Settings(server_repository="r/whisper-server", server_version="1")
 NOTHING_READY = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1}
@@ -47,7 +47,7 @@ def ready(
     if ingress is not None:
         children.append(replace(child(INGRESS, ingress), controller_wrote="2026-01-31T12:00:00Z"))
     seen = Observed({(each.kind, each.name): each for each in children}, pods=pods, warnings=warnings)
-    found = conditions.of(endpoint, seen, Outcome(), Before(before or {}, 1))
+    found = conditions.of(endpoint, seen, Outcome(), Previous(before or {}, 1))
     return next(each for each in found if each.type == "Ready")
 
 

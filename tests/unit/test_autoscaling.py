@@ -134,7 +134,9 @@ def test_one_bit_is_kept_of_who_else_scales(managers: list[dict[str, Any]], shar
 
 
 def test_what_was_read_is_written_only_over_what_was_read() -> None:
-    manifest = Manifest(DEPLOYMENT, "n", "w", {"metadata": {"name": "w"}, "spec": {}}, basis=8)
+    manifest = Manifest(
+        DEPLOYMENT, "n", "w", {"metadata": {"name": "w"}, "spec": {}}, expected_resource_version=8
+    )
     assert drift.applied(manifest, uid="c")["metadata"]["resourceVersion"] == "8"
     assert drift.fingerprint(manifest) == drift.fingerprint(
         Manifest(DEPLOYMENT, "n", "w", {"metadata": {"name": "w"}, "spec": {}})

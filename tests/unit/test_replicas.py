@@ -30,7 +30,7 @@ def test_the_number_of_replicas_is_declared_until_the_autoscaler_has_set_one(
     deployment = deployment_of(SCALED, observed)
     assert deployment.body["spec"].get("replicas") == number
     # What was read is written back only as long as it is the newest.
-    assert deployment.basis == (7 if live else None)
+    assert deployment.expected_resource_version == (7 if live else None)
 
 
 ROLLING = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
@@ -38,7 +38,7 @@ RECREATE = {"type": "Recreate"}
 
 
 @pytest.mark.parametrize(
-    ("live", "observed", "spec", "number", "basis"),
+    ("live", "observed", "spec", "number", "expected_resource_version"),
     [
         (ROLLING, 1, {"rollout": "Recreate"}, 5, 7),
         (RECREATE, 0, {"rollout": "Recreate"}, 5, 7),  # told, and not taken up yet
@@ -50,14 +50,14 @@ RECREATE = {"type": "Recreate"}
     ],
 )
 def test_the_strategy_is_changed_to_recreate_before_the_number_of_replicas(
-    live: Body, observed: int, spec: Body, number: int, basis: int | None
+    live: Body, observed: int, spec: Body, number: int, expected_resource_version: int | None
 ) -> None:
     status = {"observedGeneration": observed}
     there = child(DEPLOYMENT, spec={"replicas": 5, "strategy": live}, status=status)
     deployment = deployment_of({"replicas": 2, **spec}, seen(there))
     assert deployment.body["spec"]["replicas"] == number
     assert deployment.body["spec"]["strategy"]["type"] == spec.get("rollout", "RollingUpdate")
-    assert deployment.basis == basis
+    assert deployment.expected_resource_version == expected_resource_version
 
 
 @pytest.mark.parametrize("spec", [{"replicas": 3}, {"suspend": True, **SCALED}, {}])

@@ -241,13 +241,13 @@ def test_times_change_with_the_status_only_and_what_is_over_is_removed() -> None
 def test_each_transition_is_an_event_once() -> None:
     of = resource(host=HOST)
     first = status.of(of, parse(of, SETTINGS), observed(), CONFLICT, NOW)
-    assert [(each["type"], each["reason"]) for each in first.transitions] == [("Warning", "NameConflict")]
+    assert [(each["type"], each["reason"]) for each in first.events] == [("Warning", "NameConflict")]
     again = {**of, "status": dict(first.patch)}
     second = status.of(again, parse(of, SETTINGS), observed(SERVING, INGRESS_UP, ACTIVE), Outcome(), LATER)
-    assert ("Normal", "Ready") in [(each["type"], each["reason"]) for each in second.transitions]
+    assert ("Normal", "Ready") in [(each["type"], each["reason"]) for each in second.events]
     settled = {**of, "status": apply(first.patch, second.patch)}
     third = status.of(settled, parse(of, SETTINGS), observed(SERVING, INGRESS_UP, ACTIVE), Outcome(), LATER)
-    assert third.transitions == ()
+    assert third.events == ()
 
 
 def test_who_sees_some_namespaces_only_says_what_it_can_not_tell() -> None:
@@ -262,7 +262,7 @@ def test_who_sees_some_namespaces_only_says_what_it_can_not_tell() -> None:
 def test_what_is_true_when_it_is_first_told_is_a_transition_too() -> None:
     of = resource()
     first = status.of(of, parse(of, SETTINGS), observed(SERVING), Outcome(), NOW)
-    assert [each["reason"] for each in first.transitions] == ["Available", "Ready"]
+    assert [each["reason"] for each in first.events] == ["Available", "Ready"]
 
 
 def test_progress_is_told_in_the_status_and_is_no_event() -> None:
@@ -272,8 +272,8 @@ def test_progress_is_told_in_the_status_and_is_no_event() -> None:
     second = status.of(again, parse(of, SETTINGS), observed(SERVING), Outcome(), LATER)
     reasons = [condition(each, "Ready")["reason"] for each in (first, second)]
     assert reasons[0] != reasons[1]
-    assert first.transitions == ()
-    assert [each["reason"] for each in second.transitions] == ["Available"]
+    assert first.events == ()
+    assert [each["reason"] for each in second.events] == ["Available"]
 
 
 def test_a_certificate_on_its_way_out_does_not_count() -> None:

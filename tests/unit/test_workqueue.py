@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 from whisper_operator import workqueue
-from whisper_operator.workqueue import Retry, WorkQueue
+from whisper_operator.kube.errors import Retry
+from whisper_operator.workqueue import WorkQueue
 
 
 @asynccontextmanager

@@ -12,9 +12,10 @@ from typing import Any
 from whisper_operator.apply import plan as drift
 from whisper_operator.apply.outcome import Outcome
 from whisper_operator.claims import Claim
-from whisper_operator.informer.cache import Key, Raw, Store
+from whisper_operator.informer.cache import Store
 from whisper_operator.informer.liveness import Watches
-from whisper_operator.kube.client import Api, NoSuchKind, Refused
+from whisper_operator.kube.client import Api
+from whisper_operator.kube.errors import NoSuchKind, Refused, Retry
 from whisper_operator.kube.kinds import (
     AUTOSCALER,
     CHILDREN,
@@ -29,11 +30,11 @@ from whisper_operator.kube.kinds import (
     WITNESSES,
     Kind,
 )
+from whisper_operator.kube.objects import Key, Raw
 from whisper_operator.manifests import Manifest
 from whisper_operator.observed.children import Child, Observed
 from whisper_operator.status.status import Report
 from whisper_operator.status.throttle import Pace
-from whisper_operator.workqueue import Retry
 
 OPTIONAL = frozenset(kind for kind in CHILDREN if kind.optional)
 LAST = (AUTOSCALER, INGRESS)
@@ -156,7 +157,7 @@ class Cluster:
     async def report(
         self, resource: Raw, report: Report, now: datetime, *, pressed: bool = False
     ) -> float | None:
-        """Write the status if it changed, and publish an Event for each transition. Raises Retry.
+        """Write the status if it changed, and publish an Event for each event. Raises Retry.
 
         Returns in how many seconds it may be written, where that was too often lately or `pressed` says that others come first.
         """
@@ -176,9 +177,9 @@ class Cluster:
                     return None
                 raise
             self._store.absorb(ENDPOINT, answer)
-        for transition in report.transitions:
+        for event in report.events:
             try:
-                await self._api.create_event(_event(resource, transition, now))
+                await self._api.create_event(_event(resource, event, now))
             except (Refused, Retry) as reason:  # Events are a courtesy: the status says the same.
                 logger.info("Could not publish an event: %s", reason)
         return None
@@ -241,7 +242,7 @@ def _endpoint_of(manifest: Manifest) -> str:
     return str(manifest.body["metadata"]["labels"][ENDPOINT_LABEL])
 
 
-def _event(resource: Raw, transition: Mapping[str, str], now: datetime) -> dict[str, Any]:
+def _event(resource: Raw, event: Mapping[str, str], now: datetime) -> dict[str, Any]:
     metadata = resource["metadata"]
     stamp = now.isoformat(timespec="seconds").replace("+00:00", "Z")
     return {
@@ -254,9 +255,9 @@ def _event(resource: Raw, transition: Mapping[str, str], now: datetime) -> dict[
             "uid": metadata["uid"],
             "resourceVersion": metadata["resourceVersion"],
         },
-        "type": transition["type"],
-        "reason": transition["reason"],
-        "message": transition["message"][:1024],
+        "type": event["type"],
+        "reason": event["reason"],
+        "message": event["message"][:1024],
         "source": {"component": "whisper-operator"},
         "reportingComponent": "whisper-operator",
         "firstTimestamp": stamp,

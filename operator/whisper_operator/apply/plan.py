@@ -83,8 +83,8 @@ def applied(manifest: Manifest, *, uid: str | None = None) -> dict[str, Any]:
     metadata["annotations"] = {**metadata.get("annotations", {}), HASH_ANNOTATION: fingerprint(manifest)}
     if uid is not None:
         metadata["uid"] = uid
-        if manifest.basis is not None:
-            metadata["resourceVersion"] = str(manifest.basis)
+        if manifest.expected_resource_version is not None:
+            metadata["resourceVersion"] = str(manifest.expected_resource_version)
     return {**manifest.body, "metadata": metadata}
 
 

@@ -4,21 +4,16 @@ Watch events alone are not enough: what is deleted while a watch is broken is ne
 well, and what a list lacks is dropped. States of one object are ordered by resourceVersion; an older one never replaces a newer.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
 from whisper_operator.claims import Claims
 from whisper_operator.informer.witnesses import Witnesses
 from whisper_operator.kube.kinds import DEPLOYMENT, ENDPOINT, ENDPOINT_LABEL, EVENT, POD, REPLICA_SET, Kind
+from whisper_operator.kube.objects import Key, Raw
 from whisper_operator.observed.children import Child, Observed
 from whisper_operator.observed.pods import Pod, ReplicaSet, Warning, label_of
-
-Key = tuple[str, str]
-"""Namespace and name of an endpoint."""
-
-Raw = Mapping[str, Any]
-"""An object as the API returns it."""
 
 
 class Store:

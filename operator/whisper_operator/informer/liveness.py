@@ -8,8 +8,8 @@ import asyncio
 import time
 from collections.abc import Iterable
 
-from whisper_operator.informer.cache import Raw
 from whisper_operator.kube.kinds import Kind
+from whisper_operator.kube.objects import Raw
 
 PAUSE_SECONDS = 5.0
 """The objects of one listing come closer together."""

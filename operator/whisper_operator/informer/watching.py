@@ -11,10 +11,11 @@ from typing import Any, cast
 
 import kopf
 
-from whisper_operator.informer.cache import Key, Store
+from whisper_operator.informer.cache import Store
 from whisper_operator.informer.liveness import Watches
 from whisper_operator.kube.client import PAGE, in_cluster
 from whisper_operator.kube.kinds import CHILDREN, ENDPOINT, EVENT, OURS, WARNINGS, WITNESSES, Kind
+from whisper_operator.kube.objects import Key
 from whisper_operator.workqueue import WorkQueue
 
 

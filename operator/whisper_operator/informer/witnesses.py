@@ -4,12 +4,12 @@ An endpoint is woken only when what is kept changes. A warning that is repeated,
 news, wakes nobody.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-Key = tuple[str, str]
-Raw = Mapping[str, Any]
+from whisper_operator.kube.objects import Key, Raw
+
 T = TypeVar("T")
 
 

@@ -1,7 +1,6 @@
 """The Kubernetes API in the few verbs that the operator needs: the only module that talks HTTP.
 
-Objects go in and come out as dicts. Every failure is one of three: the API server says no (Refused), says that somebody was
-faster (Conflict), or can't be asked right now (Unavailable). The last two pass, so they are a workqueue's Retry.
+Objects go in and come out as dicts; what may come instead is in errors.py.
 """
 
 import asyncio
@@ -16,8 +15,8 @@ import aiohttp
 from kubernetes.aio import client, config
 
 from whisper_operator.kube import metrics
+from whisper_operator.kube.errors import Conflict, Forbidden, NoSuchKind, Refused, Unavailable
 from whisper_operator.kube.kinds import EVENT, FIELD_MANAGER, Kind
-from whisper_operator.workqueue import Retry
 
 T = TypeVar("T")
 
@@ -30,27 +29,6 @@ PAGE = 50
 
 PASSING = {401, 408, 429, 500, 502, 503, 504}
 """Statuses that a later try may not meet: 401 while a token is renewed, the others under load or in a restart."""
-
-
-class Refused(Exception):
-    """The API server understood the request and will not carry it out."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-
-
-class NoSuchKind(Refused):
-    """The cluster does not have this kind of object."""
-
-
-class Conflict(Retry):
-    """The object is not, or no longer, the one the request was about."""
-
-
-class Unavailable(Retry):
-    """The API server could not be asked."""
 
 
 class Api:
@@ -207,7 +185,7 @@ class Api:
         if not 200 <= response.status <= 299:
             failure = _failure(what, response.status, text)
             if response.status != 404:
-                metrics.REQUEST_ERRORS.labels(type(failure).__name__.lower()).inc()
+                metrics.REQUEST_ERRORS.labels(_counted_as(failure)).inc()
             raise failure
         try:
             answer = json.loads(text)
@@ -248,7 +226,15 @@ def _failure(request: str, status: int, body: bytes) -> Exception:
     # A path that nothing serves is answered in plain text.
     if status == 404 and b'"kind":"Status"' not in body:
         return NoSuchKind(status, message)
+    if status == 403:
+        return Forbidden(status, message)
     return Refused(status, message)
+
+
+def _counted_as(failure: Exception) -> str:
+    return next(
+        each.__name__.lower() for each in (Refused, Conflict, Unavailable) if isinstance(failure, each)
+    )
 
 
 def _message(status: int, body: bytes) -> str:

@@ -44,8 +44,9 @@ def of(endpoint: WhisperEndpoint, observed: Observed) -> list[Manifest]:
         },
     }
     # The live number may change between our look and our own write: then it is time for another look.
-    basis = live.version if live and (endpoint.autoscaling or _turns_to_recreate(endpoint, live)) else None
-    return [manifest(DEPLOYMENT, endpoint, spec, basis=basis)]
+    follows = live is not None and (bool(endpoint.autoscaling) or _turns_to_recreate(endpoint, live))
+    version = live.version if live and follows else None
+    return [manifest(DEPLOYMENT, endpoint, spec, expected_resource_version=version)]
 
 
 def _replicas(endpoint: WhisperEndpoint, live: Child | None) -> int | None:

@@ -24,7 +24,7 @@ class Manifest:
     namespace: str
     name: str
     body: Mapping[str, Any]
-    basis: int | None = None
+    expected_resource_version: int | None = None
     """resourceVersion of the live object that a part of `body` was taken from: it is not written over a newer one."""
 
 
@@ -35,7 +35,7 @@ def manifest(
     *,
     name: str | None = None,
     annotations: Mapping[str, str] | None = None,
-    basis: int | None = None,
+    expected_resource_version: int | None = None,
 ) -> Manifest:
     """A child of `endpoint`, named after it unless `name` says otherwise.
 
@@ -51,7 +51,7 @@ def manifest(
     if endpoint.uid is not None and kind.owned:
         metadata["ownerReferences"] = [_owner(endpoint, endpoint.uid)]
     body = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata, "spec": spec}
-    return Manifest(kind, endpoint.namespace, metadata["name"], body, basis)
+    return Manifest(kind, endpoint.namespace, metadata["name"], body, expected_resource_version)
 
 
 def labels(endpoint: WhisperEndpoint) -> dict[str, str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from whisper_operator.kube.kinds import ENDPOINT_LABEL
+from whisper_operator.kube.objects import Key, condition
 
 WORDS = 400
 """Characters kept of what somebody else says: enough for a cause, too few for a stack trace."""
@@ -63,7 +64,7 @@ class Pod:
     @staticmethod
     def of(raw: Mapping[str, Any]) -> "Pod":
         metadata, status = raw["metadata"], raw.get("status") or {}
-        ready = _condition(status, "Ready").get("status") == "True"
+        ready = condition(status, "Ready").get("status") == "True"
         return Pod(
             name=metadata["name"],
             uid=metadata["uid"],
@@ -124,7 +125,7 @@ def _owner(metadata: Mapping[str, Any]) -> str:
     return next((str(each["uid"]) for each in references if each.get("controller")), "")
 
 
-def label_of(raw: Mapping[str, Any]) -> tuple[str, str] | None:
+def label_of(raw: Mapping[str, Any]) -> Key | None:
     """Namespace and name of the endpoint that an object's label names."""
     metadata = raw["metadata"]
     name = (metadata.get("labels") or {}).get(ENDPOINT_LABEL)
@@ -137,9 +138,9 @@ def _containers(status: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
 
 
 def _starting(status: Mapping[str, Any]) -> bool:
-    if status.get("phase") != "Pending" or _condition(status, "PodScheduled").get("status") == "False":
+    if status.get("phase") != "Pending" or condition(status, "PodScheduled").get("status") == "False":
         return False
-    if _condition(status, "PodReadyToStartContainers").get("status") == "True":
+    if condition(status, "PodReadyToStartContainers").get("status") == "True":
         return False  # mounted: what it waits for now is an image
     return all(
         set(container.get("state") or {}) <= {"waiting"} and _waiting(container).get("reason") in CREATING
@@ -152,7 +153,7 @@ def _trouble(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Trouble | No
         return Trouble(
             "Failed", about=str(status.get("reason") or "Error"), words=_short(status.get("message") or "")
         )
-    scheduled = _condition(status, "PodScheduled")
+    scheduled = condition(status, "PodScheduled")
     if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
         return Trouble("Unschedulable", words=_short(scheduled.get("message") or ""))
     images = {each["name"]: each.get("image", "") for each in _declared(spec)}
@@ -204,11 +205,6 @@ def _last_line(log: str) -> str:
     except (ValueError, RecursionError):  # whatever somebody's container printed
         line = None
     return _short(str(line["message"]) if isinstance(line, dict) and "message" in line else lines[-1])
-
-
-def _condition(status: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = (entry for entry in status.get("conditions") or () if entry.get("type") == name)
-    return next(found, {})
 
 
 def _short(text: str) -> str:

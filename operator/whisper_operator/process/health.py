@@ -1,7 +1,7 @@
 """What Kubernetes and Prometheus ask of the operator over HTTP: /healthz, /readyz and /metrics on one port."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -10,9 +10,10 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from whisper_operator.config import ConfigError
-from whisper_operator.informer.cache import Key, Raw, Store
+from whisper_operator.informer.cache import Store
 from whisper_operator.informer.liveness import Watches
 from whisper_operator.kube import metrics
+from whisper_operator.kube.objects import Key, Raw, condition
 from whisper_operator.workqueue import WorkQueue
 
 READINESS = ("ready", "progressing", "suspended", "stalled")
@@ -54,12 +55,13 @@ class Health:
 
 def readiness(resource: Raw) -> str:
     """One word of READINESS for what the conditions say."""
-    conditions: Iterable[Raw] = (resource.get("status") or {}).get("conditions") or ()
-    found = {each["type"]: (each["status"], each["reason"]) for each in conditions}
-    if found.get("Stalled", ("", ""))[0] == "True":
+    said = resource.get("status") or {}
+    if condition(said, "Stalled").get("status") == "True":
         return "stalled"
-    status, reason = found.get("Ready", ("Unknown", ""))
-    return "ready" if status == "True" else "suspended" if reason == "Suspended" else "progressing"
+    ready = condition(said, "Ready")
+    if ready.get("reason") == "Suspended":
+        return "suspended"
+    return "ready" if ready.get("status") == "True" else "progressing"
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Before:
+class Previous:
     """The status before. Events expire after an hour or so; what was learned from one stands until evidence contradicts it."""
 
     status: Mapping[str, Any]

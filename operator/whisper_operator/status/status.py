@@ -7,12 +7,13 @@ from typing import Any
 
 from whisper_operator.apply.outcome import Outcome
 from whisper_operator.kube.kinds import DEPLOYMENT, MANAGED_CERTIFICATE
+from whisper_operator.kube.objects import condition as find
 from whisper_operator.manifests.deployment import HTTP_PORT
 from whisper_operator.manifests.manifest import selector
 from whisper_operator.observed.children import Observed
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.status import conditions
-from whisper_operator.status.condition import Before, Condition
+from whisper_operator.status.condition import Condition, Previous
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Report:
 
     patch: Mapping[str, Any]
     """JSON merge patch of the status subresource; empty when nothing changed."""
-    transitions: tuple[Mapping[str, str], ...]
+    events: tuple[Mapping[str, str], ...]
     """type, reason and message of the Events to publish."""
 
 
@@ -35,7 +36,7 @@ def of(
     """What changed since the status that `resource` carries."""
     before: Mapping[str, Any] = resource.get("status") or {}
     generation = resource["metadata"].get("generation", 0)
-    found = conditions.of(endpoint, observed, outcome, Before(before, generation))
+    found = conditions.of(endpoint, observed, outcome, Previous(before, generation))
     status = {
         "observedGeneration": generation,
         "conditions": [_stamped(condition, before, generation, now) for condition in found],
@@ -48,7 +49,7 @@ def of(
         status |= {name: before[name] for name in kept if name in before}
     else:
         status |= _addresses(endpoint)
-    return Report(merge_patch(before, status), tuple(_transitions(found, before)))
+    return Report(merge_patch(before, status), tuple(_events(found, before)))
 
 
 def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,7 +143,7 @@ def _stamped(
     condition: Condition, before: Mapping[str, Any], generation: int, now: datetime
 ) -> dict[str, Any]:
     """As metav1.Condition; the time is that of the last change of `status`."""
-    old = _condition(before, condition.type)
+    old = find(before, condition.type)
     kept = old["lastTransitionTime"] if old and old["status"] == condition.status else None
     return {
         "type": condition.type,
@@ -154,23 +155,17 @@ def _stamped(
     }
 
 
-def _transitions(found: list[Condition], before: Mapping[str, Any]) -> list[dict[str, str]]:
+def _events(found: list[Condition], before: Mapping[str, Any]) -> list[dict[str, str]]:
     """An Event for each condition that turned, and for each new reason for which a person has to act. Stalled says the same as
     Ready; progress that passes by itself is in the status."""
     events = []
     for condition in found:
-        old = _condition(before, condition.type)
-        turned = condition.status != (old["status"] if old else "False") and condition.type != "Stalled"
-        new = old is None or old["reason"] != condition.reason
+        old = find(before, condition.type)
+        turned = condition.status != old.get("status", "False") and condition.type != "Stalled"
+        new = old.get("reason") != condition.reason
         if turned or (condition.type == "Ready" and condition.alarming and new):
             kind = "Warning" if condition.alarming else "Normal"
             reason = condition.reason if condition.status != "True" else condition.type
             events.append({"type": kind, "reason": reason, "message": condition.message})
     # When an obstacle is another condition's, Ready repeats it: once is enough.
     return list({event["reason"]: event for event in events}.values())
-
-
-def _condition(status: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
-    return next(
-        (condition for condition in status.get("conditions") or () if condition["type"] == name), None
-    )

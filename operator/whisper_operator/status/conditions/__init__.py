@@ -7,7 +7,7 @@ is what Ready speaks of.
 from whisper_operator.apply.outcome import Outcome
 from whisper_operator.observed.children import Observed
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
-from whisper_operator.status.condition import Before, Condition, Fault
+from whisper_operator.status.condition import Condition, Fault, Previous
 from whisper_operator.status.conditions import (
     address,
     autoscaling,
@@ -20,18 +20,18 @@ from whisper_operator.status.conditions import (
 
 
 def of(
-    endpoint: WhisperEndpoint | SpecError, observed: Observed, outcome: Outcome, before: Before
+    endpoint: WhisperEndpoint | SpecError, observed: Observed, outcome: Outcome, previous: Previous
 ) -> list[Condition]:
     """Every condition that applies, in the order people read them."""
-    available = workload.available(endpoint, observed, before)
+    available = workload.available(endpoint, observed, previous)
     others = [
-        *address.conditions(endpoint, observed, before),
+        *address.conditions(endpoint, observed, previous),
         *certificates.conditions(endpoint, observed),
         *autoscaling.conditions(endpoint, observed),
     ]
     fault = (
         obstacles.fault(endpoint, outcome)
-        or workload.fault(endpoint, observed, before)
+        or workload.fault(endpoint, observed, previous)
         or _unmet(others)
         or address.refused(endpoint, observed)
         or redirect.fault(endpoint, observed)

@@ -7,7 +7,7 @@ from whisper_operator.observed.children import Child, Observed
 from whisper_operator.observed.pods import Warning
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.spec.exposure import Public
-from whisper_operator.status.condition import Before, Condition, Fault
+from whisper_operator.status.condition import Condition, Fault, Previous
 
 PASSING = ("networkEndpointGroups/", "MissingCertificate")
 """What a controller says of objects that are on their way: normal at first."""
@@ -35,7 +35,9 @@ LEARNED = (
 """Reasons that come from events, which expire."""
 
 
-def conditions(endpoint: WhisperEndpoint | SpecError, observed: Observed, before: Before) -> list[Condition]:
+def conditions(
+    endpoint: WhisperEndpoint | SpecError, observed: Observed, previous: Previous
+) -> list[Condition]:
     """AddressAssigned, where there is or should be an Ingress."""
     public = endpoint.public if isinstance(endpoint, WhisperEndpoint) else None
     ingress = next(iter(observed.of_kind(INGRESS)), None)
@@ -47,7 +49,7 @@ def conditions(endpoint: WhisperEndpoint | SpecError, observed: Observed, before
     fault = _fault(ingress, public, observed.warned(ingress.uid)) if ingress else None
     if fault is not None:
         return [Condition("AddressAssigned", "False", fault.reason, fault.message, fault.alarming)]
-    learned = before.message("AddressAssigned", *LEARNED)
+    learned = previous.message("AddressAssigned", *LEARNED)
     if learned is not None and ingress is not None:
         reason, message = learned
         return [Condition("AddressAssigned", "False", reason, message, reason != "SyncFailed")]

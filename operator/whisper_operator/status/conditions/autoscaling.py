@@ -1,10 +1,8 @@
 """The condition AutoscalingReady: whether the autoscaler has something to go by, in its own words."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from whisper_operator.kube.kinds import AUTOSCALER
-from whisper_operator.observed.children import Child, Observed
+from whisper_operator.kube.objects import condition
+from whisper_operator.observed.children import Observed
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.status.condition import Condition
 
@@ -24,8 +22,8 @@ def conditions(endpoint: WhisperEndpoint | SpecError, observed: Observed) -> lis
         return (
             [] if isinstance(endpoint, SpecError) else [_pending("There is no HorizontalPodAutoscaler yet.")]
         )
-    active = _reported(autoscaler, "ScalingActive")
-    able = _reported(autoscaler, "AbleToScale")
+    active = condition(autoscaler.status, "ScalingActive")
+    able = condition(autoscaler.status, "AbleToScale")
     if able.get("status") == "False":
         return [_not_ready(str(able.get("reason")), str(able.get("message")))]
     if active.get("status") == "True":
@@ -64,11 +62,6 @@ def _no_api(words: str) -> Condition:
         f"autoscaling. It says: {words}",
         alarming=not any(phrase in words for phrase in DOWN),  # it may come back by itself
     )
-
-
-def _reported(autoscaler: Child, name: str) -> Mapping[str, Any]:
-    found = (entry for entry in autoscaler.status.get("conditions") or () if entry.get("type") == name)
-    return next(found, {})
 
 
 def _pending(message: str) -> Condition:

@@ -1,18 +1,17 @@
 """Available, and what keeps the pods of the current spec from serving."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from whisper_operator.kube.kinds import DEPLOYMENT
+from whisper_operator.kube.objects import condition
 from whisper_operator.observed.children import Child, Observed
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
-from whisper_operator.status.condition import Before, Condition, Fault
+from whisper_operator.status.condition import Condition, Fault, Previous
 from whisper_operator.status.conditions import advice, pods
 from whisper_operator.status.conditions.advice import About
 
 
-def available(endpoint: WhisperEndpoint | SpecError, observed: Observed, before: Before) -> Condition:
+def available(endpoint: WhisperEndpoint | SpecError, observed: Observed, previous: Previous) -> Condition:
     """Whether requests are served, by old pods too."""
     deployment = _deployment(observed)
     serving = deployment.status.get("availableReplicas", 0) if deployment else 0
@@ -23,12 +22,12 @@ def available(endpoint: WhisperEndpoint | SpecError, observed: Observed, before:
         return Condition("Available", "False", "Suspended", "spec.suspend is true: nothing runs.")
     if deployment is None:
         return Condition("Available", "False", "NotDeployed", "There is no Deployment yet.")
-    trouble = _trouble(endpoint, deployment, observed, before)
+    trouble = _trouble(endpoint, deployment, observed, previous)
     message = f"No replica is ready yet. {trouble.message if trouble else ''}".strip()
     return Condition("Available", "False", "NoReplicaReady", message)
 
 
-def fault(endpoint: WhisperEndpoint | SpecError, observed: Observed, before: Before) -> Fault | None:
+def fault(endpoint: WhisperEndpoint | SpecError, observed: Observed, previous: Previous) -> Fault | None:
     """Why not all replicas of the current spec serve, and no others; None if they do."""
     if isinstance(endpoint, WhisperEndpoint) and endpoint.suspend:
         return Fault(
@@ -49,10 +48,10 @@ def fault(endpoint: WhisperEndpoint | SpecError, observed: Observed, before: Bef
         words = f"The Deployment has {wanted} replicas still, and gets {endpoint.replicas} next."
         return Fault("RollingOut", words, alarming=False)
     updated, serving = live.get("updatedReplicas", 0), live.get("availableReplicas", 0)
-    late = _reported(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded"
+    late = condition(deployment.status, "Progressing").get("reason") == "ProgressDeadlineExceeded"
     if updated >= wanted and serving >= wanted and live.get("replicas", 0) <= updated and not late:
         return None
-    trouble = _trouble(endpoint, deployment, observed, before)
+    trouble = _trouble(endpoint, deployment, observed, previous)
     if late and (trouble is None or trouble.reason == "Unschedulable"):
         return _stuck(About.of(endpoint, deployment.namespace), trouble)
     if trouble is not None:
@@ -73,22 +72,17 @@ def _stuck(about: About, trouble: Fault | None) -> Fault:
 
 
 def _trouble(
-    endpoint: WhisperEndpoint | SpecError, deployment: Child, observed: Observed, before: Before
+    endpoint: WhisperEndpoint | SpecError, deployment: Child, observed: Observed, previous: Previous
 ) -> Fault | None:
     """What is wrong with pods, or with making them."""
     about = About.of(endpoint, deployment.namespace)
-    failure = _reported(deployment, "ReplicaFailure")
+    failure = condition(deployment.status, "ReplicaFailure")
     if failure.get("status") == "True":
         # Each try has a name of its own.
         words = re.sub(r'pods "[^"]*" is forbidden', "pods are forbidden", str(failure.get("message", "")))
         return advice.refused(about, deployment.name, words)
-    return pods.fault(about, observed, before)
+    return pods.fault(about, observed, previous)
 
 
 def _deployment(observed: Observed) -> Child | None:
     return next(iter(observed.of_kind(DEPLOYMENT)), None)
-
-
-def _reported(deployment: Child, name: str) -> Mapping[str, Any]:
-    found = (entry for entry in deployment.status.get("conditions") or () if entry["type"] == name)
-    return next(found, {})
