@@ -55,7 +55,7 @@ class Claims:
             self._claims.pop(key, None)
         return woken - {key}
 
-    def against(self, key: Key) -> list[tuple[Claim, Key]]:
+    def held_against(self, key: Key) -> list[tuple[Claim, Key]]:
         """What the endpoint asks for and an older one has, and which."""
         found = []
         for claim in sorted(self._claims.get(key, ())):
@@ -66,9 +66,9 @@ class Claims:
         return found
 
 
-def check(conflicts: Iterable[tuple[Claim, Key]]) -> None:
+def check(held: Iterable[tuple[Claim, Key]]) -> None:
     """Raise SpecError if an older endpoint has what this one asks for."""
-    for (field, name), (namespace, holder) in conflicts:
+    for (field, name), (namespace, holder) in held:
         what = f"the host {name}" if field == "host" else f"the static address {name}"
         other = "another host" if field == "host" else "another staticIPName"
         raise SpecError(

@@ -26,7 +26,7 @@ async def reconcile(key: Key, cluster: Cluster, settings: Settings, *, pressed: 
     endpoint: WhisperEndpoint | SpecError
     try:
         endpoint = parse(resource, settings)
-        claims.check(cluster.conflicts(resource))
+        claims.check(cluster.claimed_by_others(resource))
         plan = drift.plan(manifests.of(endpoint, observed, settings), observed)
         outcome = await cluster.carry_out(resource, plan)
     except SpecError as error:

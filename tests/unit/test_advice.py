@@ -58,7 +58,7 @@ def said(found: Condition) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "reason", "words", "alarming"),
+    ("trouble", "reason", "words", "needs_action"),
     [
         (
             Trouble("Crash", "server", "2", "WHISPER_PORT=x", True),
@@ -89,9 +89,9 @@ def said(found: Condition) -> dict[str, Any]:
         ),
     ],
 )
-def test_what_is_wrong_with_a_pod(trouble: Trouble, reason: str, words: str, alarming: bool) -> None:
+def test_what_is_wrong_with_a_pod(trouble: Trouble, reason: str, words: str, needs_action: bool) -> None:
     found = ready(pod(trouble))
-    assert (found.reason, found.alarming) == (reason, alarming)
+    assert (found.reason, found.needs_action) == (reason, needs_action)
     assert words in found.message
 
 
@@ -170,11 +170,11 @@ def test_a_quota_of_the_project_is_told_from_a_stockout() -> None:
     waiting = pod(Trouble("Unschedulable", words="0/3 nodes"))
     quota = Warning("w-1", "FailedScaleUp", "failed: GCE quota exceeded.")
     found = ready(waiting, warnings=(quota,))
-    assert (found.reason, found.alarming) == ("NoGPUQuota", True)
+    assert (found.reason, found.needs_action) == ("NoGPUQuota", True)
     assert ready(waiting, before=said(found)) == found
     assert ready(waiting, warnings=(quota,), device="cpu").reason == "NoQuota"
     stock = Warning("w-1", "FailedScaleUp", "failed: GCE out of resources.")
-    assert (ready(waiting, warnings=(stock,)).reason, found.alarming) == ("OutOfStock", True)
+    assert (ready(waiting, warnings=(stock,)).reason, found.needs_action) == ("OutOfStock", True)
 
 
 SYNC = "Error syncing to GCP: error running load balancer syncing routine: "

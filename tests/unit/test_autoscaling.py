@@ -41,7 +41,7 @@ NO_FIGURES = "the HPA was unable to compute the replica count: no metrics return
 
 
 @pytest.mark.parametrize(
-    ("seen", "status", "reason", "words", "alarming"),
+    ("seen", "status", "reason", "words", "needs_action"),
     [
         (Observed.nothing(), "False", "AutoscalerPending", "no HorizontalPodAutoscaler yet", False),
         (told(), "False", "AutoscalerPending", "not looked", False),
@@ -92,12 +92,12 @@ NO_FIGURES = "the HPA was unable to compute the replica count: no metrics return
     ],
 )
 def test_what_the_autoscaler_lacks(
-    seen: Observed, status: str, reason: str, words: str, alarming: bool
+    seen: Observed, status: str, reason: str, words: str, needs_action: bool
 ) -> None:
     (found,) = autoscaling.conditions(SCALED, seen)
     assert (found.type, found.status, found.reason) == ("AutoscalingReady", status, reason)
     assert words in found.message
-    assert found.alarming is alarming
+    assert found.needs_action is needs_action
 
 
 def test_without_autoscaling_there_is_no_condition() -> None:

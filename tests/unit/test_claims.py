@@ -17,18 +17,18 @@ def endpoint(uid: str, created: str, **spec: Any) -> dict[str, Any]:
 def test_the_oldest_has_it_whoever_asked_first() -> None:
     book = Claims()
     assert book.note(B, endpoint("b", "2", host="w.example.com")) == set()
-    assert book.against(B) == []
+    assert book.held_against(B) == []
     assert book.note(A, endpoint("a", "1", additionalHosts=["w.example.com"])) == {B}
-    assert book.against(A) == []
-    assert book.against(B) == [(("host", "w.example.com"), A)]
+    assert book.held_against(A) == []
+    assert book.held_against(B) == [(("host", "w.example.com"), A)]
 
 
 def test_of_the_same_second_the_uid_decides() -> None:
     book = Claims()
     book.note(B, endpoint("1", "1", staticIPName="ip"))
     book.note(A, endpoint("2", "1", staticIPName="ip"))
-    assert book.against(A) == [(("staticIPName", "ip"), B)]
-    assert book.against(B) == []
+    assert book.held_against(A) == [(("staticIPName", "ip"), B)]
+    assert book.held_against(B) == []
 
 
 def test_the_others_wake_when_it_is_given_up_or_gone() -> None:
@@ -37,9 +37,9 @@ def test_the_others_wake_when_it_is_given_up_or_gone() -> None:
     book.note(B, endpoint("b", "2", host="w.example.com"))
     book.note(C, endpoint("c", "3", host="w.example.com"))
     assert book.note(A, endpoint("a", "1", host="other.example.com")) == {B, C}
-    assert book.against(C) == [(("host", "w.example.com"), B)]
+    assert book.held_against(C) == [(("host", "w.example.com"), B)]
     assert book.note(B, None) == {C}
-    assert book.against(C) == []
+    assert book.held_against(C) == []
 
 
 def test_a_change_of_something_else_wakes_nobody() -> None:
@@ -54,7 +54,7 @@ def test_an_endpoint_made_anew_under_the_same_name_is_the_youngest() -> None:
     book.note(A, endpoint("a", "1", host="w.example.com"))
     book.note(B, endpoint("b", "2", host="w.example.com"))
     assert book.note(A, endpoint("again", "3", host="w.example.com")) == {B}
-    assert book.against(A) == [(("host", "w.example.com"), B)]
+    assert book.held_against(A) == [(("host", "w.example.com"), B)]
 
 
 @pytest.mark.parametrize(

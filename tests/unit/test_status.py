@@ -131,7 +131,7 @@ def test_another_number_of_replicas_is_waited_for_though_all_that_there_are_serv
     assert "gets 2 next" in ready["message"]
 
 
-CONFLICT = Outcome(conflicts=(Manifest(INGRESS, "n", "w", {}),))
+NAME_TAKEN = Outcome(names_taken=(Manifest(INGRESS, "n", "w", {}),))
 REFUSAL = Outcome(refusals=(("Deployment w", "exceeded quota: gpus"),))
 STUCK = {
     **SERVING,
@@ -178,7 +178,7 @@ FAILED = {"certificateStatus": "ProvisioningFailedPermanently"}
         (observed(SERVING, INGRESS_UP, FAILED), None, "ProvisioningFailedPermanently", "host name", True),
         (
             observed(SERVING, INGRESS_UP, ACTIVE),
-            CONFLICT,
+            NAME_TAKEN,
             "NameConflict",
             "ingresses.networking.k8s.io w",
             True,
@@ -240,7 +240,7 @@ def test_times_change_with_the_status_only_and_what_is_over_is_removed() -> None
 
 def test_each_transition_is_an_event_once() -> None:
     of = resource(host=HOST)
-    first = status.of(of, parse(of, SETTINGS), observed(), CONFLICT, NOW)
+    first = status.of(of, parse(of, SETTINGS), observed(), NAME_TAKEN, NOW)
     assert [(each["type"], each["reason"]) for each in first.events] == [("Warning", "NameConflict")]
     again = {**of, "status": dict(first.patch)}
     second = status.of(again, parse(of, SETTINGS), observed(SERVING, INGRESS_UP, ACTIVE), Outcome(), LATER)

@@ -67,9 +67,11 @@ class Cluster:
         seen = self._store.observed((metadata["namespace"], metadata["name"]), metadata["uid"])
         return replace(seen, optional=OPTIONAL - self._lacking)
 
-    def conflicts(self, resource: Raw) -> list[tuple[Claim, Key]]:
-        """What it asks for that an older endpoint has, and which one."""
-        return self._store.claims.against((resource["metadata"]["namespace"], resource["metadata"]["name"]))
+    def claimed_by_others(self, resource: Raw) -> list[tuple[Claim, Key]]:
+        """What it asks for that another endpoint has, and which one."""
+        return self._store.claims.held_against(
+            (resource["metadata"]["namespace"], resource["metadata"]["name"])
+        )
 
     async def list_everything(self) -> set[Key]:
         """List every kind into the store; the endpoints that something changed for. Raises Retry, Refused."""
@@ -105,11 +107,11 @@ class Cluster:
         the way nothing else is written either, lest traffic be led to it. Raises Retry."""
         waiting = [child.name for child in plan.wait]
         found = await asyncio.gather(*(self._in_the_way(resource, manifest) for manifest in plan.create))
-        conflicts = tuple(
+        taken = tuple(
             manifest for manifest, what in zip(plan.create, found, strict=True) if what == "foreign"
         )
-        if conflicts:
-            return Outcome(conflicts=conflicts)
+        if taken:
+            return Outcome(names_taken=taken)
         if "ours" in found:
             raise Retry("a child was there that no watch had reported")
         waiting += [

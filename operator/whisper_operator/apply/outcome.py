@@ -14,7 +14,7 @@ LOOK_AGAIN_SECONDS = 30.0
 class Outcome:
     """What came of a plan."""
 
-    conflicts: tuple[Manifest, ...] = ()
+    names_taken: tuple[Manifest, ...] = ()
     """Children whose name belongs to an object that is not this endpoint's. Nothing was written then."""
     missing_kinds: tuple[Kind, ...] = ()
     """Kinds of wanted children that the cluster does not have."""
@@ -26,6 +26,6 @@ class Outcome:
     @property
     def next_look(self) -> float | None:
         """Seconds until the endpoint should be looked at without any event; None: an event will come."""
-        if self.conflicts or self.missing_kinds or self.refusals or self.waiting:
+        if self.names_taken or self.missing_kinds or self.refusals or self.waiting:
             return LOOK_AGAIN_SECONDS * random.uniform(0.8, 1.2)
         return None

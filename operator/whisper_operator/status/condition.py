@@ -13,7 +13,7 @@ class Condition:
     status: str
     reason: str
     message: str
-    alarming: bool = False
+    needs_action: bool = False
     """Whether a person has to act."""
 
 
@@ -23,7 +23,7 @@ class Fault:
 
     reason: str
     message: str
-    alarming: bool = True
+    needs_action: bool = True
     """Whether nothing will change until a person acts."""
 
 

@@ -163,8 +163,8 @@ def _events(found: list[Condition], before: Mapping[str, Any]) -> list[dict[str,
         old = find(before, condition.type)
         turned = condition.status != old.get("status", "False") and condition.type != "Stalled"
         new = old.get("reason") != condition.reason
-        if turned or (condition.type == "Ready" and condition.alarming and new):
-            kind = "Warning" if condition.alarming else "Normal"
+        if turned or (condition.type == "Ready" and condition.needs_action and new):
+            kind = "Warning" if condition.needs_action else "Normal"
             reason = condition.reason if condition.status != "True" else condition.type
             events.append({"type": kind, "reason": reason, "message": condition.message})
     # When an obstacle is another condition's, Ready repeats it: once is enough.

@@ -14,7 +14,6 @@ from whisper_operator.status.conditions import (
     certificates,
     notes,
     obstacles,
-    redirect,
     workload,
 )
 
@@ -34,25 +33,25 @@ def of(
         or workload.fault(endpoint, observed, previous)
         or _unmet(others)
         or address.refused(endpoint, observed)
-        or redirect.fault(endpoint, observed)
+        or certificates.redirect(endpoint, observed)
     )
     ready = _not_ready(fault) if fault is not None else _ready(endpoint)
     found = [available, *others, ready]
-    if ready.alarming:
-        found.append(Condition("Stalled", "True", ready.reason, ready.message, alarming=True))
+    if ready.needs_action:
+        found.append(Condition("Stalled", "True", ready.reason, ready.message, needs_action=True))
     return found
 
 
 def _unmet(others: list[Condition]) -> Fault | None:
     # What a person has to mend comes before what mends itself.
-    for condition in sorted(others, key=lambda each: not each.alarming):
+    for condition in sorted(others, key=lambda each: not each.needs_action):
         if condition.status != "True":
-            return Fault(condition.reason, condition.message, condition.alarming)
+            return Fault(condition.reason, condition.message, condition.needs_action)
     return None
 
 
 def _not_ready(fault: Fault) -> Condition:
-    return Condition("Ready", "False", fault.reason, fault.message, fault.alarming)
+    return Condition("Ready", "False", fault.reason, fault.message, fault.needs_action)
 
 
 def _ready(endpoint: WhisperEndpoint | SpecError) -> Condition:

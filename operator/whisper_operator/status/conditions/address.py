@@ -48,7 +48,7 @@ def conditions(
         return [Condition("AddressAssigned", "True", "Assigned", message)]
     fault = _fault(ingress, public, observed.warned(ingress.uid)) if ingress else None
     if fault is not None:
-        return [Condition("AddressAssigned", "False", fault.reason, fault.message, fault.alarming)]
+        return [Condition("AddressAssigned", "False", fault.reason, fault.message, fault.needs_action)]
     learned = previous.message("AddressAssigned", *LEARNED)
     if learned is not None and ingress is not None:
         reason, message = learned
@@ -92,7 +92,7 @@ def _fault(ingress: Child, public: Public | None, warnings: list[Warning]) -> Fa
             unknown = Fault(
                 "SyncFailed",
                 f"The controller of Ingress {ingress.name} can't make its load balancer, and tries again: {warning.words}",
-                alarming=False,
+                needs_action=False,
             )
     return unknown
 
@@ -141,7 +141,7 @@ def _known(ingress: Child, public: Public | None, words: str) -> Fault | None:
         return Fault(
             "FrontendConfigMissing",
             f"{where}its FrontendConfig is missing, and the operator makes it again; if it lasts, look for who deletes it.",
-            alarming=False,
+            needs_action=False,
         )
     if "both HTTP and HTTPS are disabled" in words:
         return Fault(
@@ -164,7 +164,7 @@ def _no_static_ip(where: str, namespace: str, name: str, public: Public | None) 
         return Fault(
             "StaticIPNotFound",
             f"{where}the address {name} is not reserved yet; if it lasts: kubectl describe computeaddress -n {namespace} {name}",
-            alarming=False,
+            needs_action=False,
         )
     region = (
         "--region=REGION --subnet=SUBNET --purpose=SHARED_LOADBALANCER_VIP"

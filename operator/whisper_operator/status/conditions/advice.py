@@ -61,7 +61,7 @@ def out_of_memory(about: About, pod: str, trouble: Trouble) -> Fault:
         "OutOfMemory",
         f"Pod {pod} was killed for using more memory than {about.memory} (OOMKilled, container {trouble.container}): "
         f"{about.model} needs more. Raise spec.resources.limits.memory, or choose a smaller spec.model.",
-        alarming=trouble.again,
+        needs_action=trouble.again,
     )
 
 
@@ -116,13 +116,13 @@ def failed(about: About, trouble: Trouble) -> Fault:
             "PodEvicted",
             f"A pod was evicted from its node, and another takes its place: {trouble.words} Where it ran out of disk, raise "
             "spec.resources.limits.ephemeral-storage, or lower limits.maxUploadBytes or limits.maxQueue.",
-            alarming=False,
+            needs_action=False,
         )
     return Fault(
         "PodFailed",
         f"A pod failed with {trouble.about}, and another takes its place: {trouble.words} "
         f"See kubectl get events -n {about.namespace}.",
-        alarming=False,
+        needs_action=False,
     )
 
 
@@ -154,7 +154,7 @@ def missing(about: About, pod: str, words: str) -> Fault | None:
             "VolumeClaimPending",
             f"Pod {pod} waits for its PersistentVolumeClaim, which has no volume yet: kubectl describe pvc -n {about.namespace} "
             "says why.",
-            alarming=False,
+            needs_action=False,
         )
     return None
 
@@ -163,7 +163,7 @@ def not_mounted(pod: str, words: str) -> Fault:
     return Fault(
         "VolumeNotMounted",
         f"Pod {pod} waits for a volume, and the node tries again: {words}",
-        alarming=False,
+        needs_action=False,
     )
 
 
@@ -179,7 +179,7 @@ def no_new_node(about: About, pod: str, words: str) -> Fault:
         "OutOfStock",
         f"Pod {pod} has no node, as Google has no {kind} to give right now, and the autoscaler tries again: wait, or try another "
         f"zone, accelerator.type or accelerator.spot. It says: {words}",
-        alarming=False,
+        needs_action=False,
     )
 
 
@@ -192,7 +192,7 @@ def unschedulable(about: About, pod: str, words: str, *, holding: bool) -> Fault
     return Fault(
         "Unschedulable",
         f"Pod {pod} waits for a node {what}: {waiting}spec.resources or spec.scheduling.{recreate} The scheduler says: {words}",
-        alarming=False,
+        needs_action=False,
     )
 
 

@@ -60,7 +60,7 @@ def _no_api(words: str) -> Condition:
         "NoMetricsAPI",
         f"The autoscaler can't see the load, and the number of replicas stays as it is: {advice}; or set replicas instead of "
         f"autoscaling. It says: {words}",
-        alarming=not any(phrase in words for phrase in DOWN),  # it may come back by itself
+        needs_action=not any(phrase in words for phrase in DOWN),  # it may come back by itself
     )
 
 
@@ -68,5 +68,5 @@ def _pending(message: str) -> Condition:
     return _not_ready("AutoscalerPending", message)
 
 
-def _not_ready(reason: str, message: str, *, alarming: bool = False) -> Condition:
-    return Condition("AutoscalingReady", "False", reason, message, alarming)
+def _not_ready(reason: str, message: str, *, needs_action: bool = False) -> Condition:
+    return Condition("AutoscalingReady", "False", reason, message, needs_action)

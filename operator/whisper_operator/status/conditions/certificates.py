@@ -1,12 +1,13 @@
-"""CertificateReady: whether every host has its managed certificate, and what Google waits for."""
+"""CertificateReady: whether every host has its managed certificate, and what Google waits for; and the redirect to HTTPS."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from whisper_operator.kube.kinds import MANAGED_CERTIFICATE
+from whisper_operator.manifests.frontendconfig import serves_https
 from whisper_operator.observed.children import Child, Observed
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
-from whisper_operator.status.condition import Condition
+from whisper_operator.status.condition import Condition, Fault
 
 ADVICE = {
     "FailedNotVisible": "Google does not find the load balancer under that name: create the DNS record in status.dns, "
@@ -37,6 +38,21 @@ def conditions(endpoint: WhisperEndpoint | SpecError, observed: Observed) -> lis
     else:
         hosts = list(endpoint.public.hosts) if endpoint.public and endpoint.public.tls == "managed" else []
     return [_condition(hosts, certificates)] if hosts else []
+
+
+def redirect(endpoint: WhisperEndpoint | SpecError, observed: Observed) -> Fault | None:
+    """That the redirect to HTTPS is asked for, and not there yet: without a certificate it would lead nowhere."""
+    public = endpoint.public if isinstance(endpoint, WhisperEndpoint) else None
+    if public is None or not public.https_redirect:
+        return None
+    if isinstance(endpoint, WhisperEndpoint) and serves_https(endpoint.name, public, observed):
+        return None
+    return Fault(
+        "RedirectPending",
+        "HTTP is served, and redirected to HTTPS once the load balancer has the certificate of spec.ingress.tls; if it lasts, "
+        "see the Ingress's events.",
+        needs_action=False,
+    )
 
 
 def _condition(hosts: list[str], certificates: list[Child]) -> Condition:

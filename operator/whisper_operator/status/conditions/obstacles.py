@@ -9,9 +9,9 @@ def fault(endpoint: WhisperEndpoint | SpecError, outcome: Outcome) -> Fault | No
     """The first of them."""
     if isinstance(endpoint, SpecError):
         return Fault(endpoint.reason, endpoint.message)
-    if outcome.conflicts:
-        names = ", ".join(f"{manifest.kind.qualified} {manifest.name}" for manifest in outcome.conflicts)
-        reserved = any(not manifest.kind.owned for manifest in outcome.conflicts)
+    if outcome.names_taken:
+        names = ", ".join(f"{manifest.kind.qualified} {manifest.name}" for manifest in outcome.names_taken)
+        reserved = any(not manifest.kind.owned for manifest in outcome.names_taken)
         remedy = (
             "the address is reserved already, leave out ingress.reserveStaticIP"
             if reserved
@@ -38,6 +38,8 @@ def fault(endpoint: WhisperEndpoint | SpecError, outcome: Outcome) -> Fault | No
         )
     if outcome.waiting:
         return Fault(
-            "DeletionPending", f"Waiting until it is deleted: {', '.join(outcome.waiting)}.", alarming=False
+            "DeletionPending",
+            f"Waiting until it is deleted: {', '.join(outcome.waiting)}.",
+            needs_action=False,
         )
     return None

@@ -97,7 +97,7 @@ def _learned(previous: Previous, pod: Pod, *reasons: str) -> Fault | None:
     learned = previous.message("Ready", *reasons)
     if learned is None or f"Pod {pod.name} " not in learned[1]:
         return None
-    return Fault(*learned, alarming=learned[0] not in advice.PASSING)
+    return Fault(*learned, needs_action=learned[0] not in advice.PASSING)
 
 
 def _kept(previous: Previous, pod: Pod, fresh: Fault, bare: Fault) -> Fault:
@@ -107,7 +107,7 @@ def _kept(previous: Previous, pod: Pod, fresh: Fault, bare: Fault) -> Fault:
         return fresh
     forgotten = fresh == bare and learned[1] != bare.message and fresh.reason == "ImagePullFailed"
     if forgotten or _without_figures(learned[1]) == _without_figures(fresh.message):
-        return Fault(fresh.reason, learned[1], fresh.alarming)
+        return Fault(fresh.reason, learned[1], fresh.needs_action)
     return fresh
 
 

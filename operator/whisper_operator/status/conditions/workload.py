@@ -33,20 +33,20 @@ def fault(endpoint: WhisperEndpoint | SpecError, observed: Observed, previous: P
         return Fault(
             "Suspended",
             "spec.suspend is true: nothing runs; address and certificate are kept.",
-            alarming=False,
+            needs_action=False,
         )
     deployment = _deployment(observed)
     if deployment is None:
-        return Fault("NotDeployed", "There is no Deployment yet.", alarming=False)
+        return Fault("NotDeployed", "There is no Deployment yet.", needs_action=False)
     live, wanted = deployment.status, deployment.spec.get("replicas", 1)
     if isinstance(endpoint, WhisperEndpoint) and endpoint.autoscaling is not None:
         # More are on their way when the load asks for them.
         wanted = min(wanted, endpoint.autoscaling.minimum)
     if live.get("observedGeneration", 0) < deployment.generation:
-        return Fault("RollingOut", "The Deployment has not taken up the change yet.", alarming=False)
+        return Fault("RollingOut", "The Deployment has not taken up the change yet.", needs_action=False)
     if isinstance(endpoint, WhisperEndpoint) and endpoint.autoscaling is None and wanted != endpoint.replicas:
         words = f"The Deployment has {wanted} replicas still, and gets {endpoint.replicas} next."
-        return Fault("RollingOut", words, alarming=False)
+        return Fault("RollingOut", words, needs_action=False)
     updated, serving = live.get("updatedReplicas", 0), live.get("availableReplicas", 0)
     late = condition(deployment.status, "Progressing").get("reason") == "ProgressDeadlineExceeded"
     if updated >= wanted and serving >= wanted and live.get("replicas", 0) <= updated and not late:
@@ -55,11 +55,11 @@ def fault(endpoint: WhisperEndpoint | SpecError, observed: Observed, previous: P
     if late and (trouble is None or trouble.reason == "Unschedulable"):
         return _stuck(About.of(endpoint, deployment.namespace), trouble)
     if trouble is not None:
-        return Fault(trouble.reason, trouble.message, trouble.alarming or late)
+        return Fault(trouble.reason, trouble.message, trouble.needs_action or late)
     return Fault(
         "RollingOut",
         f"{updated} of {wanted} replicas are of the current spec, {serving} serve.",
-        alarming=False,
+        needs_action=False,
     )
 
 
