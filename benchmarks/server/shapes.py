@@ -5,16 +5,15 @@ from pathlib import Path
 
 import torch
 from demo_model.widen import SHAPES, widen
-from whisper_server.engine import checkpoint
-from whisper_server.engine import download as weights
-from whisper_server.engine.ctranslate2 import convert as conversion
+from whisper_server.engine.checkpoint import demo_checkpoint, read
+from whisper_server.engine.ctranslate2 import spec
 
 __all__ = ["SHAPES", "ctranslate2", "openai_whisper"]
 
 
 def openai_whisper(shape: str, folder: Path) -> Path:
     """openai-whisper's file of that shape, made in `folder`."""
-    small = torch.load(io.BytesIO(weights.demo_checkpoint()), map_location="cpu", weights_only=True)
+    small = torch.load(io.BytesIO(demo_checkpoint()), map_location="cpu", weights_only=True)
     torch.save(widen(small, SHAPES[shape]), folder / f"{shape}.pt")
     return folder / f"{shape}.pt"
 
@@ -23,5 +22,5 @@ def ctranslate2(file: Path) -> Path:
     """CTranslate2's directory made of it, beside it."""
     converted = file.with_suffix("")
     converted.mkdir()
-    conversion.write(checkpoint.read(file), converted)
+    spec.write(read(file), converted)
     return converted

@@ -47,16 +47,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _preload(settings: config.Settings) -> int:
+    from whisper_server.engine import download
     from whisper_server.engine.interface import LoadError
 
     try:
         if settings.engine == "faster-whisper":
-            from whisper_server.engine.ctranslate2.load import preload
+            from whisper_server.engine.ctranslate2 import convert
 
-            print(preload(settings.model, settings.model_dir))
+            print(convert.preload(settings.model, settings.model_dir))
         else:
-            from whisper_server.engine import download
-
             print(download.preload(settings.model, settings.model_dir))
     except LoadError as problem:
         return _fail(1, problem)

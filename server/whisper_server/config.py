@@ -205,7 +205,7 @@ class Settings:
                 f"WHISPER_LANGUAGE={self.language!r}: the model {self.model} knows English only; "
                 f"use {self.model.removesuffix('.en')}"
             )
-        if self.task == "translate" and (english_only or is_turbo(self.model)):
+        if self.task == "translate" and (english_only or self.model in ("turbo", "large-v3-turbo")):
             raise ConfigError(
                 f"WHISPER_TASK='translate': the model {self.model} does not translate; use large-v3 or medium"
             )
@@ -213,11 +213,6 @@ class Settings:
             raise ConfigError(f"WHISPER_DTYPE={self.dtype!r}: not possible on the CPU; use float32 or auto")
         if self.port == self.ops_port:
             raise ConfigError(f"WHISPER_OPS_PORT={self.ops_port}: must differ from WHISPER_PORT")
-
-
-def is_turbo(model: str) -> bool:
-    """Whether a name, or a path, is that of the model which openai-whisper calls turbo: it was not trained to translate."""
-    return "turbo" in PurePosixPath(model).stem.split("-")
 
 
 def variable(entry: "Field[Any]") -> str:

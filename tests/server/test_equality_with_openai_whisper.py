@@ -1,7 +1,6 @@
 """At temperature 0 in float32, what comes out is what openai-whisper's own transcribe() and decode() give: tokens, times, and
 log-probabilities within 1e-4, whatever else is decoded beside it."""
 
-import base64
 import itertools
 import os
 import random
@@ -20,8 +19,7 @@ from hypothesis import strategies as st
 from whisper.decoding import DecodingOptions
 from whisper.model import ModelDimensions
 from whisper_server.audio.mel import spectrogram
-from whisper_server.engine import download as weights
-from whisper_server.engine.checkpoint import Checkpoint
+from whisper_server.engine.checkpoint import Checkpoint, load_checkpoint
 from whisper_server.engine.interface import Decode, Encode
 from whisper_server.engine.torch.layers import computes_bfloat16
 from whisper_server.engine.torch.load import make_engine, model_info
@@ -73,7 +71,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def demo() -> Checkpoint:
-    return weights.load("demo", None)
+    return load_checkpoint("demo", None)
 
 
 @pytest.mark.parametrize(
@@ -360,11 +358,6 @@ def test_the_property_was_not_vacuous() -> None:
     assert texts_counted.all >= EXAMPLES
     # Random weights are unsure of every token: 7 of 470 texts were unclear, and the property tries the same ones again.
     texts_counted.assert_rare(one_in=20, by_chance=6)
-
-
-def test_alignment_heads_of_official_models_are_openai_whispers() -> None:
-    assert set(whisper._ALIGNMENT_HEADS) == set(whisper._MODELS)
-    assert all(base64.b85decode(heads) for heads in whisper._ALIGNMENT_HEADS.values())
 
 
 def test_a_silent_window_changes_nothing_in_its_neighbours(demo: Checkpoint) -> None:

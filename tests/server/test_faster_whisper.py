@@ -18,10 +18,10 @@ import whisper
 from whisper.audio import N_FRAMES, load_audio, log_mel_spectrogram, pad_or_trim
 from whisper_server.audio.mel import spectrogram
 from whisper_server.config import Settings
-from whisper_server.engine import download as weights
-from whisper_server.engine.ctranslate2 import converted
+from whisper_server.engine.checkpoint import demo_checkpoint, load_checkpoint
+from whisper_server.engine.ctranslate2 import convert
 from whisper_server.engine.ctranslate2.engine import FasterWhisper, Window
-from whisper_server.engine.ctranslate2.load import load, preload
+from whisper_server.engine.ctranslate2.load import load
 from whisper_server.engine.interface import Align, Decode, Detect, Encode, LoadError, Request
 from whisper_server.engine.tokens import tokenizer_of
 from whisper_server.transcribe.options import Options
@@ -41,7 +41,7 @@ def engine(dtype: str = "float32") -> FasterWhisper:
 def checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's weights, as a file of openai-whisper's."""
     path = tmp_path_factory.mktemp("weights") / "demo.pt"
-    path.write_bytes(weights.demo_checkpoint())
+    path.write_bytes(demo_checkpoint())
     return path
 
 
@@ -335,10 +335,10 @@ def test_what_is_cancelled_while_it_runs_is_answered_to_nobody() -> None:
 def test_keeps_what_it_converted_beside_the_weights(checkpoint_path: Path, tmp_path: Path) -> None:
     path = tmp_path / "mine.pt"
     path.write_bytes(checkpoint_path.read_bytes())
-    assert preload(str(path), None).endswith("mine-ctranslate2")
+    assert convert.preload(str(path), None).endswith("mine-ctranslate2")
     made = tmp_path / "mine-ctranslate2" / "model.bin"
     first = made.stat().st_mtime_ns
-    assert converted.find(str(path), None, tmp_path / "scratch") == made.parent
+    assert convert.find(str(path), None, tmp_path / "scratch") == made.parent
     assert made.stat().st_mtime_ns == first
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["mine-ctranslate2", "mine.pt"]
     # A directory that is a model already needs no weights of openai-whisper's.
@@ -349,7 +349,7 @@ def test_keeps_what_it_converted_beside_the_weights(checkpoint_path: Path, tmp_p
 def test_removes_what_a_conversion_that_was_killed_left_behind(checkpoint_path: Path, tmp_path: Path) -> None:
     path = tmp_path / "mine.pt"
     path.write_bytes(checkpoint_path.read_bytes())
-    preload(str(path), None)
+    convert.preload(str(path), None)
     two_days_ago = time.time() - 2 * 86400
     for name, inside, changed in (
         (".converting-killed", "fresh", two_days_ago),
@@ -360,7 +360,7 @@ def test_removes_what_a_conversion_that_was_killed_left_behind(checkpoint_path: 
         (tmp_path / name / inside).mkdir(parents=True)
         (tmp_path / name / inside / "model.bin").write_bytes(b"half of it")
         os.utime(tmp_path / name, (changed, changed))
-    converted.find(str(path), None, tmp_path / "scratch")
+    convert.find(str(path), None, tmp_path / "scratch")
     left = [".converting-now", ".converting-photos", "mine-ctranslate2", "mine.pt"]
     assert sorted(entry.name for entry in tmp_path.iterdir()) == left
 
@@ -377,6 +377,6 @@ def test_refuses_what_it_cannot_load(tmp_path: Path) -> None:
 
 
 def test_alignment_heads_go_along(tmp_path: Path) -> None:
-    made = converted.find("demo", None, tmp_path)
-    heads = [list(head) for head in weights.load("demo", None).alignment_heads]
+    made = convert.find("demo", None, tmp_path)
+    heads = [list(head) for head in load_checkpoint("demo", None).alignment_heads]
     assert json.loads((made / "config.json").read_text())["alignment_heads"] == heads

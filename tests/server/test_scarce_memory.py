@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 from whisper_server.audio.mel import spectrogram
-from whisper_server.engine import download as weights
+from whisper_server.engine.checkpoint import load_checkpoint
 from whisper_server.engine.interface import Decode, DeviceLost, Encode, Ticket
 from whisper_server.engine.torch.engine import OpenAIWhisper
 from whisper_server.engine.torch.load import make_engine, model_info
@@ -27,7 +27,7 @@ HELLO = samples_of(EXAMPLES / "hello.wav")
 
 
 def demo_engine(windows: int, lag: int = 0) -> OpenAIWhisper:
-    checkpoint = weights.load("demo", None)
+    checkpoint = load_checkpoint("demo", None)
     info = model_info("demo", checkpoint)
     return make_engine(checkpoint, info, torch.float32, "cpu", windows=windows, lag=lag)
 

@@ -20,9 +20,9 @@ from whisper_server.audio.listening import Listening, Turn
 from whisper_server.audio.mel import Spectrogram, spectrogram
 from whisper_server.audio.vad import spans
 from whisper_server.config import Settings
-from whisper_server.engine import download as weights
-from whisper_server.engine.ctranslate2 import load as faster_whisper
+from whisper_server.engine.checkpoint import load_checkpoint
 from whisper_server.engine.ctranslate2.engine import FasterWhisper
+from whisper_server.engine.ctranslate2.load import load
 from whisper_server.engine.interface import Answer, Decode, Encode, Engine, Samples, Ticket
 from whisper_server.engine.tokens import tokenizer_of
 from whisper_server.engine.torch.engine import OpenAIWhisper
@@ -62,12 +62,10 @@ class Running:
     def _load(self) -> Engine:
         if self.library == "faster-whisper":
             # In its usual int8 the demo says other words now and then, which is no concern of the scheduler's.
-            self.engine = faster_whisper.load(
-                replace(Settings(), model="demo", device="cpu", dtype="float32")
-            )
+            self.engine = load(replace(Settings(), model="demo", device="cpu", dtype="float32"))
             self.engine.windows = 4
             return self.engine
-        checkpoint = weights.load("demo", None)
+        checkpoint = load_checkpoint("demo", None)
         torch.set_num_threads(1)
         self.engine = make_engine(checkpoint, model_info("demo", checkpoint), torch.float32, "cpu", windows=4)
         return self.engine
@@ -320,7 +318,7 @@ def test_what_is_charged_is_the_work_of_all_rows_and_of_those_given_up(
 
 
 def test_a_single_text_does_not_wait_behind_groups_that_have_no_room() -> None:
-    checkpoint = weights.load("demo", None)
+    checkpoint = load_checkpoint("demo", None)
     engine = make_engine(checkpoint, model_info("demo", checkpoint), torch.float32, "cpu", windows=24)
     for number in range(24):
         engine.submit(number, Encode(mel=spectrogram(HELLO, 80).beginning()))

@@ -11,7 +11,7 @@ import pytest
 import whisper
 from whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE
 from whisper_server import __version__, config, languages
-from whisper_server.config import ConfigError, Settings, is_turbo
+from whisper_server.config import ConfigError, Settings
 from whisper_server.engine import hardware
 
 from tests.server.whisper_process import COMMAND, ROOT, free_port, running
@@ -39,17 +39,6 @@ def test_values() -> None:
     assert settings.max_upload_bytes == 2048
     assert settings.prompt == "x" * 4096
     assert settings.cors_origins == ("https://a.example", "http://localhost:3000")
-
-
-@pytest.mark.parametrize(
-    ("model", "turbo"),
-    [
-        ("turbo", True), ("large-v3-turbo", True), ("/models/large-v3-turbo.pt", True), ("/models/turbo.pt", True),
-        ("/models/faster-whisper-large-v3-turbo-ct2", True), ("large-v3", False), ("/turbo/large-v3.pt", False),
-    ],
-)  # fmt: skip
-def test_turbo_is_known_by_its_name_or_path(model: str, turbo: bool) -> None:
-    assert is_turbo(model) is turbo
 
 
 def test_an_empty_list_of_origins_allows_none() -> None:
@@ -208,13 +197,6 @@ def test_driver_version_is_read(tmp_path: Path) -> None:
     )
     assert hardware.driver_version(file) == "580.65.06"
     assert hardware.driver_version(tmp_path / "none") == "none"
-
-
-@pytest.mark.parametrize(("limit", "expected"), [("max 100000", None), ("50000 100000", 1), ("bad", None)])
-def test_a_containers_cpu_limit_counts(tmp_path: Path, limit: str, expected: int | None) -> None:
-    file = tmp_path / "cpu.max"
-    file.write_text(limit)
-    assert hardware.usable_cpus(file) == (expected or len(os.sched_getaffinity(0)))
 
 
 def test_nothing_starts_a_thread_before_the_heap_is_set() -> None:

@@ -1,7 +1,7 @@
 """What this machine has: a usable GPU and its driver, CPUs and memory, within the container's limits."""
 
-import math
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -9,6 +9,7 @@ import torch
 from whisper_server.engine.interface import LoadError
 
 CGROUP = Path("/sys/fs/cgroup")
+"""Where a container finds its own limits, of cgroups v2 and v1."""
 
 
 def choose_device(wanted: str) -> str:
@@ -38,25 +39,54 @@ def driver_version(path: Path = Path("/proc/driver/nvidia/version")) -> str:
     return next((word for word in words if word[0].isdigit() and "." in word), "unknown")
 
 
-def usable_cpus(path: Path = CGROUP / "cpu.max") -> int:
+def use_cpus() -> int:
+    """Let torch compute with as many threads as this process may keep busy, unless OMP_NUM_THREADS says how many; returns that.
+
+    Left to itself it starts one for each of the machine's cores, which a container's limit then stops again and again.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(usable_cpus())
+    return torch.get_num_threads()
+
+
+def usable_cpus() -> int:
     """How many CPUs this process may keep busy: a container's limit, not the machine's core count."""
     cpus = len(os.sched_getaffinity(0))
-    try:
-        quota, period = path.read_text().split()
-        return cpus if quota == "max" else max(1, min(cpus, math.floor(int(quota) / int(period))))
-    except (OSError, ValueError):
-        return cpus
+    quota, period = _cpu_limit()
+    return max(1, min(cpus, quota // period)) if quota > 0 else cpus
 
 
-def free_memory(device: str, cgroup: Path = CGROUP, meminfo: Path = Path("/proc/meminfo")) -> int:
+def _cpu_limit() -> tuple[int, int]:
+    """Microseconds of processor time in each period of so many; (-1, 1) without a limit."""
+    with suppress(OSError, ValueError):  # cgroup v2
+        quota, period = (CGROUP / "cpu.max").read_text().split()
+        return (-1, 1) if quota == "max" else (int(quota), int(period))
+    with suppress(OSError, ValueError):
+        return _number("cpu/cpu.cfs_quota_us"), _number("cpu/cpu.cfs_period_us")
+    return -1, 1
+
+
+def free_memory(device: str, meminfo: Path = Path("/proc/meminfo")) -> int:
     """Bytes that may still be taken on "cuda" or, within the container's limit, on the "cpu"."""
     if device == "cuda":
         free, _ = torch.cuda.mem_get_info()
         return int(free)
     lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
     free = int(lines["MemAvailable"].split()[0]) << 10
-    try:
-        limit, used = (int((cgroup / name).read_text()) for name in ("memory.max", "memory.current"))
-        return min(free, limit - used)
-    except (OSError, ValueError):  # no limit
-        return free
+    for limit, used, folder, kind in (
+        ("memory.max", "memory.current", "", ""),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory", "total_"),
+    ):
+        with suppress(OSError, ValueError):  # another version of cgroups, or no limit
+            free = min(free, _number(limit) - _number(used) + _cached(CGROUP / folder / "memory.stat", kind))
+    return max(0, free)
+
+
+def _cached(stat: Path, kind: str) -> int:
+    """Bytes of files, such as the weights just read, that a container is charged for and that give way when memory is needed."""
+    lines = dict(line.split() for line in stat.read_text().splitlines())
+    return int(lines[f"{kind}inactive_file"]) + int(lines[f"{kind}active_file"])
+
+
+def _number(name: str) -> int:
+    return int((CGROUP / name).read_text())

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from whisper_server.config import is_turbo
 from whisper_server.languages import NAMES
 
 SAMPLE_RATE = 16000
@@ -43,6 +42,8 @@ class ModelInfo:
     n_text_ctx: int
     is_multilingual: bool
     num_languages: int
+    is_turbo: bool = False
+    """Whether it has lost most of its decoder's layers, and with them the knowledge of how to translate."""
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -52,7 +53,7 @@ class ModelInfo:
     @property
     def translates(self) -> bool:
         """Whether it was trained to translate into English."""
-        return self.is_multilingual and not is_turbo(self.name)
+        return self.is_multilingual and not self.is_turbo
 
 
 Window = Any
@@ -108,6 +109,8 @@ class Decoded:
 
     tokens: tuple[int, ...]
     """Sampled ones, without the end of text."""
+    token_logprobs: tuple[float, ...] | None = None
+    """Log-probability of each of `tokens` among those that were allowed; None where the engine can't tell."""
     avg_logprob: float
     no_speech_prob: float
 

@@ -1,5 +1,7 @@
 """Which engine the settings ask for."""
 
+from collections.abc import Callable
+
 from whisper_server.config import Settings
 from whisper_server.engine.interface import Engine, LoadError, ModelInfo
 
@@ -9,15 +11,15 @@ def load(settings: Settings) -> Engine:
 
     Imports the engine's library, torch and all, only now: the process answers its health checks meanwhile.
     """
-    engine: Engine
+    from whisper_server.engine.hardware import use_cpus
+
+    use_cpus()
+    load_engine: Callable[[Settings], Engine]
     if settings.engine == "faster-whisper":
-        from whisper_server.engine.ctranslate2 import load as faster_whisper
-
-        engine = faster_whisper.load(settings)
+        from whisper_server.engine.ctranslate2.load import load as load_engine
     else:
-        from whisper_server.engine.torch import load as openai_whisper
-
-        engine = openai_whisper.load(settings)
+        from whisper_server.engine.torch.load import load as load_engine
+    engine = load_engine(settings)
     _check_defaults(settings, engine.info)
     return engine
 

@@ -1,101 +1,98 @@
-"""Writes openai-whisper's weights as a model of CTranslate2, which converts those of the transformers library only."""
+"""Where a model of CTranslate2 comes from: a directory that is one, or openai-whisper's weights, converted once."""
 
-from collections.abc import Mapping
+import os
+import shutil
+import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import torch
-from ctranslate2.specs import WhisperSpec
-from ctranslate2.specs.model_spec import LayerSpec
-from torch import Tensor
-from whisper.tokenizer import Tokenizer, get_tokenizer
+from whisper_server.config import MODELS
+from whisper_server.engine import download
+from whisper_server.engine.checkpoint import load_checkpoint
+from whisper_server.engine.ctranslate2 import spec
+from whisper_server.engine.interface import LoadError
 
-from whisper_server.engine.checkpoint import Checkpoint
-
-
-def write(checkpoint: Checkpoint, directory: Path) -> None:
-    """Write model.bin, config.json and vocabulary.json into `directory`, in the checkpoint's precision: 8 bits are made of it at
-    loading."""
-    dims = checkpoint.dims
-    # Of one precision: official files have some of their smallest weights in another one.
-    dtype = checkpoint.state["decoder.token_embedding.weight"].dtype
-    spec = WhisperSpec(dims.n_audio_layer, dims.n_audio_head, dims.n_text_layer, dims.n_text_head)
-    weights = {name: tensor.to(dtype) for name, tensor in checkpoint.state.items()}
-    _set_encoder(spec.encoder, weights)
-    _set_decoder(spec.decoder, weights)
-    chosen = _tokenizer(dims.n_vocab)
-    spec.register_vocabulary(_vocabulary(chosen, dims.n_vocab))
-    spec.config.suppress_ids = sorted(
-        {*chosen.non_speech_tokens, chosen.transcribe, chosen.translate}
-        | {chosen.sot, chosen.sot_prev, chosen.sot_lm, chosen.no_speech}
-    )
-    spec.config.suppress_ids_begin = [*chosen.encode(" "), chosen.eot]
-    spec.config.lang_ids = list(chosen.all_language_tokens) if chosen.language else []
-    spec.config.alignment_heads = [list(head) for head in checkpoint.alignment_heads]
-    spec.validate()
-    spec.optimize()
-    spec.save(str(directory))
+_FILES = ("model.bin", "config.json")
+_PREFIX, _FRESH, _OLD = ".converting-", "fresh", "old"
+"""Of the directory that a conversion works in, and what it puts there: the new model, and the one before it."""
+_ABANDONED_SECONDS = 86400
+"""Age of such a directory that nobody works in any more: a conversion takes seconds, minutes on a slow volume."""
 
 
-def _tokenizer(n_vocab: int) -> Tokenizer:
-    is_multilingual = n_vocab >= 51865
-    return get_tokenizer(is_multilingual, num_languages=n_vocab - 51765 - int(is_multilingual))
+def find(model: str, model_dir: str | None, scratch: Path) -> Path:
+    """The directory of the model of that name or path as CTranslate2 wants it; raises LoadError.
+
+    What has to be converted is kept beside the weights; in `scratch`, where that can't be written.
+    """
+    source = Path(model)
+    if source.is_dir():
+        for name in _FILES:
+            if not (source / name).is_file():
+                raise LoadError(
+                    f"WHISPER_MODEL={model}: there is no {name} in it; name a directory with a model of CTranslate2's, "
+                    "or an openai-whisper checkpoint, which is a file"
+                )
+        return source
+    kept = _place(model, model_dir)
+    if kept is None:
+        return _convert(model, model_dir, scratch / "model")
+    _remove_abandoned(kept.parent)
+    if _is_current(kept, source):
+        return kept
+    try:
+        return _convert(model, model_dir, kept)
+    except OSError:
+        return _convert(model, model_dir, scratch / "model")
 
 
-def _vocabulary(chosen: Tokenizer, n_vocab: int) -> list[str]:
-    """Each token's name. Only special ones matter, whose numbers CTranslate2 finds by their names."""
-    names = {token: f"<{token}>" for token in range(n_vocab)}
-    names |= {number: name for name, number in chosen.special_tokens.items()}
-    if chosen.language:
-        names[chosen.eot - 1] = ""  # by which CTranslate2 knows a multilingual model
-    return [names[token] for token in range(n_vocab)]
+def preload(model: str, model_dir: str | None) -> str:
+    """Fetch and convert a model, to be kept; returns a line that says what was done. Raises LoadError."""
+    fetched = download.preload(model, model_dir)
+    kept = _place(model, model_dir)
+    if kept is None:
+        return f"{fetched}; it is converted at each start, which takes a second"
+    if _is_current(kept, Path(model)):
+        return f"{model}: {kept} is there"
+    try:
+        return f"{model}: {_convert(model, model_dir, kept)}"
+    except OSError as problem:
+        raise LoadError(f"{model} can't be stored converted: {problem}; check WHISPER_MODEL_DIR") from problem
 
 
-def _set_encoder(spec: LayerSpec, weights: Mapping[str, Tensor]) -> None:
-    for name in ("conv1", "conv2"):
-        _set_linear(getattr(spec, name), weights, f"encoder.{name}")
-    spec.position_encodings.encodings = weights["encoder.positional_embedding"]
-    _set_norm(spec.layer_norm, weights, "encoder.ln_post")
-    for number, layer in enumerate(spec.layer):
-        _set_block(layer, weights, f"encoder.blocks.{number}")
+def _place(model: str, model_dir: str | None) -> Path | None:
+    """Where a converted model is kept; the demo's is not."""
+    if model == "demo":
+        return None
+    if model in MODELS:
+        return download.directory_of_official(model_dir) / f"{model}-ctranslate2"
+    return Path(model).with_suffix("").with_name(f"{Path(model).stem}-ctranslate2")
 
 
-def _set_decoder(spec: LayerSpec, weights: Mapping[str, Tensor]) -> None:
-    spec.embeddings.weight = weights["decoder.token_embedding.weight"]
-    spec.projection.weight = weights["decoder.token_embedding.weight"]
-    spec.position_encodings.encodings = weights["decoder.positional_embedding"]
-    _set_norm(spec.layer_norm, weights, "decoder.ln")
-    for number, layer in enumerate(spec.layer):
-        prefix = f"decoder.blocks.{number}"
-        _set_block(layer, weights, prefix)
-        cross = layer.attention
-        _set_norm(cross.layer_norm, weights, f"{prefix}.cross_attn_ln")
-        _set_fused(cross.linear[0], weights, f"{prefix}.cross_attn", "query")
-        _set_fused(cross.linear[1], weights, f"{prefix}.cross_attn", "key", "value")
-        _set_linear(cross.linear[2], weights, f"{prefix}.cross_attn.out")
+def _is_current(kept: Path, source: Path) -> bool:
+    """Whether it is there, and no older than the checkpoint that it was made from, if there is one."""
+    if not all((kept / name).is_file() for name in _FILES):
+        return False
+    return not source.is_file() or source.stat().st_mtime <= (kept / "model.bin").stat().st_mtime
 
 
-def _set_block(layer: LayerSpec, weights: Mapping[str, Tensor], prefix: str) -> None:
-    own = layer.self_attention
-    _set_norm(own.layer_norm, weights, f"{prefix}.attn_ln")
-    _set_fused(own.linear[0], weights, f"{prefix}.attn", "query", "key", "value")
-    _set_linear(own.linear[1], weights, f"{prefix}.attn.out")
-    _set_norm(layer.ffn.layer_norm, weights, f"{prefix}.mlp_ln")
-    _set_linear(layer.ffn.linear_0, weights, f"{prefix}.mlp.0")
-    _set_linear(layer.ffn.linear_1, weights, f"{prefix}.mlp.2")
+def _convert(model: str, model_dir: str | None, place: Path) -> Path:
+    """Convert to `place`, whole or not at all; raises OSError if that can't be written, and LoadError."""
+    checkpoint = load_checkpoint(model, model_dir)
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=_PREFIX) as folder:
+        fresh = Path(folder) / _FRESH
+        fresh.mkdir(mode=0o755)
+        spec.write(checkpoint, fresh)
+        if place.exists():
+            place.rename(Path(folder) / _OLD)
+        os.rename(fresh, place)
+    return place
 
 
-def _set_norm(spec: LayerSpec, weights: Mapping[str, Tensor], prefix: str) -> None:
-    spec.gamma, spec.beta = weights[f"{prefix}.weight"], weights[f"{prefix}.bias"]
-
-
-def _set_linear(spec: Any, weights: Mapping[str, Tensor], prefix: str) -> None:
-    spec.weight, spec.bias = weights[f"{prefix}.weight"], weights[f"{prefix}.bias"]
-
-
-def _set_fused(spec: Any, weights: Mapping[str, Tensor], prefix: str, *names: str) -> None:
-    """Several projections of the same input as one; that of keys has no bias."""
-    parts = [weights[f"{prefix}.{name}.weight"] for name in names]
-    spec.weight = torch.cat(parts)
-    zeros = torch.zeros(parts[0].shape[0], dtype=parts[0].dtype)
-    spec.bias = torch.cat([weights.get(f"{prefix}.{name}.bias", zeros) for name in names])
+def _remove_abandoned(directory: Path) -> None:
+    """Remove what conversions left that were killed; another server that shares the volume may be at one right now."""
+    for folder in directory.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # another server was faster, or the volume can't be written
+            is_ours = {entry.name for entry in folder.iterdir()} <= {_FRESH, _OLD}
+            if is_ours and time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(folder)

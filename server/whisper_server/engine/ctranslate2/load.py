@@ -15,7 +15,8 @@ import numpy as np
 from ctranslate2.models import Whisper
 
 from whisper_server.config import Settings
-from whisper_server.engine.ctranslate2 import converted
+from whisper_server.engine.checkpoint import is_turbo
+from whisper_server.engine.ctranslate2 import convert, spec
 from whisper_server.engine.ctranslate2.engine import FasterWhisper
 from whisper_server.engine.hardware import driver_version, free_memory, usable_cpus
 from whisper_server.engine.interface import Answer, Decode, Encode, LoadError, ModelInfo
@@ -38,7 +39,7 @@ def load(settings: Settings) -> FasterWhisper:
     compute_type = _compute_type(settings.dtype, device)
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            source = converted.find(settings.model, settings.model_dir, Path(scratch))
+            source = convert.find(settings.model, settings.model_dir, Path(scratch))
             engine = make_engine(source, settings.model, compute_type, device)
         _warm_up(engine)
     except (MemoryError, RuntimeError) as problem:
@@ -48,11 +49,6 @@ def load(settings: Settings) -> FasterWhisper:
             f"{' '.join(str(problem).split())}"
         ) from problem
     return engine
-
-
-def preload(model: str, directory: str | None) -> str:
-    """Fetch a model and convert it into `directory`; returns a line that says what was done. Raises LoadError."""
-    return converted.preload(model, directory)
 
 
 def make_engine(source: Path, name: str, compute_type: str, device: str) -> FasterWhisper:
@@ -66,6 +62,7 @@ def make_engine(source: Path, name: str, compute_type: str, device: str) -> Fast
         inter_threads=CALLS_AT_ONCE[device],
         intra_threads=threads,
     )
+    encoder_layers, decoder_layers = spec.layers(source / "model.bin")
     info = ModelInfo(
         name=name,
         n_mels=model.n_mels,
@@ -73,9 +70,10 @@ def make_engine(source: Path, name: str, compute_type: str, device: str) -> Fast
         n_text_ctx=448,
         is_multilingual=model.is_multilingual,
         num_languages=model.num_languages if model.is_multilingual else 99,
+        is_turbo=is_turbo(encoder_layers, decoder_layers),
     )
     probe = np.array(model.encode(_silence(info), to_cpu=True).to(ctranslate2.DataType.float32))
-    fitting = _fitting(probe.shape[-1], device)
+    fitting = _fitting(decoder_layers, probe.shape[-1], device)
     calls = min(fitting, CALLS_AT_ONCE[device])
     rows = min(fitting // calls, DECODE_AT_ONCE[device])
     return FasterWhisper(
@@ -130,11 +128,10 @@ def _compute_type(wanted: str, device: str) -> str:
     return wanted
 
 
-def _fitting(channels: int, device: str) -> int:
+def _fitting(decoder_layers: int, channels: int, device: str) -> int:
     """How many windows there is memory to decode at once, in all calls together. Raises LoadError if for none."""
-    layers = converted.decoder_layers(channels)
     # Keys and values of cross-attention, twice: they are computed in one layout and used in another.
-    each = 2 * 2 * layers * 1500 * channels * (2 if device == "cuda" else 4)
+    each = 2 * 2 * decoder_layers * 1500 * channels * (2 if device == "cuda" else 4)
     free = free_memory(device)
     fitting = (free - SPARE_MEMORY) // each
     if fitting < 1:

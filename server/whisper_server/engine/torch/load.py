@@ -1,6 +1,5 @@
 """From settings to a warm engine."""
 
-import os
 import threading
 
 import numpy as np
@@ -8,9 +7,8 @@ import torch
 from whisper.timing import dtw_cpu
 
 from whisper_server.config import Settings
-from whisper_server.engine import download as weights
-from whisper_server.engine.checkpoint import Checkpoint
-from whisper_server.engine.hardware import choose_device, free_memory, usable_cpus
+from whisper_server.engine.checkpoint import Checkpoint, load_checkpoint
+from whisper_server.engine.hardware import choose_device, free_memory
 from whisper_server.engine.interface import Decode, Encode, LoadError, ModelInfo
 from whisper_server.engine.torch.engine import OpenAIWhisper
 from whisper_server.engine.torch.layers import computes_bfloat16
@@ -28,14 +26,12 @@ SPARE_MEMORY = 1 << 30
 def load(settings: Settings) -> OpenAIWhisper:
     """Load and warm up the model that `settings` ask for; raises LoadError."""
     device = choose_device(settings.device)
-    if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(usable_cpus())
     dtype = _dtype(settings.dtype, device)
     # Word timestamps use a function that is compiled at its first use, which takes seconds: meanwhile.
     compiling = threading.Thread(target=lambda: dtw_cpu(np.zeros((2, 2))), name="compile")
     compiling.start()
     try:
-        checkpoint = weights.load(settings.model, settings.model_dir)
+        checkpoint = load_checkpoint(settings.model, settings.model_dir)
         info = model_info(settings.model, checkpoint)
         engine = make_engine(checkpoint, info, dtype, device)
         _warm_up(engine)
@@ -74,16 +70,7 @@ def make_engine(
 
 def model_info(name: str, checkpoint: Checkpoint) -> ModelInfo:
     """What a checkpoint says of itself."""
-    dims = checkpoint.dims
-    is_multilingual = dims.n_vocab >= 51865
-    return ModelInfo(
-        name=name,
-        n_mels=dims.n_mels,
-        n_audio_ctx=dims.n_audio_ctx,
-        n_text_ctx=dims.n_text_ctx,
-        is_multilingual=is_multilingual,
-        num_languages=dims.n_vocab - 51765 - int(is_multilingual),
-    )
+    return checkpoint.info(name)
 
 
 def window_bytes(checkpoint: Checkpoint, dtype: torch.dtype) -> int:
