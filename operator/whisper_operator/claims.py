@@ -1,64 +1,100 @@
-"""Who may have a host or a static address: each belongs to one endpoint, the oldest of those that ask for it.
+"""Who may have a host or a static address: each belongs to one endpoint.
 
-Two load balancers can't share either, and a younger endpoint must not take away an older one's traffic. Age goes by
+Two load balancers can't share either. Whoever's Ingress has it keeps it, though its spec may ask for something else by now that
+it can't get; of those that only ask for it, the oldest gets it. So nobody's edit takes another's traffic away. Age goes by
 creationTimestamp, then uid, which the API server sets and nobody can change.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from whisper_operator.kube.objects import Key, Raw
+from whisper_operator.observed.children import Child
 from whisper_operator.spec.endpoint import SpecError
+from whisper_operator.spec.exposure import EXTERNAL, INTERNAL
 
 Claim = tuple[str, str]
-"""A field of the spec, and what it asks for."""
+"""What is claimed, one of HOST and ADDRESSES, and its name."""
 
-REASONS = {"host": "HostConflict", "staticIPName": "StaticIPConflict"}
+HOST = "host"
+ADDRESSES = {EXTERNAL: "global address", INTERNAL: "regional address"}
+"""By GKE's class of Ingress; a global and a regional address of one name are two things."""
 
 
-def of(resource: Raw) -> frozenset[Claim]:
+@dataclass(frozen=True, slots=True, order=True)
+class _Claimant:
+    """The least of them has what they claim."""
+
+    rank: int
+    """0: its Ingress has what its spec asks for; 1: its Ingress has it still; 2: its spec asks for it."""
+    created: str
+    uid: str
+
+
+def asked(resource: Raw) -> frozenset[Claim]:
     """What an endpoint asks for that nobody else can have; of a spec that makes no sense, what of it can be read."""
     spec = resource.get("spec")
     if not isinstance(spec, Mapping):
         return frozenset()
-    more = spec.get("additionalHosts")
+    more, ingress = spec.get("additionalHosts"), spec.get("ingress")
     hosts = [spec.get("host"), *(more if isinstance(more, list) else ())]
-    found = [("host", host) for host in hosts] + [("staticIPName", spec.get("staticIPName"))]
-    return frozenset((field, name) for field, name in found if isinstance(name, str))
+    chosen = (ingress.get("class") if isinstance(ingress, Mapping) else None) or EXTERNAL
+    address = ADDRESSES.get(chosen) if isinstance(chosen, str) else None
+    found: list[tuple[str, Any]] = [(HOST, host) for host in hosts]
+    if address is not None:
+        found.append((address, spec.get("staticIPName")))
+    return frozenset((what, name) for what, name in found if isinstance(name, str))
+
+
+def held(ingresses: Iterable[Child]) -> frozenset[Claim]:
+    """What live Ingresses have, whatever is asked for now."""
+    found: set[Claim] = set()
+    for ingress in ingresses:
+        found |= {(HOST, host) for host in ingress.hosts}
+        address = ADDRESSES.get(ingress.ingress_class)
+        if address is not None and ingress.static_ip_name:
+            found.add((address, ingress.static_ip_name))
+    return frozenset(found)
 
 
 class Claims:
-    """Which endpoints ask for what."""
+    """Which endpoints have, or ask for, what."""
 
     def __init__(self) -> None:
-        self._claimants: dict[Claim, dict[Key, tuple[str, str]]] = {}
-        """With the age of each."""
+        self._claimants: dict[Claim, dict[Key, _Claimant]] = {}
+        self._asked: dict[Key, frozenset[Claim]] = {}
         self._claims: dict[Key, frozenset[Claim]] = {}
+        """What each asks for, and what it has."""
 
-    def note(self, key: Key, resource: Raw | None) -> set[Key]:
-        """An endpoint as it is now, or None when it is gone: the other endpoints that this changes something for."""
-        before = self._claims.get(key, frozenset())
-        after = of(resource) if resource is not None else frozenset()
-        age = _age(resource) if resource is not None else ("", "")
+    def note(self, key: Key, resource: Raw | None, ingresses: Iterable[Child] = ()) -> set[Key]:
+        """An endpoint and its live Ingresses as they are now, or None when it is gone: the other endpoints that this changes
+        something for."""
+        asking = asked(resource) if resource is not None else frozenset()
+        having = held(ingresses) if resource is not None else frozenset()
         woken: set[Key] = set()
-        for claim in before | after:
+        for claim in self._claims.get(key, frozenset()) | asking | having:
             claimants = self._claimants.setdefault(claim, {})
             known = claimants.pop(key, None)
-            if claim in after:
-                claimants[key] = age
+            if resource is not None and claim in asking | having:
+                claimants[key] = _claimant(
+                    resource, 2 if claim not in having else 0 if claim in asking else 1
+                )
             if known != claimants.get(key):
                 woken |= set(claimants)
             if not claimants:
                 del self._claimants[claim]
-        if after:
-            self._claims[key] = after
-        else:
-            self._claims.pop(key, None)
+        for book, claims in ((self._asked, asking), (self._claims, asking | having)):
+            if claims:
+                book[key] = claims
+            else:
+                book.pop(key, None)
         return woken - {key}
 
     def held_against(self, key: Key) -> list[tuple[Claim, Key]]:
-        """What the endpoint asks for and an older one has, and which."""
+        """What the endpoint asks for and another one has, and which."""
         found = []
-        for claim in sorted(self._claims.get(key, ())):
+        for claim in sorted(self._asked.get(key, ())):
             claimants = self._claimants[claim]
             holder = min(claimants, key=lambda each: claimants[each])
             if holder != key:
@@ -67,17 +103,19 @@ class Claims:
 
 
 def check(held: Iterable[tuple[Claim, Key]]) -> None:
-    """Raise SpecError if an older endpoint has what this one asks for."""
-    for (field, name), (namespace, holder) in held:
-        what = f"the host {name}" if field == "host" else f"the static address {name}"
-        other = "another host" if field == "host" else "another staticIPName"
+    """Raise SpecError if another endpoint has what this one asks for."""
+    for (what, name), (namespace, holder) in held:
+        is_host = what == HOST
+        words = f"the host {name}" if is_host else f"the {what.replace(' ', ' static ')} {name}"
+        other = "another host" if is_host else "another staticIPName"
         raise SpecError(
-            REASONS[field],
-            f"The older WhisperEndpoint {holder} in namespace {namespace} has {what}, which only one endpoint can have: "
-            f"use {other}, or take it out of that one. This one was left as it is, and goes on by itself once it is free.",
+            "HostConflict" if is_host else "StaticIPConflict",
+            f"WhisperEndpoint {holder} in namespace {namespace} has {words}, which only one endpoint can have: use {other}, or "
+            "take it out of that one, whose status says if it can't give it up. This one was left as it is, and goes on by "
+            "itself once it is free.",
         )
 
 
-def _age(resource: Raw) -> tuple[str, str]:
+def _claimant(resource: Raw, rank: int) -> _Claimant:
     metadata = resource["metadata"]
-    return metadata.get("creationTimestamp") or "", metadata["uid"]
+    return _Claimant(rank, metadata.get("creationTimestamp") or "", metadata["uid"])

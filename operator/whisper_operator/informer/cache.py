@@ -10,7 +10,16 @@ from typing import Any
 
 from whisper_operator.claims import Claims
 from whisper_operator.informer.witnesses import Witnesses
-from whisper_operator.kube.kinds import DEPLOYMENT, ENDPOINT, ENDPOINT_LABEL, EVENT, POD, REPLICA_SET, Kind
+from whisper_operator.kube.kinds import (
+    DEPLOYMENT,
+    ENDPOINT,
+    ENDPOINT_LABEL,
+    EVENT,
+    INGRESS,
+    POD,
+    REPLICA_SET,
+    Kind,
+)
 from whisper_operator.kube.objects import Key, Raw
 from whisper_operator.observed.children import Child, Observed
 from whisper_operator.observed.pods import Pod, ReplicaSet, Warning, label_of
@@ -82,12 +91,12 @@ class Store:
             key = (metadata["namespace"], metadata["name"])
             if key in self._endpoints and self._endpoints[key]["metadata"]["uid"] == uid:
                 del self._endpoints[key]
-                return {key} | self.claims.note(key, None)
+                return {key} | self._claim(key)
             return {key}
         home = self._home.get(uid)
         if home is not None and self._children[home][(kind, metadata["name"])].version <= version:
             self._drop(kind, metadata["name"], uid)
-        return {key for key in (home, _endpoint_of(Child.of(kind, raw), raw)) if key is not None}
+        return self._and_claims(kind, home, _endpoint_of(Child.of(kind, raw), raw))
 
     def drop_others(self, kind: Kind, alive: Collection[str], version: int) -> set[Key]:
         """Drop what a complete list as of resourceVersion `version` lacks: it has the uids `alive`, and has been absorbed.
@@ -104,13 +113,13 @@ class Store:
                     and int(known["metadata"]["resourceVersion"]) <= version
                 ):
                     del self._endpoints[key]
-                    changed |= {key} | self.claims.note(key, None)
+                    changed |= {key} | self._claim(key)
         else:
             for key, children in list(self._children.items()):
                 for child in list(children.values()):
                     if child.kind is kind and child.uid not in alive and child.version <= version:
                         self._drop(kind, child.name, child.uid)
-                        changed.add(key)
+                        changed |= self._and_claims(kind, key)
         gone = self._gone.get(kind, {})
         self._gone[kind] = {uid: at for uid, at in gone.items() if at > version}
         return changed
@@ -139,7 +148,7 @@ class Store:
         # Other managers' field sets are of no use here, and a good part of the size.
         kept = {name: value for name, value in metadata.items() if name != "managedFields"}
         self._endpoints[key] = {**raw, "metadata": kept}
-        return {key} | self.claims.note(key, raw)
+        return {key} | self._claim(key)
 
     def _named(self, event: Raw) -> set[Key]:
         """The endpoints that an Event may concern: names of children and pods begin with the endpoint's."""
@@ -157,14 +166,32 @@ class Store:
         if (
             newest is not None and newest.version >= child.version
         ):  # of an earlier object of that name, perhaps
-            return set()
+            return self._and_claims(kind, key) - {key} if key else set()
         if known is not None and known.applied_hash == child.applied_hash:
             child = replace(child, refused=known.refused)
         if key is not None:
             self._file(key, child)
         elif before is not None:
             self._drop(kind, child.name, child.uid)
-        return {at for at in (before, key) if at is not None}
+        return self._and_claims(kind, before, key)
+
+    def _claim(self, key: Key) -> set[Key]:
+        """Note what an endpoint asks for and has; the others that this changes something for."""
+        resource = self._endpoints.get(key)
+        uid = resource["metadata"]["uid"] if resource is not None else ""
+        ingresses = [
+            child
+            for child in self._children.get(key, {}).values()
+            if child.kind is INGRESS and child.owner and child.owner.uid == uid
+        ]
+        return self.claims.note(key, resource, ingresses)
+
+    def _and_claims(self, kind: Kind, *keys: Key | None) -> set[Key]:
+        """The endpoints of a child that has changed, and those for which it gave something up or took it."""
+        concerned = {key for key in keys if key is not None}
+        if kind is INGRESS:
+            concerned |= {other for key in list(concerned) for other in self._claim(key)}
+        return concerned
 
     def _known(self, child: Child) -> Child | None:
         home = self._home.get(child.uid)

@@ -12,6 +12,12 @@ HASH_ANNOTATION = f"{GROUP}/applied-hash"
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"
 """Which controller an Ingress is for, as GKE's want to be told."""
 
+STATIC_IP_ANNOTATIONS = {
+    "gce": "kubernetes.io/ingress.global-static-ip-name",
+    "gce-internal": "kubernetes.io/ingress.regional-static-ip-name",
+}
+"""Which reserved address an Ingress has, by the class."""
+
 DELETION_POLICY = "cnrm.cloud.google.com/deletion-policy"
 """Config Connector's annotation: what becomes of the thing in the project when the object is deleted."""
 

@@ -6,12 +6,12 @@ names no Secret, or a missing one, stops its whole load-balancer sync.
 
 from typing import Any
 
-from whisper_operator.kube.kinds import CLASS_ANNOTATION, INGRESS
+from whisper_operator.kube.kinds import CLASS_ANNOTATION, INGRESS, STATIC_IP_ANNOTATIONS
 from whisper_operator.manifests import frontendconfig
 from whisper_operator.manifests.managedcertificate import certificate_name
 from whisper_operator.manifests.manifest import Manifest, manifest
 from whisper_operator.spec.endpoint import WhisperEndpoint
-from whisper_operator.spec.exposure import EXTERNAL, Public
+from whisper_operator.spec.exposure import Public
 
 
 def of(endpoint: WhisperEndpoint) -> list[Manifest]:
@@ -32,8 +32,7 @@ def of(endpoint: WhisperEndpoint) -> list[Manifest]:
 def _for_gke(name: str, public: Public) -> dict[str, str]:
     annotations = {CLASS_ANNOTATION: public.ingress_class}
     if public.static_ip_name is not None:
-        reach = "global" if public.ingress_class == EXTERNAL else "regional"
-        annotations[f"kubernetes.io/ingress.{reach}-static-ip-name"] = public.static_ip_name
+        annotations[STATIC_IP_ANNOTATIONS[public.ingress_class]] = public.static_ip_name
     if public.tls == "managed":
         names = [certificate_name(name, host) for host in public.hosts]
         annotations["networking.gke.io/managed-certificates"] = ",".join(names)

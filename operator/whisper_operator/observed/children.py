@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from whisper_operator.kube.kinds import CLASS_ANNOTATION, FIELD_MANAGER, HASH_ANNOTATION, INGRESS, Kind
+from whisper_operator.kube.kinds import (
+    CLASS_ANNOTATION,
+    FIELD_MANAGER,
+    HASH_ANNOTATION,
+    INGRESS,
+    STATIC_IP_ANNOTATIONS,
+    Kind,
+)
 from whisper_operator.observed.pods import Pod, Warning
 
 KEPT_SPEC_FIELDS = ("replicas", "strategy", "domains")
@@ -52,6 +59,12 @@ class Child:
     """Of an Ingress: when its controller last wrote down what it serves, as 2026-01-31T12:00:00Z."""
     ingress_class: str = ""
     """Of an Ingress: which controller it is for."""
+    hosts: tuple[str, ...] = ()
+    """Of an Ingress: whose requests come to it, whoever said so."""
+    static_ip_name: str = ""
+    """Of an Ingress of GKE's: the reserved address that it names."""
+    secrets: tuple[str, ...] = ()
+    """Of an Ingress: the Secrets that it names for TLS, "" for one without a name."""
     scaled_by_others: bool = False
     """Whether somebody else owns spec.replicas, such as an autoscaler."""
 
@@ -80,11 +93,8 @@ class Child:
             spec={name: spec[name] for name in KEPT_SPEC_FIELDS if name in spec},
             status=raw.get("status") or {},
             annotations={name: annotations[name] for name in KEPT_ANNOTATIONS if name in annotations},
-            controller_wrote=_controller_wrote(metadata.get("managedFields") or ())
-            if kind is INGRESS
-            else "",
-            ingress_class=class_of(raw) if kind is INGRESS else "",
             scaled_by_others=_scaled_by_others(metadata.get("managedFields") or ()),
+            **(_of_ingress(raw) if kind is INGRESS else {}),
         )
 
 
@@ -132,6 +142,18 @@ def class_of(ingress: Mapping[str, Any]) -> str:
     """Which controller an Ingress is for, by the annotation that GKE's look at, or by the field of all others."""
     annotations = ingress["metadata"].get("annotations") or {}
     return str(annotations.get(CLASS_ANNOTATION) or (ingress.get("spec") or {}).get("ingressClassName") or "")
+
+
+def _of_ingress(raw: Mapping[str, Any]) -> dict[str, Any]:
+    metadata, spec = raw["metadata"], raw.get("spec") or {}
+    annotations, ingress_class = metadata.get("annotations") or {}, class_of(raw)
+    return {
+        "controller_wrote": _controller_wrote(metadata.get("managedFields") or ()),
+        "ingress_class": ingress_class,
+        "hosts": tuple(rule["host"] for rule in spec.get("rules") or () if rule.get("host")),
+        "static_ip_name": annotations.get(STATIC_IP_ANNOTATIONS.get(ingress_class, ""), ""),
+        "secrets": tuple(tls.get("secretName", "") for tls in spec.get("tls") or ()),
+    }
 
 
 def _controller(references: Iterable[Mapping[str, Any]]) -> Owner | None:
