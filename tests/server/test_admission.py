@@ -110,6 +110,20 @@ def test_the_estimate_for_audio_is_when_those_before_will_have_been_answered(
     assert estimates == [30, 10, 1]  # ten times real time is what it supposes at first
 
 
+def test_requests_of_one_moment_are_answered_in_the_order_in_which_they_came(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("whisper_server.http.admission.time.monotonic", lambda: 0.0)
+    queue = make(requests=20, seconds=1000)
+    with ExitStack() as stack:
+        places = [stack.enter_context(queue.admit("a", 1)) for _ in range(12)]
+        for number, place in enumerate(places):
+            place.hold(300 if number == 0 else 50)
+        with pytest.raises(TooManyRequests) as refusal:
+            places[-1].hold(200)
+    assert retry_after(refusal) == 30, "the first one's alone is enough"
+
+
 def test_one_long_file_is_let_in_when_there_is_no_other() -> None:
     with make(seconds=10).admit("a", 1) as place:
         place.hold(5000)

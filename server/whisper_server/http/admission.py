@@ -47,7 +47,8 @@ class Admission:
         self._limits = limits
         self._state = state
         self._lock = threading.RLock()
-        self._places: set[Place] = set()
+        self._places: dict[Place, None] = {}
+        """In the order in which they came: many may come in one tick of the clock."""
         self._seconds_per_request = 1.0
         self._seconds_per_audio_second = 0.1
 
@@ -89,7 +90,7 @@ class Admission:
                     f"at a time, {self._limits.bytes} (WHISPER_MAX_QUEUE_BYTES)"
                 )
             place = Place(self, client, length, self.in_flight + 1)
-            self._places.add(place)
+            self._places[place] = None
             return place
 
     def _too_many(self, reason: str, wait: float | None = None) -> TooManyRequests:
@@ -115,8 +116,8 @@ class Admission:
         """When so much audio will have been answered for: it is freed by whole requests, the first that came first."""
         now, freed = time.monotonic(), 0.0
         holding = [place for place in self._places if place.audio_seconds]
-        oldest = min((place.begin for place in holding), default=now)
-        for place in sorted(holding, key=lambda place: place.begin):
+        oldest = holding[0].begin if holding else now
+        for place in holding:
             freed += place.audio_seconds
             if freed >= audio_seconds:
                 break
@@ -125,7 +126,7 @@ class Admission:
     def _release(self, place: "Place") -> None:
         elapsed = time.monotonic() - place.begin
         with self._lock:
-            self._places.remove(place)
+            del self._places[place]
             if place.audio_seconds:
                 # As many leave in a time as there are, divided by how long each stays.
                 share = elapsed / place.company
