@@ -20,10 +20,11 @@ from whisper.decoding import (
     GreedyDecoder,
     MaximumLikelihoodRanker,
 )
+from whisper_server.audio.executor import Turn
 from whisper_server.audio.mel import Spectrogram
 from whisper_server.engine.checkpoint import Checkpoint
 from whisper_server.engine.interface import Engine, ModelInfo, Samples
-from whisper_server.transcribe.loop import Final, Heard, Release, Work, transcribe
+from whisper_server.transcribe.loop import Final, LanguageInfo, Release, Work, transcribe
 from whisper_server.transcribe.options import Options
 from whisper_server.transcribe.transcript import Segment
 
@@ -44,11 +45,16 @@ def soon(seconds: float = 120) -> float:
     return time.monotonic() + seconds
 
 
+def turn_of(client: str, seconds: float = 120) -> Turn:
+    """A turn of a client that waits so long."""
+    return Turn(client=client, deadline=soon(seconds))
+
+
 @dataclass
 class Told:
     """What came of one file."""
 
-    heard: Heard = field(default_factory=Heard)
+    language: LanguageInfo = field(default_factory=LanguageInfo)
     segments: list[Segment] = field(default_factory=list)
 
 
@@ -77,7 +83,7 @@ def transcribe_all(engine: Engine, files: Sequence[tuple[Spectrogram, Options]])
             return
 
     for number, (sound, options) in enumerate(files):
-        resume(number, transcribe(sound, engine.info, options, told[number].heard), None)
+        resume(number, transcribe(sound, engine.info, options, told[number].language), None)
     while engine.busy():
         for ticket, answer in engine.step():
             assert isinstance(ticket, int)

@@ -123,7 +123,7 @@ def test_files_equal_transcribe(
         if not margin.is_clear:
             files_counted.unclear += 1
             continue
-        assert mine.heard.language == expected["language"]
+        assert mine.language.language == expected["language"]
         assert_equal(mine, expected["segments"])
 
 
@@ -152,7 +152,7 @@ def test_fast_detection_saves_a_window_of_each_short_file_and_changes_no_word(
         options = Options(temperatures=(0.0,), fast_detection=fast)
         told = transcribe_all(engine, [(sound, options) for sound in sounds])
         texts = [
-            (each.heard.language, [(segment.seek, segment.tokens) for segment in each.segments])
+            (each.language.language, [(segment.seek, segment.tokens) for segment in each.segments])
             for each in told
         ]
         found[fast] = (encoded, texts)

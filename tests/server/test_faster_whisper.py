@@ -237,7 +237,7 @@ def test_whole_files_as_openai_whisper(reference: Any, asked: dict[str, Any]) ->
             fp16=False,
             **{**asked, "clip_timestamps": clips},
         )
-        assert mine.heard.language == expected["language"]
+        assert mine.language.language == expected["language"]
         segments = expected["segments"]
         if [(s.seek, s.tokens) for s in mine.segments] != [(s["seek"], tuple(s["tokens"])) for s in segments]:
             others += 1

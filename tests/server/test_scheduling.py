@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from flask.testing import FlaskClient
-from whisper_server.audio.listening import Listening, Turn
+from whisper_server.audio.executor import Executor
 from whisper_server.audio.mel import Spectrogram, spectrogram
 from whisper_server.audio.vad import spans
 from whisper_server.config import Settings
@@ -33,11 +33,12 @@ from whisper_server.http.app import create_app
 from whisper_server.http.connection import Watchdog
 from whisper_server.http.lifecycle import Lifecycle
 from whisper_server.metrics import Metrics
-from whisper_server.scheduling.scheduler import GIVEN_UP_COST, WINDOW_COST, Scheduler, Stopped
+from whisper_server.scheduling.dispatcher import GIVEN_UP_COST, WINDOW_COST
+from whisper_server.scheduling.scheduler import Scheduler
 from whisper_server.transcribe.options import Options
 from whisper_server.transcribe.transcript import Transcript
 
-from tests.server.driving import INFO, samples_of, soon
+from tests.server.driving import INFO, samples_of, soon, turn_of
 from tests.server.whisper_process import CLIPS, EXAMPLES, table
 
 GREEDY = Options(language="en", temperatures=(0.0,), condition_on_previous_text=False)
@@ -75,7 +76,7 @@ class Running:
         assert self.engine is not None
         deadline = time.monotonic() + 60
         kept = self.scheduler
-        while kept._files or kept._asked or self.engine.busy() or self._held():
+        while kept._files or kept._dispatcher._asked or self.engine.busy() or self._held():
             assert time.monotonic() < deadline, "windows are still held"
             time.sleep(0.02)
 
@@ -100,7 +101,7 @@ with_both_engines = pytest.mark.parametrize("running", ["openai-whisper", "faste
 
 @with_both_engines
 def test_deltas_joined_are_the_text_and_segments_are_told_once(running: Running) -> None:
-    with running.scheduler.submit(LONG, GREEDY, client="a", deadline=soon()) as job:
+    with running.scheduler.submit(LONG, GREEDY, turn_of("a")) as job:
         updates = [update for update in job.updates() if update is not None]
         transcript = job.transcript()
     assert len(updates) > 1, "a long file is told window by window"
@@ -113,19 +114,19 @@ def test_deltas_joined_are_the_text_and_segments_are_told_once(running: Running)
 
 @with_both_engines
 def test_updates_give_a_sign_of_life(running: Running) -> None:
-    with running.scheduler.submit(LONG, GREEDY, client="a", deadline=soon()) as job:
+    with running.scheduler.submit(LONG, GREEDY, turn_of("a")) as job:
         assert None in list(job.updates(every=0.001))
 
 
 @with_both_engines
 def test_a_job_that_nobody_waits_for_gives_everything_back(running: Running) -> None:
     for _ in range(20):
-        with running.scheduler.submit(LONG, GREEDY, client="a", deadline=soon()):
+        with running.scheduler.submit(LONG, GREEDY, turn_of("a")):
             pass
-    with running.scheduler.submit(LONG, GREEDY, client="a", deadline=soon()) as job:
+    with running.scheduler.submit(LONG, GREEDY, turn_of("a")) as job:
         next(job.updates())
     running.wait_until_empty()
-    with running.scheduler.submit(HELLO, GREEDY, client="a", deadline=soon()) as job:
+    with running.scheduler.submit(HELLO, GREEDY, turn_of("a")) as job:
         assert job.transcript().text == "hello world please play music"
 
 
@@ -155,10 +156,10 @@ def test_nothing_of_a_file_is_left_for_the_garbage_collector(
     for _ in range(3):
         with (
             suppress(ValueError),
-            running.scheduler.submit(LONG, options, client="a", deadline=soon()) as job,
+            running.scheduler.submit(LONG, options, turn_of("a")) as job,
         ):
             job.transcript()
-    with running.scheduler.submit(LONG, options, client="a", deadline=soon()):
+    with running.scheduler.submit(LONG, options, turn_of("a")):
         pass
     running.wait_until_empty()
     del job
@@ -177,7 +178,7 @@ def test_what_a_failing_request_holds_goes_with_it(running: Running, collector_o
     def fail() -> weakref.ref[Held]:
         held = Held()
         bad = replace(GREEDY, suppress_tokens=(10**9,))
-        with suppress(ValueError), running.scheduler.submit(HELLO, bad, client="a", deadline=soon()) as job:
+        with suppress(ValueError), running.scheduler.submit(HELLO, bad, turn_of("a")) as job:
             job.transcript()
         return weakref.ref(held)
 
@@ -191,8 +192,8 @@ def test_what_a_failing_request_holds_goes_with_it(running: Running, collector_o
 def test_a_deadline_ends_the_wait_and_the_work(running: Running) -> None:
     long = np.concatenate([LONG] * 4)
     with (
-        pytest.raises(Stopped, match="deadline"),
-        running.scheduler.submit(long, GREEDY, client="a", deadline=soon(0.5)) as job,
+        pytest.raises(TimeoutError, match="deadline"),
+        running.scheduler.submit(long, GREEDY, turn_of("a", 0.5)) as job,
     ):
         job.transcript()
     running.wait_until_empty()
@@ -208,19 +209,19 @@ def client_of(running: Running, **settings: str) -> tuple[FlaskClient, Admission
     return create_app(transcribing, metrics, None).test_client(), admission
 
 
-@pytest.mark.parametrize(("stage", "field"), [("_listening", {}), ("_hearing", {"vad": "true"})])
+@pytest.mark.parametrize(("stage", "field"), [("_spectrograms", {}), ("_voices", {"vad": "true"})])
 def test_the_deadline_of_a_file_that_waits_to_be_listened_to(
     running: Running, stage: str, field: dict[str, str]
 ) -> None:
     client, admission = client_of(running, WHISPER_REQUEST_TIMEOUT_SECONDS="5")
-    listening: Listening[Any] = getattr(running.scheduler, stage)
+    executor: Executor[Any] = getattr(running.scheduler, stage)
     go = threading.Event()
-    turn = Turn(client="other", seconds=1.0, deadline=soon())
+    turn = turn_of("other")
     form = {"file": (EXAMPLES / "hello.wav").open("rb"), "model": "whisper-1", **field}
     with ThreadPoolExecutor(2) as pool:
-        held = pool.submit(listening.do, lambda: go.wait(60), turn)
+        held = pool.submit(executor.run, lambda: go.wait(60), turn)
         answer = pool.submit(client.post, "/v1/audio/transcriptions", data=form)
-        while not len(listening._turns):
+        while not len(executor):
             assert not answer.done(), answer.result().text
             time.sleep(0.01)
         response = answer.result()
@@ -263,10 +264,10 @@ def test_a_stream_without_news_has_comments(running: Running, monkeypatch: pytes
 @with_both_engines
 def test_one_clients_pile_does_not_keep_another_waiting(running: Running) -> None:
     long = np.concatenate([LONG] * 10)
-    pile = [running.scheduler.submit(long, GREEDY, client="heavy", deadline=soon(600)) for _ in range(8)]
+    pile = [running.scheduler.submit(long, GREEDY, turn_of("heavy", 600)) for _ in range(8)]
     try:
         for _ in range(3):
-            with running.scheduler.submit(HELLO, GREEDY, client="light", deadline=soon(600)) as job:
+            with running.scheduler.submit(HELLO, GREEDY, turn_of("light", 600)) as job:
                 assert job.transcript().text == "hello world please play music"
         assert running.scheduler._files, "the pile was done before: this test showed nothing"
     finally:
@@ -279,9 +280,9 @@ def test_one_clients_pile_does_not_keep_another_waiting(running: Running) -> Non
 def test_a_long_file_in_parallel_does_not_keep_its_own_clients_short_one_waiting(running: Running) -> None:
     long = np.concatenate([LONG] * 10)
     parallel = replace(GREEDY, parallel=True)
-    with running.scheduler.submit(long, parallel, client="a", deadline=soon(600)) as pile:
+    with running.scheduler.submit(long, parallel, turn_of("a", 600)) as pile:
         next(pile.updates())
-        with running.scheduler.submit(HELLO, GREEDY, client="a", deadline=soon(600)) as job:
+        with running.scheduler.submit(HELLO, GREEDY, turn_of("a", 600)) as job:
             assert job.transcript().text == "hello world please play music"
         assert running.scheduler._files, "the long one was done before: this test showed nothing"
     running.wait_until_empty()
@@ -291,27 +292,29 @@ def test_what_is_charged_is_the_work_of_all_rows_and_of_those_given_up(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     charged: list[tuple[Hashable, float]] = []
-    turns = running.scheduler._to_encode
+    turns = running.scheduler._dispatcher._to_encode
     monkeypatch.setattr(turns, "charge", lambda owner, cost: charged.append((owner, cost)))
     tokens = {}
     for client, options in (("greedy", GREEDY), ("beams", replace(GREEDY, beam_size=5))):
-        with running.scheduler.submit(HELLO, options, client=client, deadline=soon()) as job:
+        with running.scheduler.submit(HELLO, options, turn_of(client)) as job:
             segments = job.transcript().segments
         costs = [cost for owner, cost in charged if owner == client]
         tokens[client] = sum(costs) - WINDOW_COST * len(costs) / 2  # a window is charged, then its text
         assert tokens[client] > sum(len(segment.tokens) for segment in segments) > 0
     assert tokens["beams"] == 5 * tokens["greedy"]
     words = replace(GREEDY, word_timestamps=True)
-    with running.scheduler.submit(HELLO, words, client="words", deadline=soon()) as job:
+    with running.scheduler.submit(HELLO, words, turn_of("words")) as job:
         segments = job.transcript().segments
     window, text, aligned = [cost for owner, cost in charged if owner == "words"][:3]
     first = [token for segment in segments if segment.seek == 0 for token in segment.tokens]
     spoken_tokens = [token for token in first if token < tokenizer_of(INFO).eot]
     assert (window, aligned) == (WINDOW_COST, len(spoken_tokens))
     assert 0 < aligned < text
-    with running.scheduler.submit(LONG, replace(GREEDY, beam_size=5), client="gone", deadline=soon()):
+    with running.scheduler.submit(LONG, replace(GREEDY, beam_size=5), turn_of("gone")):
         deadline = time.monotonic() + 60
-        while not any(isinstance(asked, Decode) for _, asked in list(running.scheduler._asked.values())):
+        while not any(
+            isinstance(asked, Decode) for _, asked in list(running.scheduler._dispatcher._asked.values())
+        ):
             assert time.monotonic() < deadline
     running.wait_until_empty()
     assert charged[-1] == ("gone", 5 * GIVEN_UP_COST)
@@ -337,17 +340,17 @@ def test_a_single_text_does_not_wait_behind_groups_that_have_no_room() -> None:
 def test_an_error_in_one_file_concerns_that_file_alone(running: Running) -> None:
     bad = Options(language="en", suppress_tokens=(10**9,))
     with (
-        running.scheduler.submit(HELLO, bad, client="a", deadline=soon()) as job,
+        running.scheduler.submit(HELLO, bad, turn_of("a")) as job,
         pytest.raises(ValueError, match="no token"),
     ):
         job.transcript()
-    with running.scheduler.submit(HELLO, GREEDY, client="a", deadline=soon()) as job:
+    with running.scheduler.submit(HELLO, GREEDY, turn_of("a")) as job:
         assert job.transcript().text == "hello world please play music"
     running.wait_until_empty()
 
 
 def spoken(file: Samples, options: Options, running: Running) -> Transcript:
-    with running.scheduler.submit(file, options, client="a", deadline=soon()) as job:
+    with running.scheduler.submit(file, options, turn_of("a")) as job:
         return job.transcript()
 
 
@@ -376,7 +379,7 @@ def test_voice_detection_is_a_matter_of_clips(running: Running) -> None:
 @with_both_engines
 def test_parallel_equals_one_transcription_for_each_span_in_the_order_of_the_file(running: Running) -> None:
     parallel = replace(GREEDY, parallel=True)
-    with running.scheduler.submit(LONG, parallel, client="a", deadline=soon()) as job:
+    with running.scheduler.submit(LONG, parallel, turn_of("a")) as job:
         updates = [update for update in job.updates() if update is not None]
         transcript = job.transcript()
     assert "".join(update.delta for update in updates) == transcript.text
@@ -391,6 +394,6 @@ def test_parallel_equals_one_transcription_for_each_span_in_the_order_of_the_fil
 
 @with_both_engines
 def test_cancelling_a_parallel_file_gives_everything_back(running: Running) -> None:
-    with running.scheduler.submit(LONG, replace(GREEDY, parallel=True), client="a", deadline=soon()) as job:
+    with running.scheduler.submit(LONG, replace(GREEDY, parallel=True), turn_of("a")) as job:
         next(job.updates())
     running.wait_until_empty()

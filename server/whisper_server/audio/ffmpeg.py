@@ -10,16 +10,13 @@ import selectors
 import shutil
 import signal
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import IO
 
 import numpy as np
 
 from whisper_server.engine.interface import SAMPLE_RATE, Samples
-from whisper_server.scheduling.fair_queue import Turns
 
 # ffmpeg's names of the formats that are accepted. None of them can make it open another file.
 FORMATS = ("wav", "w64", "aiff", "caf", "au", "flac", "ogg", "mp3", "aac", "amr", "mov", "matroska", "mpeg")
@@ -42,62 +39,18 @@ def missing_tools() -> list[str]:
     return [tool for tool in ("ffmpeg", "prlimit") if shutil.which(tool) is None]
 
 
-class Decoders:
-    """So many files at once, no more: each takes a core, and memory for the samples that nobody counts yet.
-
-    Clients take turns by the seconds that their files have taken, so that nobody waits for another's pile.
-    """
-
-    def __init__(self, count: int) -> None:
-        self._free = count
-        self._turns: Turns[threading.Event] = Turns()
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        """How many wait for a turn."""
-        return len(self._turns)
-
-    @contextmanager
-    def turn(self, client: str, look_up: Callable[[], None]) -> Iterator[None]:
-        """Wait for a turn of the client's, and call `look_up` every second meanwhile, which may raise to give up."""
-        called = threading.Event()
-        with self._lock:
-            self._turns.push(client, called, called)
-            self._call()
-        begin: float | None = None
-        try:
-            while not called.wait(1):
-                look_up()
-            begin = time.monotonic()
-            yield
-        finally:
-            with self._lock:
-                if begin is not None:
-                    self._turns.charge(client, time.monotonic() - begin)
-                if called.is_set():
-                    self._free += 1
-                else:
-                    self._turns.discard(called)
-                self._call()
-
-    def _call(self) -> None:
-        while self._free and len(self._turns):
-            self._free -= 1
-            self._turns.pop().set()
-
-
 def usable_decoders() -> int:
     """How many ffmpegs keep this machine's cores busy; few, as decoding is a small part of the work."""
     return max(2, min(4, len(os.sched_getaffinity(0))))
 
 
 def decode(
-    file: IO[bytes], max_seconds: float, deadline: float, look_up: Callable[[], None] = lambda: None
+    file: IO[bytes], max_seconds: float, deadline: float, check_cancelled: Callable[[], None] = lambda: None
 ) -> Samples:
     """Return the samples of an open file, mono at 16 kHz.
 
     Raises AudioError, also for a file that takes too much memory or processor time, TooLongError beyond `max_seconds` of audio,
-    TimeoutError at `deadline` (time.monotonic()), and what `look_up` raises, which is called at least once a second.
+    TimeoutError at `deadline` (time.monotonic()), and what `check_cancelled` raises, which is called at least once a second.
     """
     file.flush()
     max_bytes = int(max_seconds * _BYTES_PER_SECOND)
@@ -112,7 +65,7 @@ def decode(
     )
     with process:
         try:
-            pcm, complaint = _collect(process, max_bytes, deadline, look_up)
+            pcm, complaint = _collect(process, max_bytes, deadline, check_cancelled)
             status = process.wait()
         finally:
             # The whole group, and before leaving the with block, which waits.
@@ -144,7 +97,7 @@ def _command(descriptor: int, max_seconds: float) -> list[str]:
 
 
 def _collect(
-    process: "subprocess.Popen[bytes]", max_bytes: int, deadline: float, look_up: Callable[[], None]
+    process: "subprocess.Popen[bytes]", max_bytes: int, deadline: float, check_cancelled: Callable[[], None]
 ) -> tuple[bytearray, str]:
     """Read what ffmpeg writes: at most `max_bytes` of samples, and the beginning of its complaints."""
     output = {process.stdout: bytearray(), process.stderr: bytearray()}
@@ -155,7 +108,7 @@ def _collect(
         while selector.get_map():
             if (left := deadline - time.monotonic()) <= 0:
                 raise TimeoutError("decoding took too long")
-            look_up()
+            check_cancelled()
             for key, _ in selector.select(min(left, 1.0)):
                 data = os.read(key.fd, 1 << 16)
                 if not data:

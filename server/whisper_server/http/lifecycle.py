@@ -2,7 +2,7 @@
 
 Both APIs do the same with it: let it in, take its files, decode them, have them transcribed.
 
-A request that its client has given up is given up here as well: whoever waits looks up every second.
+A request that its client has given up is given up here as well: whoever waits for something asks every second.
 """
 
 import ipaddress
@@ -12,12 +12,14 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from flask import Request, g, request
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, ServiceUnavailable
 
 from whisper_server.audio import ffmpeg
+from whisper_server.audio.executor import Executor, Turn
 from whisper_server.config import Settings
 from whisper_server.engine.interface import SAMPLE_RATE, Samples
 from whisper_server.http import connection, uploads
@@ -113,7 +115,8 @@ class Lifecycle:
         self.admission = admission
         self._metrics = metrics
         self._watchdog = watchdog
-        self._decoders = ffmpeg.Decoders(ffmpeg.usable_decoders())
+        # Each takes a core, and memory for samples until they are counted.
+        self._decoders: Executor[tuple[Samples, float]] = Executor("ffmpeg", ffmpeg.usable_decoders())
 
     def admit(self) -> Place:
         """The first gate, from the headers; raises werkzeug's 413, 429 or 503."""
@@ -136,31 +139,26 @@ class Lifecycle:
 
         The uploads are gone afterwards. Raises werkzeug's 400, 413, 429 or 503, and ClientGone.
         """
-        call, tracks = current(), []
+        call, turn, tracks = current(), self._turn(), list[Samples]()
         left = float(self.settings.max_audio_seconds)
         with _in_time(self.settings):
             for file in files:
-                waiting = time.monotonic()
-                with self._decoders.turn(call.client, self._look_up):
-                    begin = time.monotonic()
-                    call.queue_seconds += begin - waiting
-                    tracks.append(self._decode(file, left, len(files) > 1))
-                    seconds = len(tracks[-1]) / SAMPLE_RATE
-                    place.hold(seconds)
+                asked = time.monotonic()
+                decode = partial(self._decode, file, left, len(files) > 1, place, turn)
+                samples, seconds = self._decoders.run(decode, turn)
                 file.close()
-                call.decode_seconds += time.monotonic() - begin
-                call.audio_seconds += seconds
-                left -= seconds
+                tracks.append(samples)
+                call.decode_seconds += seconds
+                call.queue_seconds += time.monotonic() - asked - seconds
+                call.audio_seconds += len(samples) / SAMPLE_RATE
+                left -= len(samples) / SAMPLE_RATE
         place.resize(0)
         return tracks
 
     def submit(self, samples: Samples, options: Options) -> Job:
         """Begin to transcribe; the job is to be held in a with statement. Raises ClientGone, and werkzeug's 503."""
-        call = current()
         with _in_time(self.settings):
-            return self.scheduler.submit(
-                samples, options, client=call.client, deadline=self._deadline(call), look_up=self._look_up
-            )
+            return self.scheduler.submit(samples, options, self._turn())
 
     def updates(self, job: Job) -> Iterator[Update | None]:
         """The job's updates, or None about once a second; raises ClientGone, and werkzeug's 503 at the deadline."""
@@ -190,16 +188,26 @@ class Lifecycle:
     def _deadline(self, call: Call) -> float:
         return call.begin + self.settings.request_timeout_seconds
 
-    def _look_up(self) -> None:
-        if connection.is_gone(request.environ.get("gunicorn.socket")):
-            raise ClientGone
-        if time.monotonic() > self._deadline(current()):
-            raise TimeoutError("the deadline has passed")
+    def _turn(self) -> Turn:
+        """Of the call that this thread serves, for threads that do not know it."""
+        call, connected = current(), request.environ.get("gunicorn.socket")
 
-    def _decode(self, file: FileStorage, left: float, several: bool) -> Samples:
+        def check_cancelled() -> None:
+            if connection.is_gone(connected):
+                raise ClientGone
+
+        return Turn(client=call.client, deadline=self._deadline(call), check_cancelled=check_cancelled)
+
+    def _decode(
+        self, file: FileStorage, left: float, several: bool, place: Place, turn: Turn
+    ) -> tuple[Samples, float]:
+        """A file's samples, and how many seconds that took."""
+        begin = time.monotonic()
         try:
             with self._metrics.decode_seconds.time():
-                return ffmpeg.decode(file.stream, left, self._deadline(current()), self._look_up)
+                samples = ffmpeg.decode(file.stream, left, turn.deadline, turn.check_cancelled)
+            place.hold(len(samples) / SAMPLE_RATE)
+            return samples, time.monotonic() - begin
         except ffmpeg.AudioError as problem:
             raise BadRequest(f"{file.filename}: {problem}") from None
         except ffmpeg.TooLongError as problem:

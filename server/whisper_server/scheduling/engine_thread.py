@@ -33,7 +33,7 @@ class _Release:
     window: Window
 
 
-class Device:
+class EngineThread:
     """Loads an engine in a thread of its own and steps it. What is asked of it is done in the order that it was asked."""
 
     def __init__(

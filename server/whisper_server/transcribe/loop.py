@@ -18,6 +18,7 @@ from whisper_server.engine.interface import Decode, Decoded, Detect, Encode, Mod
 from whisper_server.engine.tokens import tokenizer_of
 from whisper_server.transcribe import hallucination, words
 from whisper_server.transcribe.options import Options
+from whisper_server.transcribe.segments import Cutter, cleared
 from whisper_server.transcribe.transcript import Segment
 
 Clip = tuple[int, int]
@@ -39,35 +40,35 @@ class Final:
 
 
 @dataclass(frozen=True)
-class Together:
+class Gather:
     """Generators to run side by side; resumed when all of them are done."""
 
     parts: "Sequence[Work]"
 
 
-Work = Generator[Request | Release | Final | Together, Any, None]
+Work = Generator[Request | Release | Final | Gather, Any, None]
 
 
 @dataclass
-class Heard:
-    """What the caller learns beside segments."""
+class LanguageInfo:
+    """What the caller learns beside segments: the language asked for, or the one detected; None before that."""
 
     language: str | None = None
 
 
-def transcribe(sound: Spectrogram, info: ModelInfo, options: Options, heard: Heard) -> Work:
+def transcribe(sound: Spectrogram, info: ModelInfo, options: Options, found: LanguageInfo) -> Work:
     """Transcribe a file. `options.vad` is the caller's to carry out: by then, clip_timestamps are the spans with speech."""
     window: Window | None = None
     language = options.language or (None if info.is_multilingual else "en")
     if language is None:
         language, window = yield from _detect(sound, options)
-    heard.language = language
+    found.language = language
     clips = _clips(options.clip_timestamps, sound.frames)
     if options.parallel and len(clips) > 1:
         if window is not None:
             yield Release(window)
         apart = replace(options, condition_on_previous_text=False)
-        yield Together([_File(sound, info, apart, language).transcribe([clip]) for clip in clips])
+        yield Gather([_File(sound, info, apart, language).transcribe([clip]) for clip in clips])
     else:
         yield from _File(sound, info, options, language).transcribe(clips, window)
 
@@ -102,8 +103,7 @@ class _File:
     def __init__(self, sound: Spectrogram, info: ModelInfo, options: Options, language: str) -> None:
         self._sound, self._info, self._options, self._language = sound, info, options, language
         self._tokenizer: Tokenizer = tokenizer_of(info, language, options.task)
-        self._stride = N_FRAMES // info.n_audio_ctx
-        self._precision = self._stride * HOP_LENGTH / SAMPLE_RATE
+        self._cutter = Cutter(self._tokenizer, N_FRAMES // info.n_audio_ctx)
         self._prompt = _encode(self._tokenizer, options.initial_prompt)
         self._tokens = list(self._prompt)
         """All so far, the prompt's first."""
@@ -184,29 +184,14 @@ class _File:
         """A window's segments, None if it is skipped, and where the next window begins."""
         if self._is_silence(result):
             return None, seek + size
-        cutter = _Cutter(self._tokenizer, self._precision, self._stride, seek, size)
-        ratio = compression_ratio(self._tokenizer.decode(list(result.tokens)).strip())
-        segments, after, ended = cutter.cut(
-            result,
-            lambda start, end, tokens: Segment(
-                id=0,
-                seek=seek,
-                start=start,
-                end=end,
-                text=self._tokenizer.decode([token for token in tokens if token < self._tokenizer.eot]),
-                tokens=tuple(tokens),
-                temperature=temperature,
-                avg_logprob=result.avg_logprob,
-                compression_ratio=ratio,
-                no_speech_prob=result.no_speech_prob,
-            ),
-        )
+        cut = self._cutter.cut(result, temperature, seek, size)
+        segments, after = cut.segments, cut.after
         if self._aligns:
-            aligned, after = yield from self._align(segments, window, seek, size, after, ended=ended)
+            aligned, after = yield from self._align(segments, window, seek, size, after, ended=cut.ended)
             if aligned is None:
                 return None, after
             segments = aligned
-        return [_cleared(segment) for segment in segments], after
+        return [cleared(segment) for segment in segments], after
 
     def _is_silence(self, result: Decoded) -> bool:
         options = self._options
@@ -257,39 +242,6 @@ class _File:
             self._reset_at = len(self._tokens)
 
 
-class _Cutter:
-    """Cuts a window's tokens into segments at its timestamps."""
-
-    def __init__(self, tokenizer: Tokenizer, precision: float, stride: int, seek: int, size: int) -> None:
-        self._begin = tokenizer.timestamp_begin
-        self._precision, self._stride, self._seek, self._size = precision, stride, seek, size
-        self._offset = float(seek * HOP_LENGTH / SAMPLE_RATE)
-
-    def cut(self, result: Decoded, segment: Any) -> tuple[list[Segment], int, bool]:
-        """Segments; where the next window begins; whether the speech ended before this one did."""
-        tokens = list(result.tokens)
-        stamps = [token >= self._begin for token in tokens]
-        ended = stamps[-2:] == [False, True]
-        cuts = [index for index in range(1, len(tokens)) if stamps[index - 1] and stamps[index]]
-        if not cuts:
-            duration = self._size * HOP_LENGTH / SAMPLE_RATE
-            last = next((token for token in reversed(tokens) if token >= self._begin), self._begin)
-            if last != self._begin:
-                duration = (last - self._begin) * self._precision
-            return [segment(self._offset, self._offset + duration, tokens)], self._seek + self._size, ended
-        if ended:
-            cuts.append(len(tokens))
-        pieces = [tokens[first:end] for first, end in zip([0, *cuts[:-1]], cuts, strict=True)]
-        segments = [segment(self._time(piece[0]), self._time(piece[-1]), piece) for piece in pieces]
-        if ended:
-            return segments, self._seek + self._size, ended
-        # What follows the last pair is unfinished: it is heard again.
-        return segments, self._seek + (tokens[cuts[-1] - 1] - self._begin) * self._stride, ended
-
-    def _time(self, stamp: int) -> float:
-        return float(self._offset + (stamp - self._begin) * self._precision)
-
-
 def noise_seed(seed: int, window: int, attempt: int) -> int:
     """What the noise of one attempt at one window is made from: not what else is being decoded."""
     return ((seed * 1_000_003 + window) * 64 + attempt) % (1 << 63)
@@ -301,11 +253,3 @@ def _encode(tokenizer: Tokenizer, prompt: str | None) -> list[int]:
     # As plain text: the tokenizer refuses control tokens, such as <|endoftext|>.
     tokens: list[int] = tokenizer.encoding.encode(" " + prompt.strip(), disallowed_special=())
     return tokens
-
-
-def _cleared(segment: Segment) -> Segment:
-    """A segment of no length or without text says nothing."""
-    if segment.start == segment.end or not segment.text.strip():
-        empty = None if segment.words is None else ()
-        return replace(segment, text="", tokens=(), words=empty)
-    return segment

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Turns(Generic[T]):
+class FairQueue(Generic[T]):
     """Items of many owners: the one who has used least comes first, and of each owner's piles, such as files, each in turn.
 
     Who comes back after a pause starts level with those who are there, neither with a credit nor with a debt. This is
