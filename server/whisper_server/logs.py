@@ -5,8 +5,8 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from whisper_server.http.lifecycle import ENVIRON, Call
-
+ENVIRON = "whisper.call"
+"""Where in a request's environ its record is, which has `values()` for the access log."""
 # gunicorn passes its access log's values as a mapping of one-letter atoms.
 _CALL = f"{{{ENVIRON}}}e"
 ACCESS_FORMAT = f'%(h)s "%(r)s" %(s)s %(B)s bytes %(M)s ms %({_CALL})s'
@@ -25,7 +25,9 @@ class JsonFormatter(logging.Formatter):
         }
         if record.name == "gunicorn.access" and isinstance(record.args, dict):
             entry |= {name: record.args[atom] for name, atom in _ACCESS_ATOMS.items()}
-            if isinstance(call := record.args[_CALL], Call):
+            if not isinstance(
+                call := record.args[_CALL], str
+            ):  # gunicorn's "-", of a request that it refused itself
                 entry |= call.values()
         else:
             entry["message"] = record.getMessage()

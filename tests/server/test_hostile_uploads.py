@@ -103,7 +103,12 @@ def test_decoding_ends_at_its_deadline_and_leaves_no_process(bomb: Path) -> None
 
 def test_file_that_is_too_costly_to_decode_is_refused(tmp_path: Path, bomb: Path) -> None:
     """For good: trying again later would cost the same."""
-    impatient = "from whisper_server import __main__, audio; audio.cpu_seconds = lambda _: 1; __main__.main()"
+    impatient = (
+        "from whisper_server import __main__\n"
+        "from whisper_server.audio import ffmpeg\n"
+        "ffmpeg.cpu_seconds = lambda _: 1\n"
+        "__main__.main()\n"
+    )
     settings = {"WHISPER_MAX_AUDIO_SECONDS": "86400"}
     with running(tmp_path, (sys.executable, "-c", impatient), **settings) as server:
         server.wait_until_ready()

@@ -136,7 +136,8 @@ def test_death_of_the_device_thread_ends_the_server(tmp_path: Path) -> None:
     # The fault: what a library does that calls exit() in the thread that owns the model.
     faulty = (
         "import sys\n"
-        "from whisper_server import __main__, serving\n"
+        "from whisper_server import __main__\n"
+        "from whisper_server.http import server as serving\n"
         "load = serving.load\n"
         "def load_faulty(settings):\n"
         "    loaded = load(settings)\n"

@@ -26,16 +26,13 @@ from whisper_server.http import connection, uploads
 from whisper_server.http.admission import Admission, Place
 from whisper_server.http.connection import Watchdog
 from whisper_server.http.errors import ClientGone
+from whisper_server.logs import ENVIRON
 from whisper_server.metrics import Metrics
 from whisper_server.scheduling.scheduler import Job, Scheduler
 from whisper_server.transcribe.options import Options
 from whisper_server.transcribe.transcript import Transcript, Update
 
 UPDATE_SECONDS = 1.0
-
-
-ENVIRON = "whisper.call"
-"""Where gunicorn's access log finds it."""
 
 
 @dataclass(kw_only=True)
