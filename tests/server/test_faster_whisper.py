@@ -4,7 +4,8 @@ import csv
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,8 @@ from whisper_server.engine.checkpoint import demo_checkpoint, load_checkpoint
 from whisper_server.engine.ctranslate2 import convert
 from whisper_server.engine.ctranslate2.engine import FasterWhisper, Window
 from whisper_server.engine.ctranslate2.load import load
-from whisper_server.engine.interface import Align, Decode, Detect, Encode, LoadError, Request
+from whisper_server.engine.ctranslate2.memory import EASING_CALLS
+from whisper_server.engine.interface import Align, Decode, Detect, DeviceLost, Encode, LoadError, Request
 from whisper_server.engine.tokens import tokenizer_of
 from whisper_server.transcribe.options import Options
 
@@ -380,3 +382,85 @@ def test_alignment_heads_go_along(tmp_path: Path) -> None:
     made = convert.find("demo", None, tmp_path)
     heads = [list(head) for head in load_checkpoint("demo", None).alignment_heads]
     assert json.loads((made / "config.json").read_text())["alignment_heads"] == heads
+
+
+@contextmanager
+def failing(problem: Exception, when: Callable[[Sequence[Decode]], bool]) -> Iterator[list[int]]:
+    """Let those calls of `generate` fail of which `when` says so; yields how many windows the others had."""
+    sizes: list[int] = []
+    generate = FasterWhisper._decode
+
+    def decode(self: FasterWhisper, requests: list[Decode]) -> list[Any]:
+        if when(requests):
+            raise problem
+        sizes.append(len(requests))
+        return generate(self, requests)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FasterWhisper, "_decode", decode)
+        yield sizes
+
+
+def answers_of(requests: Sequence[Request]) -> list[Any]:
+    """As `drive`, but an answer may be an exception."""
+    answers: dict[Any, Any] = {}
+    for number, request in enumerate(requests):
+        engine().submit(number, request)
+    while engine().busy():
+        answers |= engine().step()
+    return [answers[number] for number in range(len(requests))]
+
+
+def test_a_request_that_fails_fails_alone() -> None:
+    """A call gives one answer or exception for all windows in it: nobody knows whose fault it is."""
+    with Windows(range(4)) as windows:
+        requests = [Decode(window=window, language="en", seed=n) for n, window in enumerate(windows)]
+        expected = [each.tokens for each in drive(requests)]
+        with failing(RuntimeError("a bad one"), lambda chosen: any(each.seed == 2 for each in chosen)):
+            found = answers_of(requests)
+        assert str(found[2]) == "a bad one"
+        assert [found[n].tokens for n in (0, 1, 3)] == [expected[n] for n in (0, 1, 3)]
+        with failing(RuntimeError(), lambda chosen: False) as sizes:  # and the next ones share a call again
+            drive(requests)
+        assert sizes == [4]
+
+
+def test_what_no_call_can_be_made_of_is_answered_to_its_own_request() -> None:
+    with Windows(range(2)) as windows:
+        unknown = Decode(window=windows[0], language="xx")
+        absent = Decode(window=windows[0], language="en", suppress_tokens=(99999,))
+        fine = Decode(window=windows[1], language="en")
+        found = answers_of([unknown, fine, absent])
+        assert isinstance(found[0], ValueError)
+        assert found[1].tokens == drive([fine])[0].tokens
+        assert str(found[2]) == "suppress_tokens: there is no token 99999"
+        engine().submit("gone", unknown)
+        engine().cancel("gone")
+        assert not engine().busy()
+
+
+def test_calls_are_smaller_while_memory_is_scarce_and_larger_again_after_that() -> None:
+    with Windows(range(8)) as windows:
+        requests = [Decode(window=window, language="en") for window in windows]
+        expected = [each.tokens for each in drive(requests)]
+        scarce = RuntimeError("CUDA failed with error out of memory")
+        with failing(scarce, lambda chosen: len(chosen) > 2) as sizes:
+            assert [each.tokens for each in drive(requests)] == expected
+        assert set(sizes) == {2}
+        with failing(scarce, lambda chosen: False) as sizes:
+            for _ in range(3 * EASING_CALLS):
+                drive([replace(requests[0], sample_len=1)])
+            sizes.clear()
+            drive(requests)
+        assert sizes == [8]
+
+
+def test_without_memory_for_one_window_its_request_fails_and_with_a_lost_device_all_do() -> None:
+    with Windows([0]) as windows:
+        request = Decode(window=windows[0], language="en")
+        with failing(MemoryError("std::bad_alloc"), lambda chosen: True):
+            assert isinstance(answers_of([request])[0], MemoryError)
+        assert drive([request])[0].tokens
+        lost = RuntimeError("CUDA failed with error an illegal memory access was encountered")
+        with failing(lost, lambda chosen: True), pytest.raises(DeviceLost, match="an illegal memory access"):
+            answers_of([request])

@@ -1,9 +1,11 @@
-"""What CTranslate2 wants equal in all rows of one call."""
+"""Which requests share a call: CTranslate2 wants some things equal in all rows of one."""
 
+from collections import deque
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
-from whisper_server.engine.interface import Decode, ModelInfo
+from whisper_server.engine.interface import Decode, ModelInfo, Ticket
 from whisper_server.engine.tokens import initial_tokens, suppressed_tokens
 
 
@@ -74,3 +76,26 @@ def call_of(info: ModelInfo, request: Decode) -> Call:
 def _max_length(info: ModelInfo, before: int, sample_len: int) -> int:
     """CTranslate2 samples min(max_length // 2, max_length - before + 1) tokens: the max_length for `sample_len` of them."""
     return min(info.n_text_ctx, max(2 * sample_len, sample_len + before - 1))
+
+
+@dataclass(eq=False)
+class Waiting:
+    """A request, until it is answered."""
+
+    ticket: Ticket
+    request: Any
+    shares: Hashable
+    """Requests of one kind for which this is equal can share a call."""
+    alone: bool = False
+    """Whether it is tried again by itself, as a call that it was part of failed."""
+
+
+Queue = deque[Waiting]
+
+
+def first(queue: Queue, most: int) -> list[Waiting]:
+    """The request that waits longest, and those that can share its call."""
+    head = queue[0]
+    if head.alone:
+        return [head]
+    return [waiting for waiting in queue if waiting.shares == head.shares and not waiting.alone][:most]

@@ -1,6 +1,6 @@
 """The engine on CTranslate2: windows of many requests in one call of its `generate`.
 
-A call can't be joined or left while it runs, and wants some things equal in all of its rows (grouping.py). So a step starts calls
+A call can't be joined or left while it runs, and wants some things equal in all of its rows (batching.py). So a step starts calls
 and waits for one to end: an encoder's run while windows wait for it and few wait to be decoded, else the decoding of all that can
 share a call. On a CPU two calls run at once, as one uses what the other leaves idle. Encoded windows lie in the machine's memory,
 on a GPU too: a call copies in what it needs, and their number is not the GPU's concern.
@@ -17,7 +17,8 @@ from ctranslate2 import DataType, StorageView
 from ctranslate2.models import Whisper
 from numpy.typing import NDArray
 
-from whisper_server.engine.ctranslate2.batching import Call, call_of
+from whisper_server.engine.ctranslate2.batching import Call, Queue, Waiting, call_of, first
+from whisper_server.engine.ctranslate2.memory import Pressure, is_lost, is_out_of_memory
 from whisper_server.engine.interface import (
     Align,
     Answer,
@@ -50,9 +51,9 @@ class Window:
 class _Batch:
     """What one call is about."""
 
-    chosen: list[tuple[Ticket, Any]]
-    waiting: Any
-    """The queue that they came from."""
+    chosen: list[Waiting]
+    queue: Queue
+    """That they came from."""
 
 
 @dataclass(frozen=True)
@@ -86,106 +87,121 @@ class FasterWhisper:
         self.info, self.windows, self.description = info, windows, description
         self._model = model
         self._encode_at_once, self._decode_at_once = encode_at_once, decode_at_once
+        self._memory = Pressure()
         self._calls_at_once = calls_at_once
         self._callers = ThreadPoolExecutor(calls_at_once, "ctranslate2")
         self._running: dict[Future[list[Answer]], _Batch] = {}
         self._unwanted: set[Ticket] = set()
         """Cancelled while their call was running."""
+        self._refused: Done = []
+        """Answers to requests that there is no call for."""
         self._taken: set[Window] = set()
-        self._encodes: deque[tuple[Ticket, Encode]] = deque()
-        self._detects: deque[tuple[Ticket, Detect]] = deque()
-        self._decodes: deque[tuple[Ticket, Decode]] = deque()
-        self._aligns: deque[tuple[Ticket, Align]] = deque()
+        self._encodes: Queue = deque()
+        self._detects: Queue = deque()
+        self._decodes: Queue = deque()
+        self._aligns: Queue = deque()
 
     def submit(self, ticket: Ticket, request: Request) -> None:
-        match request:
-            case Encode():
-                self._encodes.append((ticket, request))
-            case Detect():
-                self._detects.append((ticket, request))
-            case Decode():
-                self._decodes.append((ticket, request))
-            case Align():
-                self._aligns.append((ticket, request))
+        try:
+            match request:
+                case Encode():
+                    self._encodes.append(Waiting(ticket, request, None))
+                case Detect():
+                    self._detects.append(Waiting(ticket, request, None))
+                case Decode():
+                    self._decodes.append(Waiting(ticket, request, self._call_of(request)))
+                case Align():
+                    self._aligns.append(Waiting(ticket, request, (request.language, request.task)))
+        except Exception as problem:
+            self._refused.append((ticket, problem))
+
+    def _call_of(self, request: Decode) -> Call:
+        call = call_of(self.info, request)
+        unknown = max(call.suppressed, default=0)
+        if unknown >= tokenizer_of(self.info).encoding.n_vocab:  # CTranslate2 would write there
+            raise ValueError(f"suppress_tokens: there is no token {unknown}")
+        return call
 
     def cancel(self, ticket: Ticket) -> None:
-        waiting: Any
-        for waiting in (self._encodes, self._detects, self._decodes, self._aligns):
-            for entry in [entry for entry in waiting if entry[0] == ticket]:
-                waiting.remove(entry)
-        if any(ticket == running for batch in self._running.values() for running, _ in batch.chosen):
+        for queue in (self._encodes, self._detects, self._decodes, self._aligns):
+            for waiting in [waiting for waiting in queue if waiting.ticket == ticket]:
+                queue.remove(waiting)
+        self._refused = [answer for answer in self._refused if answer[0] != ticket]
+        if any(ticket == running.ticket for batch in self._running.values() for running in batch.chosen):
             self._unwanted.add(ticket)
 
     def release(self, window: Window) -> None:
         self._taken.remove(window)
 
     def busy(self) -> bool:
-        return bool(self._running or self._room() or self._detects or self._decodes or self._aligns)
+        waiting = self._detects or self._decodes or self._aligns or self._refused
+        return bool(self._running or self._room() or waiting)
 
     def step(self) -> Done:
         while len(self._running) < self._calls_at_once and self._start_one():
             pass
-        full = len(self._running) == self._calls_at_once
-        ended, _ = wait(self._running, None if full else POLL_SECONDS, FIRST_COMPLETED)
-        return [answer for call in ended for answer in self._answers(call)]
+        done, self._refused = self._refused, []
+        if self._running:
+            full = len(self._running) == self._calls_at_once
+            seconds = 0 if done else None if full else POLL_SECONDS
+            ended, _ = wait(self._running, seconds, FIRST_COMPLETED)
+            done += [answer for call in ended for answer in self._answers(call)]
+        return done
 
     def _start_one(self) -> bool:
         """Start the call that is most wanted; whether there is anything to do."""
         if self._detects:
-            self._start_shared(self._detects, lambda _: None, self._detect)
+            self._start(self._sharing(self._detects), self._detects, self._detect)
         elif self._aligns:
-            self._start_shared(self._aligns, lambda align: (align.language, align.task), self._align)
+            self._start(self._sharing(self._aligns), self._aligns, self._align)
         # Many rows in a call cost a CPU half as much as each alone: collect some, but no more than pays.
         elif (room := self._room()) and len(self._decodes) < self._decode_at_once:
-            count = min(room, self._encode_at_once)
-            self._start([self._encodes.popleft() for _ in range(count)], self._encode, self._encodes)
+            most = min(room, self._memory.at_once(self._encode_at_once))
+            self._start(first(self._encodes, most), self._encodes, self._encode)
         elif self._decodes:
-            self._start_shared(self._decodes, lambda decode: call_of(self.info, decode), self._decode)
+            self._start(self._sharing(self._decodes), self._decodes, self._decode)
         else:
             return False
         return True
 
     def _room(self) -> int:
         """How many windows could be encoded now."""
-        coming = sum(len(each.chosen) for each in self._running.values() if each.waiting is self._encodes)
+        coming = sum(len(each.chosen) for each in self._running.values() if each.queue is self._encodes)
         return min(len(self._encodes), self.windows - len(self._taken) - coming)
 
-    def _start_shared(
-        self, waiting: Any, key: Callable[[Any], Any], work: Callable[[list[Any]], list[Answer]]
-    ) -> None:
-        """Do the work for the request that waits longest, and for those that can share its call."""
-        first = key(waiting[0][1])
-        chosen = [entry for entry in waiting if key(entry[1]) == first][: self._decode_at_once]
-        for entry in chosen:
-            waiting.remove(entry)
-        self._start(chosen, work, waiting)
+    def _sharing(self, queue: Queue) -> list[Waiting]:
+        return first(queue, self._memory.at_once(self._decode_at_once))
 
-    def _start(
-        self, chosen: list[tuple[Ticket, Any]], work: Callable[[list[Any]], list[Answer]], waiting: Any
-    ) -> None:
-        call = self._callers.submit(work, [request for _, request in chosen])
-        self._running[call] = _Batch(chosen, waiting)
+    def _start(self, chosen: list[Waiting], queue: Queue, work: Callable[[list[Any]], list[Answer]]) -> None:
+        for waiting in chosen:
+            queue.remove(waiting)
+        call = self._callers.submit(work, [waiting.request for waiting in chosen])
+        self._running[call] = _Batch(chosen, queue)
 
     def _answers(self, call: Future[list[Answer]]) -> Done:
-        """What a call that ended has answered; without memory for it, its requests wait to be tried again in smaller calls."""
+        """What a call that ended has answered. Of one that failed, its requests wait to be tried again, each by itself."""
         batch = self._running.pop(call)
-        unwanted = {ticket for ticket, _ in batch.chosen} & self._unwanted
+        unwanted = {waiting.ticket for waiting in batch.chosen} & self._unwanted
         self._unwanted -= unwanted
-        wanted = [entry for entry in batch.chosen if entry[0] not in unwanted]
-        try:
-            answers = dict(zip((ticket for ticket, _ in batch.chosen), call.result(), strict=True))
-        except ValueError as problem:  # CTranslate2's word for arguments that it can't take
-            return [(ticket, problem) for ticket, _ in wanted]
-        except RuntimeError as problem:
-            if "out of memory" not in str(problem) or len(batch.chosen) == 1:
-                raise DeviceLost(str(problem).splitlines()[0]) from problem
-            self._encode_at_once = max(1, self._encode_at_once // 2)
-            self._decode_at_once = max(1, self._decode_at_once // 2)
-            batch.waiting.extendleft(reversed(wanted))
-            return []
-        done = [(ticket, answers[ticket]) for ticket, _ in wanted]
-        self._taken.update(answer for _, answer in done if isinstance(answer, Window))
-        return done
+        wanted = [waiting for waiting in batch.chosen if waiting.ticket not in unwanted]
+        problem = call.exception()
+        if problem is None:
+            self._memory.eases()
+            answers = zip(batch.chosen, call.result(), strict=True)
+            done = [(waiting.ticket, answer) for waiting, answer in answers if waiting in wanted]
+            self._taken.update(answer for _, answer in done if isinstance(answer, Window))
+            return done
+        if not isinstance(problem, Exception) or is_lost(problem):
+            raise DeviceLost(" ".join(str(problem).split())) from problem
+        if is_out_of_memory(problem):
+            self._memory.rises(len(batch.chosen), problem)
+        if len(batch.chosen) == 1:
+            return [(waiting.ticket, problem) for waiting in wanted]
+        if not is_out_of_memory(problem):  # then it is one of these, and nobody knows which
+            for waiting in wanted:
+                waiting.alone = True
+        batch.queue.extendleft(reversed(wanted))
+        return []
 
     def _encode(self, requests: list[Encode]) -> list[Answer]:
         mel = StorageView.from_array(np.stack([request.mel for request in requests]))
@@ -212,10 +228,7 @@ class FasterWhisper:
         return [CTranslate2Alignment(result.text_token_probs, result.alignments) for result in results]
 
     def _decode(self, requests: list[Decode]) -> list[Answer]:
-        call: Call = call_of(self.info, requests[0])
-        unknown = max(call.suppressed, default=0)
-        if unknown >= tokenizer_of(self.info).encoding.n_vocab:  # CTranslate2 would write there
-            raise ValueError(f"suppress_tokens: there is no token {unknown}")
+        call = call_of(self.info, requests[0])
         prompts = [initial_tokens(self.info, request)[0] for request in requests]
         results = self._model.generate(
             self._features(requests),
