@@ -34,4 +34,6 @@ async def reconcile(key: Key, cluster: Cluster, settings: Settings, *, pressed: 
     now = datetime.now(UTC)
     report = status.of(resource, endpoint, cluster.observe(resource), outcome, now)
     held_back = await cluster.report(resource, report, now, pressed=pressed)
-    return min((each for each in (outcome.next_look, held_back) if each is not None), default=None)
+    return min(
+        (each for each in (outcome.next_look, report.next_look, held_back) if each is not None), default=None
+    )

@@ -132,6 +132,8 @@ SHARED = public(httpsRedirect=True, tls={"preSharedCert": "cert"})
         (public(httpsRedirect=True), seen(), False),
         (public(httpsRedirect=True), seen(certificate(HOST, "Provisioning")), False),
         (public(httpsRedirect=True), seen(certificate(HOST, "Active")), True),
+        # It serves until it expires, and to switch HTTPS off would not mend it.
+        (public(httpsRedirect=True), seen(certificate(HOST, "RenewalFailed")), True),
         (BOTH, seen(certificate(HOST, "Active")), False),
         (BOTH, seen(certificate(HOST, "Active"), certificate(OTHER, "Provisioning")), False),
         (BOTH, seen(certificate(HOST, "Active"), certificate(OTHER, "Active")), True),

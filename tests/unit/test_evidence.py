@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from whisper_operator.informer.cache import Store
-from whisper_operator.kube.kinds import DEPLOYMENT, ENDPOINT, EVENT, POD, REPLICA_SET, Kind
+from whisper_operator.kube.kinds import COMPUTE_ADDRESS, DEPLOYMENT, ENDPOINT, EVENT, POD, REPLICA_SET, Kind
 from whisper_operator.observed.pods import Pod, ReplicaSet, Trouble, Warning
 
 KEY = ("n", "w")
@@ -200,6 +200,34 @@ def test_warnings_about_others_are_not_kept(store: Store) -> None:
     own = event("g", "u", "w")
     own["involvedObject"]["kind"] = "WhisperEndpoint"
     assert store.absorb(EVENT, own) == set()
+
+
+def test_a_warning_about_a_child_is_its_endpoints_whatever_its_name(store: Store) -> None:
+    """An address is named as the spec says, and a controller goes by that name."""
+    address = {**metadata("a", 1, "", ""), "name": "reserved", "ownerReferences": []}
+    assert store.absorb(COMPUTE_ADDRESS, {"metadata": address}) == {KEY}
+    assert store.absorb(EVENT, event("e", "a", "reserved")) == {KEY}
+    assert [each.about for each in store.observed(KEY, "u").warnings] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "timed"),
+    [
+        ("Sync", "m", True),
+        ("FailedScaleUp", "m", True),
+        ("TooManyCertificates", "m", True),
+        ("Failed", 'Failed to pull image "i": m', True),
+        ("Failed", "Error: ImagePullBackOff", False),  # said again every few seconds
+        ("FailedMount", "m", False),
+    ],
+)
+def test_times_are_kept_where_they_tell_something(reason: str, message: str, timed: bool) -> None:
+    raw = event("e", "p", "w-p", message=message)
+    raw |= {"reason": reason, "firstTimestamp": "2026-01-02T03:04:05Z", "eventTime": None}
+    raw["series"] = {"lastObservedTime": "2026-01-02T03:06:35.000000Z"}
+    found = Warning.of(raw)
+    assert found.lasted == (150.0 if timed else 0.0)
+    assert found.at == ("2026-01-02T03:06:35Z" if timed else "")
 
 
 def test_what_is_gone_is_forgotten_and_stays_so(store: Store) -> None:

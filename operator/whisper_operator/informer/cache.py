@@ -151,10 +151,13 @@ class Store:
         return {key} | self._claim(key)
 
     def _named(self, event: Raw) -> set[Key]:
-        """The endpoints that an Event may concern: names of children and pods begin with the endpoint's."""
+        """The endpoints that an Event may concern: a child's own, or, as names of pods begin with the endpoint's, by name."""
         about = event["involvedObject"]
         if about.get("kind") == ENDPOINT.name:  # our own
             return set()
+        home = self._home.get(about.get("uid", ""))
+        if home is not None:
+            return {home}
         namespace, parts = about.get("namespace", ""), about.get("name", "").split("-")
         names = ("-".join(parts[:count]) for count in range(1, len(parts) + 1))
         return {(namespace, name) for name in names if (namespace, name) in self._endpoints}

@@ -15,6 +15,9 @@ ATTACHED = "ingress.kubernetes.io/ssl-cert"
 FROM_SECRET = "k8s"
 """How GKE's names of certificates made of Secrets begin."""
 
+SERVING = {"Active", "RenewalFailed"}
+"""What a certificate says of itself while the load balancer has it: one that can't be renewed serves until it expires."""
+
 
 def of(endpoint: WhisperEndpoint, observed: Observed) -> list[Manifest]:
     public = endpoint.public
@@ -37,7 +40,7 @@ def serves_https(name: str, public: Public, observed: Observed) -> bool:
     """Whether the load balancer has been seen to have a certificate for every host."""
     if public.tls == "managed":
         live = (observed.only(MANAGED_CERTIFICATE, certificate_name(name, host)) for host in public.hosts)
-        return all(child and child.status.get("certificateStatus") == "Active" for child in live)
+        return all(child and child.status.get("certificateStatus") in SERVING for child in live)
     ingress = observed.only(INGRESS, name)
     attached = (ingress.annotations.get(ATTACHED, "") if ingress else "").split(",")
     if public.tls == "preSharedCert":

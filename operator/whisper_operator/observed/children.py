@@ -11,15 +11,19 @@ from whisper_operator.kube.kinds import (
     FIELD_MANAGER,
     HASH_ANNOTATION,
     INGRESS,
+    MANAGED_CERTIFICATE,
     STATIC_IP_ANNOTATIONS,
     Kind,
 )
 from whisper_operator.observed.pods import Pod, Warning
 
+SHARED_CERTIFICATES = "ingress.gcp.kubernetes.io/pre-shared-cert"
+"""GKE's annotation with the project's certificates that an Ingress asks for, those of its ManagedCertificates included."""
+
 KEPT_SPEC_FIELDS = ("replicas", "strategy", "domains")
 CONTROLLERS_ANNOTATIONS = "f:ingress.kubernetes.io/"
 """How ingress-gce's own begin, in the form of managedFields: it writes them when it has brought the load balancer in line."""
-KEPT_ANNOTATIONS = ("ingress.kubernetes.io/ssl-cert",)
+KEPT_ANNOTATIONS = ("ingress.kubernetes.io/ssl-cert", SHARED_CERTIFICATES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ class Child:
     annotations: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Those that controllers tell something by."""
     controller_wrote: str = ""
-    """Of an Ingress: when its controller last wrote down what it serves, as 2026-01-31T12:00:00Z."""
+    """Of an Ingress or a ManagedCertificate: when its controller last wrote down what it has, as 2026-01-31T12:00:00Z."""
     ingress_class: str = ""
     """Of an Ingress: which controller it is for."""
     hosts: tuple[str, ...] = ()
@@ -94,6 +98,9 @@ class Child:
             status=raw.get("status") or {},
             annotations={name: annotations[name] for name in KEPT_ANNOTATIONS if name in annotations},
             scaled_by_others=_scaled_by_others(metadata.get("managedFields") or ()),
+            controller_wrote=_controller_wrote(metadata.get("managedFields") or ())
+            if kind in (INGRESS, MANAGED_CERTIFICATE)
+            else "",
             **(_of_ingress(raw) if kind is INGRESS else {}),
         )
 
@@ -148,7 +155,6 @@ def _of_ingress(raw: Mapping[str, Any]) -> dict[str, Any]:
     metadata, spec = raw["metadata"], raw.get("spec") or {}
     annotations, ingress_class = metadata.get("annotations") or {}, class_of(raw)
     return {
-        "controller_wrote": _controller_wrote(metadata.get("managedFields") or ()),
         "ingress_class": ingress_class,
         "hosts": tuple(rule["host"] for rule in spec.get("rules") or () if rule.get("host")),
         "static_ip_name": annotations.get(STATIC_IP_ANNOTATIONS.get(ingress_class, ""), ""),
@@ -167,7 +173,7 @@ def _controller_wrote(entries: Iterable[Mapping[str, Any]]) -> str:
     written = (
         str(entry.get("time") or "")
         for entry in entries
-        if entry.get("subresource") == "status"
+        if "f:status" in (entry.get("fieldsV1") or {})
         or any(
             name.startswith(CONTROLLERS_ANNOTATIONS)
             for name in (entry.get("fieldsV1") or {}).get("f:metadata", {}).get("f:annotations", {})

@@ -7,6 +7,7 @@ out: a container that crashes every minute looks the same all the time, so that 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from whisper_operator.kube.kinds import ENDPOINT_LABEL
@@ -15,8 +16,20 @@ from whisper_operator.kube.objects import Key, condition
 WORDS = 400
 """Characters kept of what somebody else says: enough for a cause, too few for a stack trace."""
 
-SYNC = "Sync"
-"""The reason of what a load balancer's controller says of an Ingress."""
+SYNC, TRANSLATE = "Sync", "Translate"
+"""The reasons of what a load balancer's controller says of an Ingress."""
+
+TOO_MANY_CERTIFICATES, BACKEND_ERROR = "TooManyCertificates", "BackendError"
+"""The reasons of what GKE's certificate controller says of a ManagedCertificate."""
+
+SCALE_UP = "FailedScaleUp"
+"""The reason of what the cluster's autoscaler says of a pod."""
+
+PULL_FAILED = "Failed to pull image"
+"""How the kubelet begins when it says why a pod has no image."""
+
+TIMED = {SYNC, TRANSLATE, TOO_MANY_CERTIFICATES, BACKEND_ERROR, SCALE_UP}
+"""The reasons of events whose times tell: old from new, and what passes from what lasts."""
 
 REVISION = "deployment.kubernetes.io/revision"
 
@@ -101,23 +114,34 @@ class Warning:
     reason: str
     words: str
     at: str = ""
-    """When it was last said, to the second, as 2026-01-31T12:00:00Z; kept of Sync only, where it tells old from new."""
+    """When it was last said, to the second, as 2026-01-31T12:00:00Z; kept only where times tell something."""
+    since: str = ""
+    """When it was first said, likewise."""
 
     @staticmethod
     def of(raw: Mapping[str, Any]) -> "Warning":
-        reason = raw.get("reason") or ""
-        return Warning(
-            raw["involvedObject"].get("uid", ""),
-            reason,
-            _short(raw.get("message") or raw.get("note") or ""),
-            _last_said(raw) if reason == SYNC else "",
-        )
+        reason, words = raw.get("reason") or "", _short(raw.get("message") or raw.get("note") or "")
+        about = raw["involvedObject"].get("uid", "")
+        if reason not in TIMED and not words.startswith(PULL_FAILED):
+            return Warning(about, reason, words)
+        times = _times(raw)
+        return Warning(about, reason, words, max(times, default=""), min(times, default=""))
+
+    @property
+    def lasted(self) -> float:
+        """Seconds from when it was first said to when it was last said."""
+        if not self.since:
+            return 0.0
+        return (datetime.fromisoformat(self.at) - datetime.fromisoformat(self.since)).total_seconds()
 
 
-def _last_said(raw: Mapping[str, Any]) -> str:
+def _times(raw: Mapping[str, Any]) -> list[str]:
     series = raw.get("series") or {}
-    times = (raw.get("lastTimestamp"), raw.get("eventTime"), series.get("lastObservedTime"))
-    return max((f"{each[:19]}Z" for each in times if each), default="")
+    times = (
+        *(raw.get("firstTimestamp"), raw.get("lastTimestamp"), raw.get("eventTime")),
+        series.get("lastObservedTime"),
+    )
+    return [f"{each[:19]}Z" for each in times if each]
 
 
 def _owner(metadata: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from whisper_operator.observed.children import Observed
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.status import conditions
 from whisper_operator.status.condition import Condition, Previous
+from whisper_operator.status.conditions import complaints
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Report:
     """JSON merge patch of the status subresource; empty when nothing changed."""
     events: tuple[Mapping[str, str], ...]
     """type, reason and message of the Events to publish."""
+    next_look: float | None = None
+    """Seconds until something that is told now may be over without any news; None: an event will come."""
 
 
 def of(
@@ -36,7 +39,7 @@ def of(
     """What changed since the status that `resource` carries."""
     before: Mapping[str, Any] = resource.get("status") or {}
     generation = resource["metadata"].get("generation", 0)
-    found = conditions.of(endpoint, observed, outcome, Previous(before, generation))
+    found = conditions.of(endpoint, observed, outcome, Previous(before, generation), now)
     status = {
         "observedGeneration": generation,
         "conditions": [_stamped(condition, before, generation, now) for condition in found],
@@ -49,7 +52,9 @@ def of(
         status |= {name: before[name] for name in kept if name in before}
     else:
         status |= _addresses(endpoint)
-    return Report(merge_patch(before, status), tuple(_events(found, before)))
+    return Report(
+        merge_patch(before, status), tuple(_events(found, before)), complaints.next_look(observed, now)
+    )
 
 
 def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:

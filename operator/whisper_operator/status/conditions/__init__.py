@@ -4,6 +4,8 @@ Reasons are stable words for programs; messages are for people and may change. A
 is what Ready speaks of.
 """
 
+from datetime import datetime
+
 from whisper_operator.apply.outcome import Outcome
 from whisper_operator.observed.children import Observed
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
@@ -19,20 +21,24 @@ from whisper_operator.status.conditions import (
 
 
 def of(
-    endpoint: WhisperEndpoint | SpecError, observed: Observed, outcome: Outcome, previous: Previous
+    endpoint: WhisperEndpoint | SpecError,
+    observed: Observed,
+    outcome: Outcome,
+    previous: Previous,
+    now: datetime,
 ) -> list[Condition]:
     """Every condition that applies, in the order people read them."""
     available = workload.available(endpoint, observed, previous)
     others = [
-        *address.conditions(endpoint, observed, previous),
-        *certificates.conditions(endpoint, observed),
+        *address.conditions(endpoint, observed, previous, now),
+        *certificates.conditions(endpoint, observed, previous, now),
         *autoscaling.conditions(endpoint, observed),
     ]
     fault = (
         obstacles.fault(endpoint, outcome)
         or workload.fault(endpoint, observed, previous)
         or _unmet(others)
-        or address.refused(endpoint, observed)
+        or address.refused(endpoint, observed, now)
         or certificates.redirect(endpoint, observed)
     )
     ready = _not_ready(fault) if fault is not None else _ready(endpoint)

@@ -1,13 +1,14 @@
 """CertificateReady: whether every host has its managed certificate, and what Google waits for; and the redirect to HTTPS."""
 
-from collections.abc import Mapping
-from typing import Any
+from datetime import datetime
 
 from whisper_operator.kube.kinds import MANAGED_CERTIFICATE
 from whisper_operator.manifests.frontendconfig import serves_https
 from whisper_operator.observed.children import Child, Observed
+from whisper_operator.observed.pods import BACKEND_ERROR, TOO_MANY_CERTIFICATES
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
-from whisper_operator.status.condition import Condition, Fault
+from whisper_operator.status.condition import Condition, Fault, Previous
+from whisper_operator.status.conditions import complaints
 
 ADVICE = {
     "FailedNotVisible": "Google does not find the load balancer under that name: create the DNS record in status.dns, "
@@ -30,14 +31,37 @@ HOPELESS = {"FailedCaaForbidden", "ProvisioningFailedPermanently"}
 """Where Google does not try again until somebody acts."""
 
 
-def conditions(endpoint: WhisperEndpoint | SpecError, observed: Observed) -> list[Condition]:
+def conditions(
+    endpoint: WhisperEndpoint | SpecError, observed: Observed, previous: Previous, now: datetime
+) -> list[Condition]:
     """CertificateReady, where there should be managed certificates."""
-    certificates = [child for child in observed.of_kind(MANAGED_CERTIFICATE) if not child.deleting]
+    certificates = {
+        child.certified_host: child for child in observed.of_kind(MANAGED_CERTIFICATE) if not child.deleting
+    }
     if isinstance(endpoint, SpecError):  # its hosts can't be read: those that have one
-        hosts = [child.certified_host for child in certificates]
+        hosts = list(certificates)
     else:
         hosts = list(endpoint.public.hosts) if endpoint.public and endpoint.public.tls == "managed" else []
-    return [_condition(hosts, certificates)] if hosts else []
+    if not hosts:
+        return []
+    waiting = [host for host in hosts if host not in certificates or not _is_active(certificates[host])]
+    if not waiting:
+        return [Condition("CertificateReady", "True", "Active", "Every host has a certificate.")]
+    faults = [
+        _refused(certificates[host], observed, previous, now) or _trouble(certificates[host])
+        for host in waiting
+        if host in certificates
+    ]
+    # One that somebody has to act for comes before one that Google tries again.
+    found = min((each for each in faults if each), key=lambda each: not each.needs_action, default=None)
+    if found is None:
+        found = Fault(
+            "Provisioning",
+            f"Google is making the certificate of {', '.join(waiting)}: it needs the DNS record in status.dns, and 15 to "
+            "60 minutes.",
+            needs_action=False,
+        )
+    return [Condition("CertificateReady", "False", found.reason, found.message, found.needs_action)]
 
 
 def redirect(endpoint: WhisperEndpoint | SpecError, observed: Observed) -> Fault | None:
@@ -55,30 +79,39 @@ def redirect(endpoint: WhisperEndpoint | SpecError, observed: Observed) -> Fault
     )
 
 
-def _condition(hosts: list[str], certificates: list[Child]) -> Condition:
-    live = {child.certified_host: child for child in certificates}
-    waiting = [
-        host for host in hosts if host not in live or live[host].status.get("certificateStatus") != "Active"
-    ]
-    if not waiting:
-        return Condition("CertificateReady", "True", "Active", "Every host has a certificate.")
-    troubles = [(host, _trouble(live[host].status)) for host in waiting if host in live]
-    # One that somebody has to act for comes before one that Google tries again.
-    for host, trouble in sorted(troubles, key=lambda pair: pair[1] not in HOPELESS):
-        if trouble is not None:
-            message = f"ManagedCertificate {live[host].name} for {host}: {ADVICE[trouble]}"
-            return Condition("CertificateReady", "False", trouble, message, trouble in HOPELESS)
-    return Condition(
-        "CertificateReady",
-        "False",
-        "Provisioning",
-        f"Google is making the certificate of {', '.join(waiting)}: it needs the DNS record in status.dns, and 15 to "
-        "60 minutes.",
-    )
+def _is_active(certificate: Child) -> bool:
+    return certificate.status.get("certificateStatus") == "Active"
 
 
-def _trouble(status: Mapping[str, Any]) -> str | None:
-    overall = str(status.get("certificateStatus"))
-    domain = next((str(entry.get("status")) for entry in status.get("domainStatus") or ()), "")
+def _refused(certificate: Child, observed: Observed, previous: Previous, now: datetime) -> Fault | None:
+    """Why Google's API takes no request for it, which is told by events alone."""
+    where = f"ManagedCertificate {certificate.name} for {certificate.certified_host}: "
+    for warning in complaints.standing(certificate, observed, now):
+        if warning.reason == TOO_MANY_CERTIFICATES:
+            return Fault(
+                TOO_MANY_CERTIFICATES,
+                f"{where}the project's quota of SSL certificates is used up: raise it in the Google Cloud console, or delete "
+                f"some that nothing uses (gcloud compute ssl-certificates list). Google says: {warning.words}",
+            )
+        if warning.reason == BACKEND_ERROR:
+            return Fault(
+                BACKEND_ERROR,
+                f"{where}Google's API does not take the request, and is asked again: {warning.words}",
+                needs_action=False,
+            )
+    learned = previous.message("CertificateReady", TOO_MANY_CERTIFICATES, BACKEND_ERROR)
+    if learned is None or not learned[1].startswith(where) or certificate.status.get("certificateStatus"):
+        return None
+    return Fault(*learned, needs_action=learned[0] == TOO_MANY_CERTIFICATES)
+
+
+def _trouble(certificate: Child) -> Fault | None:
+    """What Google says of it in its status."""
+    overall = str(certificate.status.get("certificateStatus"))
+    domain = next((str(entry.get("status")) for entry in certificate.status.get("domainStatus") or ()), "")
     candidates = (overall, domain) if overall in OVERALL else (domain, overall)
-    return next((each for each in candidates if each in ADVICE), None)
+    reason = next((each for each in candidates if each in ADVICE), None)
+    if reason is None:
+        return None
+    where = f"ManagedCertificate {certificate.name} for {certificate.certified_host}: "
+    return Fault(reason, f"{where}{ADVICE[reason]}", reason in HOPELESS)

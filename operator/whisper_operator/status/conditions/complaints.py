@@ -1,0 +1,45 @@
+"""What GKE's controllers complain of, in events: which of it still stands, and when to look again because it may be over.
+
+A controller never says that all is well again. It writes to the object, where there is anything to write; else what it says no
+more is over: it tries again after as long as it has been failing, 1000 s at most.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from whisper_operator.kube.kinds import INGRESS, MANAGED_CERTIFICATE
+from whisper_operator.observed.children import Child, Observed
+from whisper_operator.observed.pods import Warning
+
+LONGEST_PAUSE = 1000.0
+"""Seconds between two tries at the most, as of every controller with client-go's queue."""
+AT_LEAST = 60.0
+"""Seconds for which what was said once stands: the first tries are close together."""
+
+
+def standing(child: Child, observed: Observed, now: datetime) -> list[Warning]:
+    """What is complained of an Ingress or a ManagedCertificate now, the newest first."""
+    said = sorted(observed.warned(child.uid), key=lambda each: (each.at, each.words), reverse=True)
+    return [each for each in said if _counts(child, each) and _left(each, now) > 0]
+
+
+def next_look(observed: Observed, now: datetime) -> float | None:
+    """Seconds until the first of them is over, if nothing more is said; None while there is none."""
+    children = (*observed.of_kind(INGRESS), *observed.of_kind(MANAGED_CERTIFICATE))
+    return min(
+        (_left(each, now) for child in children for each in standing(child, observed, now)), default=None
+    )
+
+
+def newest(warnings: Iterable[Warning]) -> Warning | None:
+    """The one that was said last."""
+    return max(warnings, key=lambda each: (each.at, each.words), default=None)
+
+
+def _counts(child: Child, warning: Warning) -> bool:
+    return bool(warning.at) and warning.at > child.controller_wrote
+
+
+def _left(warning: Warning, now: datetime) -> float:
+    patience = 1.5 * min(warning.lasted, LONGEST_PAUSE) + AT_LEAST
+    return patience - (now - datetime.fromisoformat(warning.at)).total_seconds()
