@@ -36,12 +36,15 @@ async def sync(world: World, key: Key) -> float | None:
         return _delete(world, key, ssl) if ssl else None
     domains = tuple(sorted(set(certificate.get("spec", {}).get("domains") or [])))
     if ssl is None:
-        ssl = await _create(world, key, certificate, domains)
+        ssl = _name(world, key, domains)
+    if not ssl.made:
+        await _make(world, key, certificate, ssl)
     if ssl.domains != domains:
         if (wait := _delete(world, key, ssl)) is not None:
             return wait
         await _report(world, certificate, "Delete", f"Delete SslCertificate {ssl.name}")
-        ssl = await _create(world, key, certificate, domains, ssl.name)
+        ssl = _name(world, key, domains, ssl.name)
+        await _make(world, key, certificate, ssl)
     elif ssl.doomed_at is not None:  # the old domains are back before it was deleted
         ssl.doomed_at = None
         world.doomed.discard((key[0], ssl.name))
@@ -77,14 +80,26 @@ async def sync_ingress(world: World, key: Key) -> float | None:
     return None
 
 
-async def _create(
-    world: World, key: Key, certificate: Object, domains: tuple[str, ...], name: str | None = None
-) -> SslCertificate:
+def _name(world: World, key: Key, domains: tuple[str, ...], name: str | None = None) -> SslCertificate:
+    """Choose its name, by which Ingresses ask for it from now on."""
     ssl = SslCertificate(name or f"mcrt-{uuid.uuid4()}", domains)
     world.ssl[key] = ssl
-    await _report(world, certificate, "Create", f"Create SslCertificate {ssl.name}")
+    world.unmade.add((key[0], ssl.name))
     _wake_ingresses(world, key)
     return ssl
+
+
+async def _make(world: World, key: Key, certificate: Object, ssl: SslCertificate) -> None:
+    """Have Google make it. Raises Retry where it does not, which an Event says, and nothing else."""
+    problem = world.settings(key[0]).certificate_error
+    if problem:
+        reason = "TooManyCertificates" if "QUOTA_EXCEEDED" in problem else "BackendError"
+        await world.recorder.report(certificate, "Warning", reason, problem, COMPONENT)
+        raise Retry(problem)
+    ssl.made = True
+    world.unmade.discard((key[0], ssl.name))
+    await _report(world, certificate, "Create", f"Create SslCertificate {ssl.name}")
+    _wake_load_balancers(world, key)
 
 
 def _delete(world: World, key: Key, ssl: SslCertificate) -> float | None:
@@ -97,6 +112,7 @@ def _delete(world: World, key: Key, ssl: SslCertificate) -> float | None:
         return DETACH_SECONDS / 2
     del world.ssl[key]
     world.doomed.discard((key[0], ssl.name))
+    world.unmade.discard((key[0], ssl.name))
     return None
 
 
@@ -148,6 +164,11 @@ def _wake_ingresses(world: World, key: Key) -> None:
     named = world.by_certificate.to(key) + (world.by_ssl.to((key[0], ssl.name)) if ssl else [])
     for referrer in named:
         world.queue.add(("certificates of ingress", referrer))
+
+
+def _wake_load_balancers(world: World, key: Key) -> None:
+    for referrer in world.by_certificate.to(key):
+        world.queue.add(("ingress", referrer))
 
 
 async def _report(world: World, certificate: Object, reason: str, message: str) -> None:

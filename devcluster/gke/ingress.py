@@ -80,6 +80,8 @@ async def _sync(world: World, key: Key, ingress: Object) -> float | None:
     frontend = await _frontend(world, key, ingress)
     _require_address(world, key, ingress)
     settings = world.settings(key[0])
+    if settings.sync_error:
+        raise _sync_error("load balancer", settings.sync_error)
     if settings.no_address:
         return None
     if not _address_of(ingress) and (
@@ -196,7 +198,8 @@ async def _frontend(world: World, key: Key, ingress: Object) -> Frontend:
             message = "Error: no FrontendConfig for Ingress exists."
             await world.recorder.report(ingress, "Warning", "Sync", message, COMPONENT)
     pre_shared = split(annotations.get(PRE_SHARED_CERT, ""))
-    for missing in world.settings(key[0]).missing_certificates.intersection(pre_shared):
+    unmade = {name for name in pre_shared if (key[0], name) in world.unmade}
+    for missing in sorted(unmade | world.settings(key[0]).missing_certificates.intersection(pre_shared)):
         what = f"projects/{PROJECT}/global/sslCertificates/{missing}"
         raise _sync_error(
             "load balancer", f"googleapi: Error 404: The resource '{what}' was not found, notFound"

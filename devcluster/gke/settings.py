@@ -44,6 +44,10 @@ class Settings:
     """Names of static addresses, and of pre-shared certificates, that don't exist in the project; all others do."""
     no_address: bool = False
     """Load balancers never get an address, and nothing says why."""
+    sync_error: str = ""
+    """Why load balancers can't be brought in line, in Google's words; empty: they can."""
+    certificate_error: str = ""
+    """Why Google makes no certificate, in its own words; empty: it does."""
     scale_up: str = ""
     """Why the autoscaler can make no more nodes, in its own words; empty: it is silent."""
 
@@ -107,5 +111,7 @@ _KEYS = {
     "missingStaticIPs": ("missing_static_ips", _names),
     "missingCertificates": ("missing_certificates", _names),
     "noAddress": ("no_address", _flag),
+    "syncError": ("sync_error", _text),
+    "certificateError": ("certificate_error", _text),
     "scaleUp": ("scale_up", _text),
 }

@@ -35,6 +35,8 @@ class SslCertificate:
 
     name: str
     domains: tuple[str, ...]
+    made: bool = False
+    """Whether it is there, and not just to be: Ingresses name it before."""
     attached_at: float | None = None
     """When it was first seen on a load balancer (monotonic)."""
     doomed_at: float | None = None
@@ -86,6 +88,8 @@ class World:
     """The certificates of the pretended project, by ManagedCertificate."""
     doomed: set[Key] = field(default_factory=set)
     """Namespace and SSL certificate's name of those that are being deleted."""
+    unmade: set[Key] = field(default_factory=set)
+    """The same of those that Google has not made yet."""
     since: dict[tuple[str, str], float] = field(default_factory=dict)
     """When something began, by object uid and what (monotonic)."""
     _settings: dict[str, Settings] = field(default_factory=dict)

@@ -186,3 +186,27 @@ def test_limits_of_the_other_kinds(cluster: Cluster, namespace: str) -> None:
     redirect = {"redirectToHttps": {"enabled": True, "responseCodeName": "MOVED"}}
     with pytest.raises(DevclusterError, match="responseCodeName"):
         cluster.apply(frontend | metadata | {"spec": redirect})
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ("googleapi: Error 403: QUOTA_EXCEEDED - Quota 'SSL_CERTIFICATES' exceeded.", "TooManyCertificates"),
+        ("googleapi: Error 500: Internal error encountered.", "BackendError"),
+    ],
+)
+def test_what_google_does_not_make_is_said_by_events_alone(
+    cluster: Cluster, namespace: str, error: str, reason: str
+) -> None:
+    cluster.apply(
+        settings(namespace, certificateError=error),
+        service(namespace),
+        certificate(namespace),
+        ingress(namespace, named()),
+    )
+    eventually(lambda: messages(cluster, namespace, "Warning", reason, "ManagedCertificate") == [error])
+    # Its name is on the Ingress already, whose load balancer waits for it.
+    await_message(cluster, namespace, "sslCertificates/mcrt-")
+    assert status(cluster, namespace) == {}
+    cluster.apply(settings(namespace))
+    becomes(cluster, namespace, "Active", "Active")

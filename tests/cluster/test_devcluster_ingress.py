@@ -231,3 +231,13 @@ def _writes(cluster: Cluster, namespace: str) -> list[str]:
         user="system:serviceaccount:kube-system:gke-stand-in", verbs=("create", "update", "patch", "delete")
     )
     return [event.resource for event in events if event.namespace == namespace]
+
+
+def test_a_load_balancer_that_can_not_be_brought_in_line_stays_as_it_was(
+    cluster: Cluster, namespace: str
+) -> None:
+    cluster.apply(settings(namespace), service(namespace), ingress(namespace))
+    before = eventually(lambda: address(cluster, namespace))
+    cluster.apply(settings(namespace, syncError="googleapi: Error 503: backend error"))
+    await_message(cluster, namespace, "googleapi: Error 503: backend error")
+    assert address(cluster, namespace) == before
