@@ -4,33 +4,21 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-GKE_ACCELERATORS = (
-    "nvidia-tesla-t4",
-    "nvidia-l4",
-    "nvidia-tesla-a100",
-    "nvidia-a100-80gb",
-    "nvidia-h100-80gb",
-)
-"""GPU types by GKE's own names: https://cloud.google.com/kubernetes-engine/docs/concepts/gpus"""
+from whisper_operator import accelerators
+from whisper_operator.accelerators import Accelerator
+from whisper_operator.spec.egress import Egress, egress
+from whisper_operator.spec.fields import Fields, without_nulls
+
+NAMESPACE = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+NETWORK_POLICY = frozenset({"enabled", "egress"})
+"""The fields of spec.networkPolicy."""
 
 
 class ConfigError(Exception):
     """The configuration file says something that makes no sense; the message names the key."""
-
-
-@dataclass(frozen=True)
-class Accelerator:
-    """How pods ask for one type of GPU on the nodes of this installation."""
-
-    node_selector: Mapping[str, str]
-    resource: str = "nvidia.com/gpu"
-    tolerations: tuple[Mapping[str, Any], ...] = (
-        {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
-    )
 
 
 @dataclass(frozen=True)
@@ -39,11 +27,19 @@ class Settings:
 
     server_repository: str | None = None
     server_version: str | None = None
-    accelerators: Mapping[str, Accelerator] = field(default_factory=lambda: gke_accelerators(autopilot=False))
+    accelerators: Mapping[str, Accelerator] = field(
+        default_factory=lambda: accelerators.of_gke(autopilot=False)
+    )
     in_flight_metric: str = "whisper_requests_in_flight"
     """What the custom metrics API calls a pod's requests in flight; each adapter has names of its own."""
     scrapers: tuple[str, ...] = ("gmp-system", "gke-gmp-system", "monitoring")
     """Namespaces whose pods may read metrics: Google's managed collection, and the usual place of a Prometheus."""
+    network_policy: bool = True
+    """Whether endpoints that don't say have a NetworkPolicy."""
+    egress: tuple[Egress, ...] = ()
+    """Ways out of every endpoint's pods, beside those that it needs itself."""
+    network_policy_fields: frozenset[str] = NETWORK_POLICY
+    """What endpoints may say of it in spec.networkPolicy."""
     namespaces: tuple[str, ...] = ()
     """The only ones whose endpoints are looked after; empty: all."""
     workers: int = 16
@@ -59,14 +55,6 @@ class Settings:
         return f"{self.server_repository}:{tag}"
 
 
-def gke_accelerators(*, autopilot: bool) -> dict[str, Accelerator]:
-    """GKE's GPU types. Autopilot makes nodes to measure, and wants the count of GPUs spelled out."""
-    count = {"cloud.google.com/gke-accelerator-count": "1"} if autopilot else {}
-    return {
-        name: Accelerator({"cloud.google.com/gke-accelerator": name, **count}) for name in GKE_ACCELERATORS
-    }
-
-
 def load(path: Path | None) -> Settings:
     """Read the configuration file; without one, the defaults. Raises ConfigError."""
     if path is None:
@@ -80,96 +68,75 @@ def load(path: Path | None) -> Settings:
 
 def parse(raw: object) -> Settings:
     """Settings out of the file's content. Raises ConfigError."""
-    top = _mapping(raw, "the configuration")
-    _only(
-        top,
-        {
-            "server",
-            "autopilot",
-            "accelerators",
-            "autoscaling",
-            "monitoring",
-            "namespaces",
-            "workers",
-            "healthPort",
-            "listAgainSeconds",
-        },
-        "",
-    )
-    server = _mapping(top.get("server", {}), "server")
-    _only(server, {"repository", "version"}, "server.")
-    if ("repository" in server) != ("version" in server):
-        raise ConfigError("server.repository and server.version go together: set both, or none")
-    accelerators = gke_accelerators(autopilot=_typed(top, "autopilot", bool, False))
-    for name, entry in _mapping(top.get("accelerators", {}), "accelerators").items():
-        accelerators[name] = _accelerator(entry, f"accelerators.{name}")
-    base = Settings()
-    autoscaling = _mapping(top.get("autoscaling", {}), "autoscaling")
-    _only(autoscaling, {"metric"}, "autoscaling.")
-    monitoring = _mapping(top.get("monitoring", {}), "monitoring")
-    _only(monitoring, {"namespaces"}, "monitoring.")
-    workers = _typed(top, "workers", int, 16)
-    if workers < 1:
-        raise ConfigError(f"workers must be at least 1, not {workers}")
-    if top.get("namespaces") == []:  # to take it for all of them would be a surprise
-        raise ConfigError("namespaces must name at least one; leave it out to look after all")
-    again = _typed(top, "listAgainSeconds", int, 600)
-    if again < 1:
-        raise ConfigError(f"listAgainSeconds must be at least 1, not {again}")
-    return Settings(
-        server_repository=_typed(server, "repository", str, None),
-        server_version=_typed(server, "version", str, None),
-        accelerators=accelerators,
-        in_flight_metric=_typed(autoscaling, "metric", str, base.in_flight_metric),
-        scrapers=_namespaces(monitoring, "namespaces", base.scrapers, "monitoring."),
-        namespaces=_namespaces(top, "namespaces", base.namespaces),
-        workers=workers,
-        health_port=_typed(top, "healthPort", int, 8080),
-        list_again_seconds=again,
-    )
-
-
-def _accelerator(raw: object, where: str) -> Accelerator:
-    entry = _mapping(raw, where)
-    _only(entry, {"nodeSelector", "resource", "tolerations"}, f"{where}.")
-    base = Accelerator(_mapping(entry.get("nodeSelector", {}), f"{where}.nodeSelector"))
-    for label, value in base.node_selector.items():
-        if not isinstance(label, str) or not isinstance(value, str):
-            raise ConfigError(f"{where}.nodeSelector.{label} must be a string: put quotes around {value!r}")
-    tolerations = _typed(entry, "tolerations", list, list(base.tolerations))
-    return Accelerator(
-        node_selector=base.node_selector,
-        resource=_typed(entry, "resource", str, base.resource),
-        tolerations=tuple(_mapping(item, f"{where}.tolerations[]") for item in tolerations),
-    )
-
-
-def _namespaces(
-    raw: Mapping[str, Any], key: str, default: tuple[str, ...], prefix: str = ""
-) -> tuple[str, ...]:
-    names = _typed(raw, key, list, list(default))
-    for name in names:
-        if not isinstance(name, str) or not re.fullmatch("[a-z0-9]([-a-z0-9]*[a-z0-9])?", name):
-            raise ConfigError(f"{prefix}{key} must hold names of namespaces, not {name!r}")
-    return tuple(dict.fromkeys(names))
-
-
-def _mapping(raw: object, where: str) -> dict[str, Any]:
     if not isinstance(raw, dict):
-        raise ConfigError(f"{where} must be a mapping, not {raw!r}")
-    return raw
+        raise ConfigError(f"the configuration must be a mapping, not {raw!r}")
+    try:
+        return _parse(Fields(without_nulls(raw), ""))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
-def _only(raw: Mapping[str, Any], known: set[str], prefix: str) -> None:
-    for key in raw:
-        if key not in known:
-            raise ConfigError(
-                f"{prefix}{key} is not a setting; the settings here are {', '.join(sorted(known))}"
-            )
+def _parse(top: Fields) -> Settings:
+    base = Settings()
+    top.only(
+        *("server", "autopilot", "accelerators", "autoscaling", "monitoring", "networkPolicy", "namespaces"),
+        *("workers", "healthPort", "listAgainSeconds"),
+    )
+    server, autoscaling, monitoring, policy, table = (
+        top.sub(name) for name in ("server", "autoscaling", "monitoring", "networkPolicy", "accelerators")
+    )
+    server.only("repository", "version")
+    autoscaling.only("metric")
+    monitoring.only("namespaces")
+    policy.only("enabled", "egress", "endpoints")
+    if server.has("repository") != server.has("version"):
+        raise ValueError("server.repository and server.version go together: set both, or none")
+    if top.raw.get("namespaces") == []:  # to take it for all of them would be a surprise
+        raise ValueError("namespaces must name at least one; leave it out to look after all")
+    metric = autoscaling.text("metric") or base.in_flight_metric
+    if re.search("[/%]", metric):
+        raise ValueError(
+            f"autoscaling.metric can't have / or % in it: {metric!r} (GKE's adapter takes | for /)"
+        )
+    return Settings(
+        server_repository=_image_part(server, "repository"),
+        server_version=_image_part(server, "version"),
+        accelerators={
+            **accelerators.of_gke(autopilot=top.flag("autopilot")),
+            **{str(name): accelerators.accelerator(table.sub(name)) for name in table.raw},
+        },
+        in_flight_metric=metric,
+        scrapers=_namespaces(monitoring, "namespaces", base.scrapers),
+        network_policy=policy.flag("enabled", default=True),
+        egress=egress(policy, "egress"),
+        network_policy_fields=_network_policy_fields(policy),
+        namespaces=_namespaces(top, "namespaces", base.namespaces),
+        workers=top.number("workers", base.workers, least=1),
+        health_port=top.number("healthPort", base.health_port),
+        list_again_seconds=top.number("listAgainSeconds", 600, least=1),
+    )
 
 
-def _typed(raw: Mapping[str, Any], key: str, kind: type, default: Any) -> Any:
-    value = raw.get(key, default)
-    if value is not default and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-        raise ConfigError(f"{key} must be of type {kind.__name__}, not {value!r}")
-    return value
+def _image_part(server: Fields, name: str) -> str | None:
+    text = server.text(name)
+    if text is not None and not re.fullmatch(r"[^\s:@]+(:[0-9]+/[^\s:@]+)?", text):
+        raise ValueError(f"server.{name} can't be part of an image's name: {text!r}")
+    return text
+
+
+def _network_policy_fields(policy: Fields) -> frozenset[str]:
+    if not policy.has("endpoints"):
+        return NETWORK_POLICY
+    found = frozenset(policy.texts("endpoints"))
+    if unknown := sorted(found - NETWORK_POLICY):
+        raise ValueError(f"networkPolicy.endpoints takes enabled and egress, not {', '.join(unknown)}")
+    return found
+
+
+def _namespaces(raw: Fields, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    names = raw.texts(key) if raw.has(key) else default
+    for name in names:
+        if not re.fullmatch(NAMESPACE, name):
+            where = f"{raw.path}.{key}" if raw.path else key
+            raise ValueError(f"{where} must hold names of namespaces, not {name!r}")
+    return tuple(dict.fromkeys(names))

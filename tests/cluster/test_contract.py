@@ -57,6 +57,16 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "suspend": {"suspend": True, "replicas": 3},
     "toleration": {"scheduling": {"tolerations": [{"operator": "Exists"}, {"key": "a", "value": "b"}]}},
     "recreate": {"rollout": "Recreate"},
+    "network": {
+        "networkPolicy": {
+            "egress": [
+                {"cidr": "10.0.0.0/8", "ports": [{"port": 443, "endPort": 444}]},
+                {"cidr": "2001:db8::/32"},
+                {"namespace": "istio-system", "ports": [{"port": 53, "protocol": "UDP"}]},
+            ]
+        }
+    },
+    "no-network-policy": {"networkPolicy": {"enabled": False}},
     "forty-characters-" + "x" * 23: {},
 }
 
@@ -84,7 +94,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"modelVolume": {"emptyDir": {"sizeLimit": "much"}}},
         "spec.modelVolume.emptyDir.sizeLimit",
     ),
-    "engine": ({"engine": "whisper.cpp"}, 'supported values: "openai-whisper", "faster-whisper"'),
+    "engine": ({"engine": "whisper.cpp"}, "engine must be openai-whisper or faster-whisper"),
     "int8-torch": ({"computeType": "int8"}, "computeType int8 and int8_float16 need engine: faster-whisper"),
     "bfloat16-ct2": (
         {"computeType": "bfloat16", "engine": "faster-whisper", "device": "cpu"},
@@ -95,12 +105,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"computeType": "float16", "device": "cpu"},
         "with device: cpu use float32, bfloat16 or int8",
     ),
-    "device": ({"device": "tpu"}, 'supported values: "cpu"'),
+    "device": ({"device": "tpu"}, "device must be cpu; a GPU is asked for by accelerator"),
     "device-and-gpu": (
         {"device": "cpu", "accelerator": {}},
         "device: cpu and accelerator exclude each other",
     ),
-    "accelerator": ({"accelerator": {"type": "NVIDIA T4"}}, "spec.accelerator.type in body should match"),
+    "accelerator": (
+        {"accelerator": {"type": "NVIDIA T4"}},
+        "accelerator.type is a key of the installation's table",
+    ),
     "replicas-zero": (
         {"replicas": 0},
         "to scale to nothing and keep address and certificate, set suspend: true",
@@ -136,8 +149,26 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "2G"}}},
         "resources.requests.memory must not exceed resources.limits.memory",
     ),
-    "image": ({"image": "my image"}, "spec.image in body should match"),
-    "language": ({"defaults": {"language": "english"}}, 'supported values: "en", "zh"'),
+    "storage-order": (
+        {"resources": {"requests": {"ephemeral-storage": "2Gi"}, "limits": {"ephemeral-storage": "1Gi"}}},
+        "resources.requests.ephemeral-storage must not exceed resources.limits.ephemeral-storage",
+    ),
+    "cpu-negative": ({"resources": {"requests": {"cpu": -1}}}, "CPU cores are more than 0"),
+    "cpu-zero": ({"resources": {"limits": {"cpu": "0m"}}}, "CPU cores are more than 0"),
+    "memory-zero": ({"resources": {"limits": {"memory": 0}}}, "an amount of bytes is more than 0"),
+    "memory-negative": ({"resources": {"requests": {"memory": "-1Gi"}}}, "an amount of bytes is more than 0"),
+    "memory-GB": ({"resources": {"requests": {"memory": "24GB"}}}, "no B, such as 24G or 24Gi"),
+    "volume-zero": ({"modelVolume": {"emptyDir": {"sizeLimit": 0}}}, "an amount of bytes is more than 0"),
+    "gpus": (
+        {"resources": {"limits": {"nvidia.com/gpu": 1}}},
+        "each replica has one GPU, of the type in spec.accelerator; for more GPUs raise replicas",
+    ),
+    "gpu-count": ({"accelerator": {"count": 2}}, "each replica has one GPU; for more GPUs raise replicas"),
+    "image": ({"image": "my image"}, "an image has no blanks in its name"),
+    "language": (
+        {"defaults": {"language": "english"}},
+        "defaults.language must be a code that Whisper knows",
+    ),
     "english-only": (
         {"model": "base.en", "defaults": {"language": "de"}},
         "a model whose name ends in .en knows English only",
@@ -179,7 +210,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "must have at most 14 items",
     ),
     "ip-alone": ({"staticIPName": "whisper"}, "staticIPName needs host"),
-    "ip-name": ({**HOST, "staticIPName": "1.2.3.4"}, "spec.staticIPName in body should match"),
+    "ip-name": (
+        {**HOST, "staticIPName": "1.2.3.4"},
+        "a name in Google Cloud starts with a lower-case letter",
+    ),
     "ip-traefik": (
         {**HOST, "staticIPName": "x", "ingress": {"class": "traefik"}},
         "staticIPName needs ingress.class gce or gce-internal",
@@ -228,7 +262,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "env-name": (
         {"scheduling": {"env": [{"name": "A-B", "value": "x"}]}},
-        "spec.scheduling.env[0].name in body should match",
+        "a variable's name holds letters, digits and '_'",
     ),
     "env-twice": (
         {"scheduling": {"env": [{"name": "A", "value": "x"}, {"name": "A", "value": "y"}]}},
@@ -250,7 +284,55 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"scheduling": {"tolerations": [{"key": "a", "tolerationSeconds": 5}]}},
         "tolerationSeconds needs effect NoExecute",
     ),
-    "rollout": ({"rollout": "BlueGreen"}, 'supported values: "RollingUpdate", "Recreate"'),
+    "claim-dots": (
+        {"modelVolume": {"persistentVolumeClaim": {"claimName": "a..b"}}},
+        'spec.modelVolume.persistentVolumeClaim.claimName: Invalid value: "a..b": a name holds lower-case',
+    ),
+    "account-dots": ({"scheduling": {"serviceAccountName": "a.-b"}}, "a name holds lower-case letters"),
+    "class-dots": (
+        {**HOST, "ingress": {"class": "a..b", "tls": {"mode": "none"}}},
+        "a name holds lower-case",
+    ),
+    "host-label": (
+        {"host": f"{'a' * 64}.example.com", "ingress": {"tls": {"mode": "none"}}},
+        "at most 63 characters between dots",
+    ),
+    "annotation-key": (
+        {**HOST, "ingress": {"annotations": {"a b": "c"}}},
+        "a key that no annotation can have",
+    ),
+    "annotation-prefix": (
+        {"scheduling": {"podAnnotations": {"a..b/c": "d"}}},
+        "a key that no annotation can have",
+    ),
+    "label-prefix": ({"scheduling": {"podLabels": {"-a/b": "c"}}}, "a key that no label can have"),
+    "selector-value": ({"scheduling": {"nodeSelector": {"a": "b-"}}}, "the value of a label holds letters"),
+    "toleration-operator": (
+        {"scheduling": {"tolerations": [{"key": "a", "operator": "In"}]}},
+        "a toleration's operator must be Exists or Equal",
+    ),
+    "spread-key": (
+        {"scheduling": {"topologySpread": [{"topologyKey": "a..b/zone"}]}},
+        "a label's key is [PREFIX/]NAME",
+    ),
+    "cidr": (
+        {"networkPolicy": {"egress": [{"cidr": "10.0.0.0"}]}},
+        "a cidr is an address and the length of its prefix, such as 10.0.0.0/8",
+    ),
+    "egress-all": ({"networkPolicy": {"egress": [{}]}}, "a way out needs cidr, namespace or ports"),
+    "egress-both": (
+        {"networkPolicy": {"egress": [{"cidr": "10.0.0.0/8", "namespace": "a"}]}},
+        "cidr and namespace exclude each other",
+    ),
+    "egress-port": (
+        {"networkPolicy": {"egress": [{"ports": [{"port": 0}]}]}},
+        "should be greater than or equal to 1",
+    ),
+    "egress-range": (
+        {"networkPolicy": {"egress": [{"ports": [{"port": 9, "endPort": 8}]}]}},
+        "endPort must not be less than port",
+    ),
+    "rollout": ({"rollout": "BlueGreen"}, "rollout must be RollingUpdate or Recreate"),
     "type": ({"replicas": "two"}, "spec.replicas in body must be of type integer"),
     "unknown": ({"modle": "tiny"}, 'unknown field "spec.modle"'),
     "unknown-below": ({"limits": {"maxUpload": 5}}, 'unknown field "spec.limits.maxUpload"'),

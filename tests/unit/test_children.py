@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from whisper_operator.config import parse as config
 from whisper_operator.kube.kinds import INGRESS, MANAGED_CERTIFICATE, POD_MONITOR, POD_MONITORING
 from whisper_operator.manifests.managedcertificate import certificate_name
 from whisper_operator.observed.children import Child, Observed
@@ -252,10 +253,72 @@ def test_without_collectors_nobody_is_let_in_by_an_empty_rule() -> None:
             {"scheduling": {"serviceAccountName": "sa"}},
             [(["TCP 80"], ["169.254.169.254/32"]), (["TCP 988"], ["169.254.169.252/32"])],
         ),
+        ({"scheduling": {"podAnnotations": {"gke-gcsfuse/volumes": "false"}}}, []),
     ],
 )
 def test_what_the_pods_may_reach(spec: Body, more: list[Any]) -> None:
     assert rules(spec, "egress") == [DNS, *more]
+
+
+METADATA = [(["TCP 80"], ["169.254.169.254/32"]), (["TCP 988"], ["169.254.169.252/32"])]
+
+
+def test_a_bucket_mounted_by_gkes_sidecar_can_be_reached() -> None:
+    """Cloud Storage FUSE runs in the pod: cut off from Google's API and the metadata server, it mounts nothing."""
+    annotated: Body = {"scheduling": {"podAnnotations": {"gke-gcsfuse/volumes": "true"}}}
+    assert rules(annotated, "egress") == [DNS, (["TCP 443"], []), *METADATA]
+    annotated["scheduling"]["serviceAccountName"] = "sa"
+    assert rules(annotated, "egress") == [DNS, (["TCP 443"], []), *METADATA]
+
+
+MESH = {"networkPolicy": {"egress": [{"namespace": "istio-system", "ports": [{"port": 15012}]}]}}
+AGENT = {
+    "networkPolicy": {
+        "egress": [
+            {"cidr": "10.0.0.0/8", "ports": [{"port": 4317}, {"port": 8125, "protocol": "UDP"}]},
+            {"ports": [{"port": 30000, "endPort": 30100}]},
+            {"cidr": "192.0.2.0/24"},
+        ]
+    }
+}
+
+
+def egress(policy: Body) -> Any:
+    return policy["NetworkPolicy/whisper"]["spec"]["egress"][1:]
+
+
+def test_more_ways_out_are_the_installations_and_the_endpoints() -> None:
+    """As a mesh's proxy, or a telemetry agent, needs them."""
+    mesh = {
+        "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "istio-system"}}}],
+        "ports": [{"port": 15012, "protocol": "TCP"}],
+    }
+    agent = [
+        {
+            "to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
+            "ports": [{"port": 4317, "protocol": "TCP"}, {"port": 8125, "protocol": "UDP"}],
+        },
+        {"ports": [{"port": 30000, "protocol": "TCP", "endPort": 30100}]},
+        {"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]},
+    ]
+    installed = config({"server": {"repository": "r", "version": "1"}, **MESH})
+    assert egress(made({})) == []
+    assert egress(made({}, settings=installed)) == [mesh]
+    assert egress(made(AGENT, settings=installed)) == [mesh, *agent]
+
+
+@pytest.mark.parametrize(
+    ("installation", "endpoint", "wanted"),
+    [(None, None, True), (None, False, False), (False, None, False), (False, True, True), (True, None, True)],
+)
+def test_an_endpoint_may_do_without_a_network_policy(
+    installation: bool | None, endpoint: bool | None, wanted: bool
+) -> None:
+    settings = config(
+        {"server": {"repository": "r", "version": "1"}, "networkPolicy": {"enabled": installation}}
+    )
+    found = made({"networkPolicy": {"enabled": endpoint}}, settings=settings)
+    assert ("NetworkPolicy/whisper" in found) is wanted
 
 
 def pod(spec: Body) -> Body:

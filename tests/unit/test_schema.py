@@ -19,8 +19,36 @@ def endpoint(name: str = "whisper", **spec: Any) -> dict[str, Any]:
         ({"metadata": {"name": 5}}, "metadata.name is missing"),
         ({"metadata": {"name": "w"}}, "'spec' is a required property"),
         ({"metadata": {"name": "w"}, "spec": [1]}, "is not of type 'object'"),
-        (endpoint(modle="large-v3"), "'modle' was unexpected"),
-        (endpoint(rollout="Blue"), "spec.rollout: 'Blue' is not one of"),
+        (endpoint(modle="large-v3"), "spec: unknown field 'modle': did you mean model?"),
+        (endpoint(gpus=2), "spec: unknown field 'gpus': use accelerator, additionalHosts, auth"),
+        (endpoint(image=1.5), "spec.image: 1.5 is no text: put it in quotes"),
+        (endpoint(resources={"requests": {"cpu": 2.5}}), "spec.resources.requests.cpu: 2.5 is no text"),
+        (
+            endpoint(accelerator={"count": 2}),
+            "spec.accelerator.count: leave it out: each replica has one GPU",
+        ),
+        (
+            endpoint(resources={"limits": {"nvidia.com/gpu": 1}}),
+            "spec.resources.limits.nvidia.com/gpu: leave it out: each replica has one GPU",
+        ),
+        (
+            endpoint(resources={"requests": {"cpu": -1}}),
+            "spec.resources.requests.cpu: CPU cores are more than 0",
+        ),
+        (endpoint(resources={"requests": {"memory": "24GB"}}), "no B, such as 24G or 24Gi"),
+        (
+            endpoint(
+                resources={"requests": {"ephemeral-storage": "2Gi"}, "limits": {"ephemeral-storage": "1Gi"}}
+            ),
+            "spec.resources: resources.requests.ephemeral-storage must not exceed resources.limits.ephemeral-storage",
+        ),
+        (endpoint(auth={"secretName": "a..b"}), "spec.auth.secretName: a name holds lower-case letters"),
+        (endpoint(auth={"secretName": "a\n"}), "spec.auth.secretName: a name holds lower-case letters"),
+        (
+            endpoint(networkPolicy={"egress": [{"cidr": "10.0.0.0"}]}),
+            "spec.networkPolicy.egress[0].cidr: a cidr is an address and the length of its prefix",
+        ),
+        (endpoint(rollout="Blue"), "spec.rollout: rollout must be RollingUpdate or Recreate"),
         (endpoint(model="largee"), "spec.model: model must be tiny"),
         (endpoint(replicas=0), "set suspend: true"),
         (endpoint(model="base.en", defaults={"language": "yue"}), "ends in .en knows English only"),
@@ -36,7 +64,7 @@ def endpoint(name: str = "whisper", **spec: Any) -> dict[str, Any]:
         ),
         (
             endpoint(scheduling={"podLabels": {"a": "-"}}),
-            "spec.scheduling.podLabels: podLabels holds what is no label",
+            "spec.scheduling.podLabels.a: the value of a label holds letters",
         ),
     ],
 )
@@ -50,6 +78,9 @@ def test_what_the_api_server_refuses_is_said(resource: dict[str, Any], words: st
     [
         {},
         {"replicas": None},
+        {"rollout": None, "resources": {"requests": None}, "ingress": None},
+        {"autoscaling": {"max": 2}, "replicas": 1},
+        {"networkPolicy": {"egress": [{"cidr": "::/0", "ports": [{"port": 443}]}, {"cidr": "10.1.2.3/8"}]}},
         {"defaults": {"language": "yue"}},
         {"model": "turbo", "defaults": {"language": "yue"}},
         {"model": "medium", "defaults": {"language": "su"}},

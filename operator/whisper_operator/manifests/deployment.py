@@ -18,8 +18,11 @@ USER = 65532
 PRE_STOP_SECONDS = 30
 """The load balancer needs that long to stop sending; the pod serves on meanwhile."""
 
-PROGRESS_DEADLINE_SECONDS = 1800
+NODE_AND_PULL_SECONDS = 1800
 """A cold GPU node takes 5 to 15 minutes, the pull of the image some more."""
+
+DOWNLOADING_SECONDS = 1800
+"""What the download of the weights is given, where they are neither in the image nor on a claim: 3 GB at 14 Mbit/s."""
 
 LAST_WORDS = "FallbackToLogsOnError"
 """The end of the log of a container that failed stands in the pod's status then, which the operator may read, and passes on."""
@@ -35,7 +38,7 @@ def of(endpoint: WhisperEndpoint, observed: Observed) -> list[Manifest]:
         **({} if replicas is None else {"replicas": replicas}),
         "paused": False,  # or `kubectl rollout pause` would hold up every change, and nobody would know why
         "revisionHistoryLimit": 3,
-        "progressDeadlineSeconds": PROGRESS_DEADLINE_SECONDS,
+        "progressDeadlineSeconds": progress_deadline(endpoint),
         "selector": {"matchLabels": selector(endpoint.name)},
         "strategy": _strategy(endpoint),
         "template": {
@@ -47,6 +50,12 @@ def of(endpoint: WhisperEndpoint, observed: Observed) -> list[Manifest]:
     follows = live is not None and (bool(endpoint.autoscaling) or _turns_to_recreate(endpoint, live))
     version = live.version if live and follows else None
     return [manifest(DEPLOYMENT, endpoint, spec, expected_resource_version=version)]
+
+
+def progress_deadline(endpoint: WhisperEndpoint) -> int:
+    """Seconds until a rollout without a new ready pod counts as stuck: all that a pod goes through one after the other."""
+    download = DOWNLOADING_SECONDS if _downloads(endpoint) else 0
+    return NODE_AND_PULL_SECONDS + download + LOADING_SECONDS
 
 
 def _replicas(endpoint: WhisperEndpoint, live: Child | None) -> int | None:
@@ -188,8 +197,8 @@ def _node_selector(endpoint: WhisperEndpoint) -> dict[str, str]:
     selected = dict(endpoint.scheduling.node_selector)
     if endpoint.gpu:
         selected |= endpoint.gpu.offered.node_selector
-        if endpoint.gpu.spot:
-            selected["cloud.google.com/gke-spot"] = "true"
+        if endpoint.gpu.spot and endpoint.gpu.offered.spot:
+            selected |= endpoint.gpu.offered.spot.node_selector
     return selected
 
 
@@ -197,14 +206,8 @@ def _tolerations(endpoint: WhisperEndpoint) -> list[dict[str, Any]]:
     wanted = [dict(toleration) for toleration in endpoint.scheduling.tolerations]
     if endpoint.gpu:
         wanted += [dict(toleration) for toleration in endpoint.gpu.offered.tolerations]
-        if endpoint.gpu.spot:
-            spot = {
-                "key": "cloud.google.com/gke-spot",
-                "operator": "Equal",
-                "value": "true",
-                "effect": "NoSchedule",
-            }
-            wanted.append(spot)
+        if endpoint.gpu.spot and endpoint.gpu.offered.spot:
+            wanted += [dict(toleration) for toleration in endpoint.gpu.offered.spot.tolerations]
     return wanted
 
 

@@ -3,6 +3,7 @@
 For `render`, whose exit status a pipeline goes by. The controller needs none of it: what it sees has been let through.
 """
 
+import difflib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
@@ -16,6 +17,9 @@ from celpy.adapter import json_to_cel
 from celpy.evaluation import CELEvalError
 from kubernetes.utils.quantity import parse_quantity
 
+from whisper_operator.spec.egress import is_cidr
+from whisper_operator.spec.fields import without_nulls
+
 CRD = "whisperendpoints.yaml"
 LONGEST = 300
 """Characters of one complaint; it may quote what it is about."""
@@ -26,17 +30,36 @@ def complaints(resource: Mapping[str, Any]) -> list[str]:
 
     As there, the rules are looked at once the types are right. A null counts as absent.
     """
-    given = _without_nulls({name: part for name, part in resource.items() if name != "status"})
+    given = without_nulls({name: part for name, part in resource.items() if name != "status"})
     if not isinstance(given.get("metadata", {}).get("name"), str):
         return ["metadata.name is missing, or no text"]
     wrong = sorted(_validator().iter_errors(given), key=lambda error: error.json_path)
-    found = [_at(error.json_path.removeprefix("$").removeprefix("."), error.message) for error in wrong]
+    found = [_at(error.json_path.removeprefix("$").removeprefix("."), _said(error)) for error in wrong]
     return [_short(each) for each in found or _against_rules(_schema(), given, "")]
+
+
+def _said(error: jsonschema.ValidationError) -> str:
+    """What is wrong, and what to write instead where that can be told."""
+    if error.validator == "additionalProperties":
+        known = sorted(error.schema["properties"])
+        return "; ".join(_unknown(name, known) for name in error.instance if name not in known)
+    if (
+        error.validator == "type"
+        and "string" in error.validator_value
+        and not isinstance(error.instance, list | dict)
+    ):
+        return f"{error.instance!r} is no text: put it in quotes"
+    return str(error.message)
+
+
+def _unknown(name: object, known: list[str]) -> str:
+    meant = difflib.get_close_matches(str(name), known, n=1)
+    return f"unknown field {name!r}: " + (f"did you mean {meant[0]}?" if meant else f"use {', '.join(known)}")
 
 
 def _against_rules(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[str]:
     for rule in schema.get("x-kubernetes-validations", ()):
-        if not _holds(rule, value):
+        if not _holds(rule, _in_cel(schema, value)):
             yield _at(path, rule["message"])
     if isinstance(value, Mapping):
         below = schema.get("additionalProperties")
@@ -52,9 +75,32 @@ def _against_rules(schema: Mapping[str, Any], value: Any, path: str) -> Iterator
             yield from _against_rules(schema.get("items", {}), item, f"{path}[{index}]")
 
 
+def _in_cel(schema: Mapping[str, Any], value: Any) -> Any:
+    """The value as rules see it: names of fields that are no names in CEL are spelled otherwise, keys of maps are not."""
+    return json_to_cel(_spelled(schema, value))
+
+
+def _spelled(schema: Mapping[str, Any], value: Any) -> Any:
+    if isinstance(value, list):
+        return [_spelled(schema.get("items", {}), item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    known = schema.get("properties", {})
+    return {
+        _escaped(name) if name in known else name: _spelled(known.get(name, {}), item)
+        for name, item in value.items()
+    }
+
+
+def _escaped(name: str) -> str:
+    for sign, word in (("-", "__dash__"), (".", "__dot__"), ("/", "__slash__")):
+        name = name.replace(sign, word)
+    return name
+
+
 def _holds(rule: Mapping[str, Any], value: Any) -> bool:
     try:
-        return bool(_program(rule["rule"]).evaluate({"self": json_to_cel(value)}))
+        return bool(_program(rule["rule"]).evaluate({"self": value}))
     except CELEvalError:  # which the API server refuses too
         return False
 
@@ -92,7 +138,12 @@ def _as_json_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
 @cache
 def _program(rule: str) -> Any:
     environment = celpy.Environment()
-    functions: Any = {"quantity": _quantity, "compareTo": _compare}
+    functions: Any = {
+        "quantity": _quantity,
+        "isQuantity": _is_quantity,
+        "compareTo": _compare,
+        "isCIDR": _is_cidr,
+    }
     return environment.program(environment.compile(rule), functions=functions)
 
 
@@ -100,14 +151,20 @@ def _quantity(text: celtypes.Value) -> celtypes.Value:
     return celtypes.DoubleType(float(parse_quantity(str(text))))
 
 
+def _is_quantity(text: celtypes.Value) -> celtypes.Value:
+    try:
+        parse_quantity(str(text))
+    except ValueError:
+        return celtypes.BoolType(False)
+    return celtypes.BoolType(True)
+
+
+def _is_cidr(text: celtypes.Value) -> celtypes.Value:
+    return celtypes.BoolType(is_cidr(str(text)))
+
+
 def _compare(one: celtypes.DoubleType, other: celtypes.DoubleType) -> celtypes.Value:
     return celtypes.IntType(int(one > other) - int(one < other))
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _at(path: str, message: str) -> str:

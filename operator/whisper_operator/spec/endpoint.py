@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from whisper_operator.config import Accelerator, Settings
+from whisper_operator.accelerators import Accelerator
+from whisper_operator.config import Settings
+from whisper_operator.spec.egress import Egress, egress
 from whisper_operator.spec.exposure import Public, public
-from whisper_operator.spec.fields import Fields
+from whisper_operator.spec.fields import Fields, without_nulls
 from whisper_operator.spec.resources import Limits, Resources, limits, resources
 from whisper_operator.spec.weights import ModelVolume, copy_bytes, volume
 
@@ -108,6 +110,10 @@ class WhisperEndpoint:
     scheduling: Scheduling
     rollout: str
     """"RollingUpdate" or "Recreate"."""
+    network_policy: bool
+    """Whether the pods have one of the operator's."""
+    egress: tuple[Egress, ...]
+    """Ways out of the pods that the endpoint asks for, beside the installation's."""
     watched: tuple[str, ...]
     """The only namespaces that the installation sees; empty: it sees all."""
 
@@ -115,7 +121,7 @@ class WhisperEndpoint:
 def parse(resource: Mapping[str, Any], settings: Settings) -> WhisperEndpoint:
     """The endpoint that a resource describes on this installation. Raises SpecError."""
     try:
-        return _parse(resource, settings)
+        return _parse(without_nulls(resource), settings)
     except (TypeError, ValueError) as error:
         raise SpecError("InvalidSpec", str(error)) from error
 
@@ -153,6 +159,8 @@ def _parse(resource: Mapping[str, Any], settings: Settings) -> WhisperEndpoint:
         public=public(spec),
         scheduling=_scheduling(spec.sub("scheduling")),
         rollout=spec.text("rollout") or "RollingUpdate",
+        network_policy=_network_policy(spec.sub("networkPolicy"), settings),
+        egress=egress(spec.sub("networkPolicy"), "egress"),
         watched=settings.namespaces,
     )
 
@@ -181,7 +189,24 @@ def _gpu(spec: Fields, settings: Settings) -> Gpu | None:
             f"spec.accelerator.type {name!r} is not in this installation's table: use one of {known}, "
             "or ask the platform team to add it.",
         )
-    return Gpu(name, offered, spot=accelerator.flag("spot"))
+    spot = accelerator.flag("spot")
+    if spot and offered.spot is None:
+        raise SpecError(
+            "SpotNotOffered",
+            f"spec.accelerator.spot: this installation has no spot nodes with {name}: leave spot out, or ask the platform "
+            f"team to add accelerators.{name}.spot to the operator's configuration.",
+        )
+    return Gpu(name, offered, spot)
+
+
+def _network_policy(raw: Fields, settings: Settings) -> bool:
+    for name in sorted(set(raw.raw) - settings.network_policy_fields):
+        raise SpecError(
+            "NetworkPolicyNotAllowed",
+            f"spec.networkPolicy.{name} is not for endpoints to decide in this installation: leave it out, or ask the platform "
+            f"team to add {name} to networkPolicy.endpoints of the operator's configuration.",
+        )
+    return raw.flag("enabled", default=settings.network_policy)
 
 
 def _autoscaling(spec: Fields, gpu: Gpu | None, bounds: Limits) -> Autoscaling | None:
