@@ -290,7 +290,7 @@ class Run:
     async def quiet(self, seconds: float = 3.0) -> None:
         """Until the operator has had nothing to do for so long."""
         since = time.monotonic()
-        names = ("whisper_operator_queue_depth", "whisper_operator_retries")
+        names = [f"whisper_operator_workqueue_{name}" for name in ("depth", "active", "failing")]
         while time.monotonic() - since <= seconds:
             if any([await asyncio.to_thread(self.operator.metric, name) for name in names]):
                 since = time.monotonic()

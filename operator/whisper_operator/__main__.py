@@ -11,7 +11,7 @@ from pathlib import Path
 from whisper_operator import __version__, config
 from whisper_operator.offline.render import OPTIONAL, InputError, Options, render
 from whisper_operator.process import logs
-from whisper_operator.process.shutdown import LastResort
+from whisper_operator.process.shutdown import ShutdownWatchdog
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,9 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(settings: config.Settings) -> None:
     from whisper_operator import controller  # Slow to import, and not needed to render.
 
-    async def once(last_resort: LastResort) -> bool:
+    async def once(watchdog: ShutdownWatchdog) -> bool:
         try:
-            return await controller.run(settings, last_resort)
+            return await controller.run(settings, watchdog)
         except config.ConfigError:
             raise
         except Exception:
@@ -47,9 +47,9 @@ def _run(settings: config.Settings) -> None:
     logs.configure()
     anew = True
     while anew:
-        last_resort = LastResort()
-        anew = asyncio.run(once(last_resort))
-        last_resort.cancel()
+        watchdog = ShutdownWatchdog()
+        anew = asyncio.run(once(watchdog))
+        watchdog.cancel()
 
 
 def _parser() -> argparse.ArgumentParser:

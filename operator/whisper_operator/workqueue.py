@@ -2,18 +2,22 @@
 
 The contract is that of client-go's workqueue: a key added while it waits is the same entry; one added while it is being worked
 on is worked on once more afterwards. So a thousand events about one endpoint cost one or two reconciliations, none is lost, and a
-broken endpoint never slows another.
+broken endpoint never slows another. What it costs does not depend on how many keys wait.
 """
 
 import asyncio
-import itertools
 import logging
 import random
+import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import Generic, TypeVar
 
+from prometheus_client import Counter, Gauge, Histogram
+
 from whisper_operator.kube.errors import Retry
+from whisper_operator.kube.metrics import REGISTRY
 
 logger = logging.getLogger(__name__)
 
@@ -22,51 +26,82 @@ K = TypeVar("K", bound=Hashable)
 FIRST_DELAY = 0.2
 LONGEST_DELAY = 300.0
 
+SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+ADDS = Counter("whisper_operator_workqueue_adds", "Endpoints put on the queue.", registry=REGISTRY)
+DEPTH = Gauge("whisper_operator_workqueue_depth", "Endpoints that wait for a worker.", registry=REGISTRY)
+ACTIVE = Gauge("whisper_operator_workqueue_active", "Endpoints that are with a worker.", registry=REGISTRY)
+RETRIES = Counter(
+    "whisper_operator_workqueue_retries", "Endpoints to be tried again after a failure.", registry=REGISTRY
+)
+FAILING = Gauge(
+    "whisper_operator_workqueue_failing",
+    "Endpoints whose last try failed, and that back off.",
+    registry=REGISTRY,
+)
+QUEUE_SECONDS = Histogram(
+    "whisper_operator_workqueue_queue_duration_seconds",
+    "How long an endpoint waited for a worker.",
+    buckets=SECONDS,
+    registry=REGISTRY,
+)
+WORK_SECONDS = Histogram(
+    "whisper_operator_workqueue_work_duration_seconds",
+    "How long a worker had an endpoint, its writes included.",
+    buckets=SECONDS,
+    registry=REGISTRY,
+)
+
 
 class WorkQueue(Generic[K]):
     """Call everything from one event loop."""
 
     def __init__(self) -> None:
-        self._waiting: asyncio.PriorityQueue[tuple[bool, int, K]] = asyncio.PriorityQueue()
-        self._number = itertools.count()
-        self._queued: dict[K, bool] = {}
-        """Keys that wait, and whether they may wait for others."""
+        self._high: OrderedDict[K, float] = OrderedDict()
+        """Keys that wait, in the order in which they came, and since when."""
+        self._low: OrderedDict[K, float] = OrderedDict()
+        """Those that wait for the others as well."""
+        self._waiting = asyncio.Semaphore(0)
+        """As many as there are keys in both."""
         self._active: dict[K, bool] = {}
-        """Keys with a worker, likewise."""
+        """Keys with a worker, and whether they are of low priority."""
+        self._urgent = 0
+        """How many of those are not."""
         self._again: dict[K, bool] = {}
+        """Keys to be worked on once more when their worker is done, likewise."""
         self._failures: dict[K, int] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
 
     def __len__(self) -> int:
-        return len(self._queued)
+        return len(self._high) + len(self._low)
 
     @property
-    def depth(self) -> int:
-        """Keys that wait for a worker or are with one."""
-        return len(self._queued) + len(self._active)
+    def active(self) -> int:
+        """Keys that are with a worker."""
+        return len(self._active)
 
     @property
     def failing(self) -> int:
         """Keys whose last try failed, and that are tried again."""
         return len(self._failures)
 
-    def is_pressed(self, key: K) -> bool:
-        """Whether there is another key that should not wait."""
-        others = (
-            later
-            for each, later in itertools.chain(self._queued.items(), self._active.items())
-            if each != key
-        )
-        return not all(others)
+    def backlogged(self, key: K) -> bool:
+        """Whether there is another key, waiting or with a worker, that is not of low priority."""
+        own = (key in self._high) + (self._active.get(key) is False)
+        return len(self._high) + self._urgent > own
 
-    def add(self, key: K, *, later: bool = False) -> None:
-        """Have the key worked on as soon as a worker is free; `later`: and no key waits that was added without it."""
+    def add(self, key: K, *, low_priority: bool = False) -> None:
+        """Have the key worked on as soon as a worker is free; `low_priority`: and no key waits that was added without it."""
         self._cancel_timer(key)
         if key in self._active:
-            self._again[key] = later and self._again.get(key, True)
-        elif later < self._queued.get(key, 2):
-            self._queued[key] = later
-            self._waiting.put_nowait((later, next(self._number), key))
+            self._again[key] = low_priority and self._again.get(key, True)
+            return
+        if key in self._high or (low_priority and key in self._low):
+            return
+        ADDS.inc()
+        since = self._low.pop(key, None)
+        if since is None:
+            self._waiting.release()
+        (self._low if low_priority else self._high)[key] = since or time.perf_counter()
 
     def add_after(self, key: K, delay: float) -> None:
         """Have the key worked on in `delay` seconds, or earlier if it is added earlier."""
@@ -75,7 +110,7 @@ class WorkQueue(Generic[K]):
         if timer is not None and timer.when() <= loop.time() + delay:
             return
         self._cancel_timer(key)
-        self._timers[key] = loop.call_later(delay, partial(self.add, key, later=True))
+        self._timers[key] = loop.call_later(delay, partial(self.add, key, low_priority=True))
 
     async def work(self, workers: int, job: Callable[[K], Awaitable[float | None]]) -> None:
         """Run `job` on keys until cancelled. What it returns is the number of seconds until the key's next look, or None."""
@@ -85,17 +120,21 @@ class WorkQueue(Generic[K]):
 
     async def _worker(self, job: Callable[[K], Awaitable[float | None]]) -> None:
         while True:
-            later, _, key = await self._waiting.get()
-            if self._queued.get(key) is not later:
-                continue  # its turn came, or comes, by another entry
-            del self._queued[key]
-            self._active[key] = later
+            await self._waiting.acquire()
+            low_priority = not self._high
+            key, since = (self._low if low_priority else self._high).popitem(last=False)
+            start = time.perf_counter()
+            QUEUE_SECONDS.observe(start - since)
+            self._active[key] = low_priority
+            self._urgent += not low_priority
             try:
                 await self._run(job, key)
             finally:
                 del self._active[key]
+                self._urgent -= not low_priority
+                WORK_SECONDS.observe(time.perf_counter() - start)
             if key in self._again:
-                self.add(key, later=self._again.pop(key))
+                self.add(key, low_priority=self._again.pop(key))
 
     async def _run(self, job: Callable[[K], Awaitable[float | None]], key: K) -> None:
         try:
@@ -115,6 +154,7 @@ class WorkQueue(Generic[K]):
 
     def _back_off(self, key: K) -> float:
         """0.2 s, doubled with each failure in a row up to 5 minutes, and spread so that keys don't come back as a herd."""
+        RETRIES.inc()
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         longest = min(FIRST_DELAY * 2.0 ** min(failures, 30), LONGEST_DELAY)

@@ -260,7 +260,8 @@ class AnySequence(RuleBasedStateMachine):
                 "status": said(self.cluster, "default", NAME),
             }
             idle = not any(
-                self.operator.metric(f"whisper_operator_{name}") for name in ("queue_depth", "retries")
+                self.operator.metric(f"whisper_operator_workqueue_{name}")
+                for name in ("depth", "active", "failing")
             )
             quiet = idle and not [
                 event

@@ -33,10 +33,14 @@ def test_metrics_probes_and_logs_tell_what_the_operator_does(
     until(counted, "one more endpoint of each")
     assert operator.metric("whisper_operator_writes_total", verb="apply", kind="Service") == applied + 2
     assert operator.metric("whisper_operator_reconciles_total", result="done") >= 3
-    assert operator.metric("whisper_operator_reconcile_seconds_count") >= 3
+    assert operator.metric("whisper_operator_workqueue_work_duration_seconds_count") >= 3
     assert operator.metric("whisper_operator_request_errors_total", reason="refused") == 0
-    until(lambda: operator.metric("whisper_operator_queue_depth") == 0, "an empty queue")
-    assert operator.metric("whisper_operator_retries") == 0
+
+    def idle() -> bool:
+        names = ("depth", "active", "failing")
+        return not any(operator.metric(f"whisper_operator_workqueue_{name}") for name in names)
+
+    until(idle, "an empty queue")
 
 
 def test_every_line_about_an_endpoint_names_it(installed: Cluster, namespace: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from whisper_operator import claims
 from whisper_operator.claims import Claims
-from whisper_operator.informer.cache import Store
+from whisper_operator.informer.cache import Cache
 from whisper_operator.kube.kinds import ENDPOINT, INGRESS
 from whisper_operator.observed.children import Child, Owner
 from whisper_operator.spec.endpoint import SpecError
@@ -105,24 +105,24 @@ def test_what_a_live_ingress_has_is_read_off_it() -> None:
 
 def test_a_live_ingress_wakes_those_who_ask_for_what_it_gives_up() -> None:
     """Whether that is seen by a watch or in a list."""
-    cache, age = Store(), {"creationTimestamp": "2026-01-01T00:00:00Z"}
+    cache, age = Cache(), {"creationTimestamp": "2026-01-01T00:00:00Z"}
 
     def see(version: int, *hosts: str) -> set[tuple[str, str]]:
         owner = {"kind": "WhisperEndpoint", "name": "a", "uid": "a", "controller": True}
         metadata = {"namespace": "n", "name": "a", "uid": "i", "resourceVersion": str(version)}
         spec = {"rules": [{"host": host} for host in hosts]}
-        return cache.absorb(INGRESS, {"metadata": {**metadata, "ownerReferences": [owner]}, "spec": spec})
+        return cache.upsert(INGRESS, {"metadata": {**metadata, "ownerReferences": [owner]}, "spec": spec})
 
     for key, asked in ((A, V), (C, W)):
         metadata = {"namespace": key[0], "name": key[1], "uid": key[1], "resourceVersion": "1", **age}
-        cache.absorb(ENDPOINT, {"metadata": metadata, "spec": {"host": asked}})
+        cache.upsert(ENDPOINT, {"metadata": metadata, "spec": {"host": asked}})
     assert see(2, W) == {A, C}
-    assert cache.claims.held_against(C) == [(("host", W), A)]
+    assert cache.claimed_by_others(C) == [(("host", W), A)]
     assert see(3, V) == {A, C}
-    assert cache.claims.held_against(C) == []
+    assert cache.claimed_by_others(C) == []
     see(4, W)
-    assert cache.drop_others(INGRESS, set(), 9) == {A, C}
-    assert cache.claims.held_against(C) == []
+    assert cache.replace(INGRESS, set(), 9) == {A, C}
+    assert cache.claimed_by_others(C) == []
 
 
 def test_a_change_of_something_else_wakes_nobody() -> None:

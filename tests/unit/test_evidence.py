@@ -3,11 +3,12 @@
 from typing import Any
 
 import pytest
-from whisper_operator.informer.cache import Store
+from whisper_operator.informer.cache import Cache
 from whisper_operator.kube.kinds import COMPUTE_ADDRESS, DEPLOYMENT, ENDPOINT, EVENT, POD, REPLICA_SET, Kind
 from whisper_operator.observed.pods import Pod, ReplicaSet, Trouble, Warning
 
 KEY = ("n", "w")
+OWNER = {"metadata": {"namespace": KEY[0], "name": KEY[1], "uid": "u"}}
 LABELS = {"whisper-operator.io/endpoint": "w"}
 BAD = {"terminated": {"exitCode": 1, "reason": "Error"}}
 OOM = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
@@ -29,9 +30,9 @@ def metadata(uid: str, version: int, owner: str, kind: str, **more: Any) -> dict
     }
 
 
-def relist(store: Store, kind: Kind, items: list[dict[str, Any]], version: int) -> set[tuple[str, str]]:
-    woken = {key for raw in items for key in store.absorb(kind, raw)}
-    return woken | store.drop_others(kind, {raw["metadata"]["uid"] for raw in items}, version)
+def relist(cache: Cache, kind: Kind, items: list[dict[str, Any]], version: int) -> set[tuple[str, str]]:
+    woken = {key for raw in items for key in cache.upsert(kind, raw)}
+    return woken | cache.replace(kind, {raw["metadata"]["uid"] for raw in items}, version)
 
 
 def pod(
@@ -156,58 +157,58 @@ def event(
 
 
 @pytest.fixture
-def store() -> Store:
+def cache() -> Cache:
     """An endpoint with a Deployment, a ReplicaSet of each of two revisions, and a pod of each."""
-    filled = Store()
-    filled.absorb(ENDPOINT, {"metadata": {"namespace": "n", "name": "w", "uid": "u", "resourceVersion": "1"}})
+    filled = Cache()
+    filled.upsert(ENDPOINT, {"metadata": {"namespace": "n", "name": "w", "uid": "u", "resourceVersion": "1"}})
     deployment = metadata("d", 1, "u", "WhisperEndpoint")
     deployment["ownerReferences"][0]["name"] = "w"
-    filled.absorb(DEPLOYMENT, {"metadata": {**deployment, "name": "w"}})
+    filled.upsert(DEPLOYMENT, {"metadata": {**deployment, "name": "w"}})
     for revision, name in ((1, "old"), (2, "rs")):
         annotations = {"deployment.kubernetes.io/revision": str(revision)}
         raw = {"metadata": metadata(name, 1, "d", "Deployment", annotations=annotations)}
-        assert filled.absorb(REPLICA_SET, raw) == {KEY}
-    filled.absorb(POD, pod(uid="p", owner="rs"))
-    filled.absorb(POD, pod(uid="q", owner="old"))
+        assert filled.upsert(REPLICA_SET, raw) == {KEY}
+    filled.upsert(POD, pod(uid="p", owner="rs"))
+    filled.upsert(POD, pod(uid="q", owner="old"))
     return filled
 
 
-def test_pods_are_told_apart_by_revision_and_owner(store: Store) -> None:
-    store.absorb(POD, pod(uid="stranger", owner="somebody"))
-    seen = store.observed(KEY, "u")
+def test_pods_are_told_apart_by_revision_and_owner(cache: Cache) -> None:
+    cache.upsert(POD, pod(uid="stranger", owner="somebody"))
+    seen = cache.observed(OWNER)
     assert [each.uid for each in seen.pods] == ["p"]
     assert [each.uid for each in seen.old_pods] == ["q"]
 
 
-def test_only_news_wake_an_endpoint(store: Store) -> None:
-    assert store.absorb(POD, pod(container(CREATING), uid="p", version=2)) == set()  # just as before
+def test_only_news_wake_an_endpoint(cache: Cache) -> None:
+    assert cache.upsert(POD, pod(container(CREATING), uid="p", version=2)) == set()  # just as before
     heartbeat = pod(container(CREATING), uid="p", version=3)
     heartbeat["status"]["hostIP"] = "10.0.0.1"
-    assert store.absorb(POD, heartbeat) == set()
+    assert cache.upsert(POD, heartbeat) == set()
     assert (
-        store.absorb(POD, pod(container(BACK_OFF, BAD, restarts=1), uid="p", version=2)) == set()
+        cache.upsert(POD, pod(container(BACK_OFF, BAD, restarts=1), uid="p", version=2)) == set()
     )  # old news
-    assert store.absorb(POD, pod(container(BACK_OFF, BAD, restarts=1), uid="p", version=4)) == {KEY}
-    assert store.absorb(EVENT, event("e", "p", "w-p")) == {KEY}
-    assert store.absorb(EVENT, event("e", "p", "w-p", version=5, count=7)) == set()
-    assert [each.words for each in store.observed(KEY, "u").warnings] == ["m"]
+    assert cache.upsert(POD, pod(container(BACK_OFF, BAD, restarts=1), uid="p", version=4)) == {KEY}
+    assert cache.upsert(EVENT, event("e", "p", "w-p")) == {KEY}
+    assert cache.upsert(EVENT, event("e", "p", "w-p", version=5, count=7)) == set()
+    assert [each.words for each in cache.observed(OWNER).warnings] == ["m"]
 
 
-def test_warnings_about_others_are_not_kept(store: Store) -> None:
-    assert store.absorb(EVENT, event("e", "x", "other-p")) == set()
-    assert store.absorb(EVENT, event("f", "x", "w-p-of-a-namesake")) == {KEY}
-    assert store.observed(KEY, "u").warnings == ()
+def test_warnings_about_others_are_not_kept(cache: Cache) -> None:
+    assert cache.upsert(EVENT, event("e", "x", "other-p")) == set()
+    assert cache.upsert(EVENT, event("f", "x", "w-p-of-a-namesake")) == {KEY}
+    assert cache.observed(OWNER).warnings == ()
     own = event("g", "u", "w")
     own["involvedObject"]["kind"] = "WhisperEndpoint"
-    assert store.absorb(EVENT, own) == set()
+    assert cache.upsert(EVENT, own) == set()
 
 
-def test_a_warning_about_a_child_is_its_endpoints_whatever_its_name(store: Store) -> None:
+def test_a_warning_about_a_child_is_its_endpoints_whatever_its_name(cache: Cache) -> None:
     """An address is named as the spec says, and a controller goes by that name."""
     address = {**metadata("a", 1, "", ""), "name": "reserved", "ownerReferences": []}
-    assert store.absorb(COMPUTE_ADDRESS, {"metadata": address}) == {KEY}
-    assert store.absorb(EVENT, event("e", "a", "reserved")) == {KEY}
-    assert [each.about for each in store.observed(KEY, "u").warnings] == ["a"]
+    assert cache.upsert(COMPUTE_ADDRESS, {"metadata": address}) == {KEY}
+    assert cache.upsert(EVENT, event("e", "a", "reserved")) == {KEY}
+    assert [each.about for each in cache.observed(OWNER).warnings] == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -230,20 +231,20 @@ def test_times_are_kept_where_they_tell_something(reason: str, message: str, tim
     assert found.at == ("2026-01-02T03:06:35Z" if timed else "")
 
 
-def test_what_is_gone_is_forgotten_and_stays_so(store: Store) -> None:
-    assert store.forget(POD, pod(uid="p", version=5)) == {KEY}
-    assert store.absorb(POD, pod(uid="p", version=4)) == set()
-    assert relist(store, POD, [pod(uid="q", owner="old")], 3) == set()
-    assert relist(store, POD, [], 9) == {KEY}
-    seen = store.observed(KEY, "u")
+def test_what_is_gone_is_forgotten_and_stays_so(cache: Cache) -> None:
+    assert cache.delete(POD, pod(uid="p", version=5)) == {KEY}
+    assert cache.upsert(POD, pod(uid="p", version=4)) == set()
+    assert relist(cache, POD, [pod(uid="q", owner="old")], 3) == set()
+    assert relist(cache, POD, [], 9) == {KEY}
+    seen = cache.observed(OWNER)
     assert (seen.pods, seen.old_pods) == ((), ())
 
 
-def test_a_pod_that_loses_our_label_is_dropped(store: Store) -> None:
+def test_a_pod_that_loses_our_label_is_dropped(cache: Cache) -> None:
     stripped = pod(uid="p", version=2)
     stripped["metadata"]["labels"] = {}
-    assert store.absorb(POD, stripped) == {KEY}
-    assert store.observed(KEY, "u").pods == ()
+    assert cache.upsert(POD, stripped) == {KEY}
+    assert cache.observed(OWNER).pods == ()
 
 
 def test_a_revision_that_is_no_number_is_the_oldest() -> None:

@@ -1,19 +1,20 @@
-"""The newest known state of every endpoint and child, fed by watch events, lists and answers to our own writes.
+"""All that is known of the cluster, by endpoint: the only place that reconciling reads from.
 
 Watch events alone are not enough: what is deleted while a watch is broken is never reported. So every kind is listed as
-well, and what a list lacks is dropped. States of one object are ordered by resourceVersion; an older one never replaces a newer.
+well, and what a list lacks is dropped.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Any
 
-from whisper_operator.claims import Claims
-from whisper_operator.informer.witnesses import Witnesses
+from whisper_operator.claims import Claim, Claims
+from whisper_operator.informer.access import Access
+from whisper_operator.informer.objects import Objects
 from whisper_operator.kube.kinds import (
+    CHILDREN,
     DEPLOYMENT,
     ENDPOINT,
-    ENDPOINT_LABEL,
     EVENT,
     INGRESS,
     POD,
@@ -21,43 +22,52 @@ from whisper_operator.kube.kinds import (
     Kind,
 )
 from whisper_operator.kube.objects import Key, Raw
-from whisper_operator.observed.children import Child, Observed
+from whisper_operator.observed.children import Child, Observed, controller
 from whisper_operator.observed.pods import Pod, ReplicaSet, Warning, label_of
 
+OPTIONAL = frozenset(kind for kind in CHILDREN if kind.optional)
 
-class Store:
+
+class Cache:
     """Not thread-safe: it lives on the event loop."""
 
-    def __init__(self) -> None:
-        self._endpoints: dict[Key, Raw] = {}
-        self._children: dict[Key, dict[tuple[Kind, str], Child]] = {}
-        self._home: dict[str, Key] = {}
-        """Under which key a child is filed, by its uid: its labels and owner may change."""
-        self._gone: dict[Kind, dict[str, int]] = {}
-        """By uid, the version at which an object was deleted: a list that was on its way must not bring it back."""
-        self.claims = Claims()
-        self._pods = Witnesses(Pod.of, _labelled)
-        self._replica_sets = Witnesses(ReplicaSet.of, _labelled)
-        self._warnings = Witnesses(Warning.of, self._named)
-        self._witnesses: dict[Kind, Witnesses[Any]] = {
+    def __init__(self, access: Access | None = None) -> None:
+        self._access = access or Access()
+        self._endpoints = Objects[Raw](_without_managers, lambda raw: [_key(raw)])
+        self._children = {kind: Objects[Child](_child_of(kind), _endpoint_of) for kind in CHILDREN}
+        self._pods = Objects[Pod](lambda raw, _: Pod.of(raw), _labelled)
+        self._replica_sets = Objects[ReplicaSet](lambda raw, _: ReplicaSet.of(raw), _labelled)
+        self._warnings = Objects[Warning](lambda raw, _: Warning.of(raw), self._concerned)
+        self._objects: dict[Kind, Objects[Any]] = {
+            ENDPOINT: self._endpoints,
+            **self._children,
             POD: self._pods,
             REPLICA_SET: self._replica_sets,
             EVENT: self._warnings,
         }
+        self._claims = Claims()
 
     def endpoint(self, key: Key) -> Raw | None:
-        return self._endpoints.get(key)
+        """The endpoint as last seen."""
+        return next(iter(self._endpoints.of(key)), None)
 
     def endpoints(self) -> list[Key]:
-        return list(self._endpoints)
+        """The key of every endpoint."""
+        return self._endpoints.filed()
 
-    def observed(self, key: Key, uid: str) -> Observed:
-        """The children that the endpoint with this uid controls, and those that outlive endpoints and have its name; their
-        pods, and the warnings about all of them."""
+    def claimed_by_others(self, key: Key) -> list[tuple[Claim, Key]]:
+        """What an endpoint asks for that another one has, and which."""
+        return self._claims.held_against(key)
+
+    def observed(self, resource: Raw) -> Observed:
+        """The children that an endpoint controls, and those that outlive endpoints and have its name; their pods, and the
+        warnings about all of them."""
+        key, uid = _key(resource), resource["metadata"]["uid"]
         own = {
-            at: child
-            for at, child in self._children.get(key, {}).items()
-            if (child.owner.uid == uid if child.owner else not child.kind.owned)
+            (kind, child.name): child
+            for kind, objects in self._children.items()
+            for child in objects.of(key)
+            if (child.owner.uid == uid if child.owner else not kind.owned)
         }
         deployments = {child.uid for child in own.values() if child.kind is DEPLOYMENT}
         sets = {each.uid: each.revision for each in self._replica_sets.of(key) if each.owner in deployments}
@@ -66,166 +76,101 @@ class Store:
         about = {child.uid for child in own.values()} | {pod.uid for pod in pods} | set(sets)
         return Observed(
             own,
+            optional=frozenset(kind for kind in OPTIONAL if not self._access.obstacle(kind, key[0])),
             pods=tuple(pod for pod in pods if sets[pod.owner] == newest),
             old_pods=tuple(pod for pod in pods if sets[pod.owner] != newest),
             warnings=tuple(warning for warning in self._warnings.of(key) if warning.about in about),
         )
 
-    def absorb(self, kind: Kind, raw: Raw) -> set[Key]:
+    def upsert(self, kind: Kind, raw: Raw) -> set[Key]:
         """Take in an object's state; the keys of the endpoints that it changes something for."""
-        if kind in self._witnesses:
-            return self._witnesses[kind].absorb(raw)
-        metadata = raw["metadata"]
-        if int(metadata["resourceVersion"]) <= self._gone.get(kind, {}).get(metadata["uid"], -1):
-            return set()
-        return self._absorb_endpoint(raw) if kind is ENDPOINT else self._absorb_child(kind, raw)
+        changed = self._objects[kind].upsert(raw)
+        return changed | self._note_claims(kind, changed.union(_endpoint_of(raw) if kind is INGRESS else ()))
 
-    def forget(self, kind: Kind, raw: Raw) -> set[Key]:
+    def delete(self, kind: Kind, raw: Raw) -> set[Key]:
         """Take in a deletion (or that the object has left our label selector); the keys that it concerns."""
-        if kind in self._witnesses:
-            return self._witnesses[kind].forget(raw)
-        metadata = raw["metadata"]
-        uid, version = metadata["uid"], int(metadata["resourceVersion"])
-        self._gone.setdefault(kind, {})[uid] = version
-        if kind is ENDPOINT:
-            key = (metadata["namespace"], metadata["name"])
-            if key in self._endpoints and self._endpoints[key]["metadata"]["uid"] == uid:
-                del self._endpoints[key]
-                return {key} | self._claim(key)
-            return {key}
-        home = self._home.get(uid)
-        if home is not None and self._children[home][(kind, metadata["name"])].version <= version:
-            self._drop(kind, metadata["name"], uid)
-        return self._and_claims(kind, home, _endpoint_of(Child.of(kind, raw), raw))
+        changed = self._objects[kind].delete(raw)
+        return changed | self._note_claims(kind, changed)
 
-    def drop_others(self, kind: Kind, alive: Collection[str], version: int) -> set[Key]:
-        """Drop what a complete list as of resourceVersion `version` lacks: it has the uids `alive`, and has been absorbed.
+    def replace(
+        self, kind: Kind, alive: Collection[str], version: int, namespace: str | None = None
+    ) -> set[Key]:
+        """Drop what a complete list as of resourceVersion `version` lacks: it has the uids `alive`, which were upserted before.
 
-        Returns the keys of the endpoints that something changed for.
+        `namespace`: the only one that was listed. Returns the keys of the endpoints that something changed for.
         """
-        if kind in self._witnesses:
-            return self._witnesses[kind].drop_others(alive, version)
-        changed: set[Key] = set()
-        if kind is ENDPOINT:
-            for key, known in list(self._endpoints.items()):
-                if (
-                    known["metadata"]["uid"] not in alive
-                    and int(known["metadata"]["resourceVersion"]) <= version
-                ):
-                    del self._endpoints[key]
-                    changed |= {key} | self._claim(key)
-        else:
-            for key, children in list(self._children.items()):
-                for child in list(children.values()):
-                    if child.kind is kind and child.uid not in alive and child.version <= version:
-                        self._drop(kind, child.name, child.uid)
-                        changed |= self._and_claims(kind, key)
-        gone = self._gone.get(kind, {})
-        self._gone[kind] = {uid: at for uid, at in gone.items() if at > version}
-        return changed
+        changed = self._objects[kind].replace(alive, version, namespace)
+        return changed | self._note_claims(kind, changed)
 
-    def put(self, key: Key, child: Child) -> None:
-        """Take in a child as the API server has just returned it."""
-        known = self._known(child)
-        if known is None or known.version <= child.version:
-            self._file(key, child)
+    def applied(self, kind: Kind, raw: Raw, refused: frozenset[str]) -> None:
+        """Take in the answer to our own apply, and the paths of declared fields that admission took out of it.
+
+        Others learn what that gives or takes them when a watch shows the same.
+        """
+        self._objects[kind].upsert(raw)
+        of_answer = Child.of(kind, raw)
+        self._children[kind].amend(
+            of_answer.uid,
+            lambda held: (
+                replace(held, refused=refused) if held.applied_hash == of_answer.applied_hash else held
+            ),
+        )
 
     def deleted(self, child: Child) -> None:
         """Take in that a child is gone, as the API server has just said."""
-        known = self._known(child) or child
-        self._gone.setdefault(child.kind, {})[child.uid] = known.version
-        if child.uid in self._home:
-            self._drop(child.kind, child.name, child.uid)
+        self._children[child.kind].delete_uid(child.uid)
 
-    def _absorb_endpoint(self, raw: Raw) -> set[Key]:
-        metadata = raw["metadata"]
-        key = (metadata["namespace"], metadata["name"])
-        known = self._endpoints.get(key)
-        if known is not None and int(known["metadata"]["resourceVersion"]) >= int(
-            metadata["resourceVersion"]
-        ):
-            return set()
-        # Other managers' field sets are of no use here, and a good part of the size.
-        kept = {name: value for name, value in metadata.items() if name != "managedFields"}
-        self._endpoints[key] = {**raw, "metadata": kept}
-        return {key} | self._claim(key)
+    def _note_claims(self, kind: Kind, keys: Iterable[Key]) -> set[Key]:
+        """Note what these endpoints ask for and have, if that may have changed; the others that this changes something for."""
+        woken: set[Key] = set()
+        for key in keys if kind in (ENDPOINT, INGRESS) else ():
+            resource = self.endpoint(key)
+            uid = resource["metadata"]["uid"] if resource is not None else ""
+            ingresses = self._children[INGRESS].of(key)
+            own = [each for each in ingresses if each.owner is not None and each.owner.uid == uid]
+            woken |= self._claims.note(key, resource, own)
+        return woken
 
-    def _named(self, event: Raw) -> set[Key]:
-        """The endpoints that an Event may concern: a child's own, or, as names of pods begin with the endpoint's, by name."""
+    def _concerned(self, event: Raw) -> Iterable[Key]:
+        """The endpoints that an Event may concern: those of the child that it is about, or else by the name, as those of children
+        and pods begin with the endpoint's."""
         about = event["involvedObject"]
         if about.get("kind") == ENDPOINT.name:  # our own
-            return set()
-        home = self._home.get(about.get("uid", ""))
-        if home is not None:
-            return {home}
+            return ()
+        owners = {key for objects in self._children.values() for key in objects.keys_of(about.get("uid", ""))}
         namespace, parts = about.get("namespace", ""), about.get("name", "").split("-")
         names = ("-".join(parts[:count]) for count in range(1, len(parts) + 1))
-        return {(namespace, name) for name in names if (namespace, name) in self._endpoints}
+        return sorted(owners | {(namespace, name) for name in names if self._endpoints.of((namespace, name))})
 
-    def _absorb_child(self, kind: Kind, raw: Raw) -> set[Key]:
+
+def _key(raw: Raw) -> Key:
+    return raw["metadata"]["namespace"], raw["metadata"]["name"]
+
+
+def _without_managers(raw: Raw, _: Raw | None) -> Raw:
+    """Field sets of its managers are of no use here, and a good part of the size."""
+    kept = {name: value for name, value in raw["metadata"].items() if name != "managedFields"}
+    return {**raw, "metadata": kept}
+
+
+def _child_of(kind: Kind) -> Callable[[Raw, Child | None], Child]:
+    def keep(raw: Raw, before: Child | None) -> Child:
         child = Child.of(kind, raw)
-        known, before, key = self._known(child), self._home.get(child.uid), _endpoint_of(child, raw)
-        newest = known or self._children.get(key or before or ("", ""), {}).get((kind, child.name))
-        if (
-            newest is not None and newest.version >= child.version
-        ):  # of an earlier object of that name, perhaps
-            return self._and_claims(kind, key) - {key} if key else set()
-        if known is not None and known.applied_hash == child.applied_hash:
-            child = replace(child, refused=known.refused)
-        if key is not None:
-            self._file(key, child)
-        elif before is not None:
-            self._drop(kind, child.name, child.uid)
-        return self._and_claims(kind, before, key)
+        if before is not None and before.applied_hash == child.applied_hash:
+            return replace(child, refused=before.refused)
+        return child
 
-    def _claim(self, key: Key) -> set[Key]:
-        """Note what an endpoint asks for and has; the others that this changes something for."""
-        resource = self._endpoints.get(key)
-        uid = resource["metadata"]["uid"] if resource is not None else ""
-        ingresses = [
-            child
-            for child in self._children.get(key, {}).values()
-            if child.kind is INGRESS and child.owner and child.owner.uid == uid
-        ]
-        return self.claims.note(key, resource, ingresses)
-
-    def _and_claims(self, kind: Kind, *keys: Key | None) -> set[Key]:
-        """The endpoints of a child that has changed, and those for which it gave something up or took it."""
-        concerned = {key for key in keys if key is not None}
-        if kind is INGRESS:
-            concerned |= {other for key in list(concerned) for other in self._claim(key)}
-        return concerned
-
-    def _known(self, child: Child) -> Child | None:
-        home = self._home.get(child.uid)
-        return None if home is None else self._children[home][(child.kind, child.name)]
-
-    def _file(self, key: Key, child: Child) -> None:
-        """Under its key, instead of where it was and of another object of its name."""
-        if child.uid in self._home:
-            self._drop(child.kind, child.name, child.uid)
-        another = self._children.get(key, {}).get((child.kind, child.name))
-        if another is not None:
-            self._drop(another.kind, another.name, another.uid)
-        self._children.setdefault(key, {})[(child.kind, child.name)] = child
-        self._home[child.uid] = key
-
-    def _drop(self, kind: Kind, name: str, uid: str) -> None:
-        key = self._home.pop(uid)
-        children = self._children[key]
-        del children[(kind, name)]
-        if not children:
-            del self._children[key]
+    return keep
 
 
-def _labelled(raw: Raw) -> set[Key]:
-    key = label_of(raw)
-    return set() if key is None else {key}
-
-
-def _endpoint_of(child: Child, raw: Raw) -> Key | None:
+def _endpoint_of(raw: Raw) -> list[Key]:
     """The endpoint that a child belongs to: by its owner, which nobody edits by accident, or else by its label."""
-    if child.owner is not None and child.owner.kind == ENDPOINT.name:
-        return child.namespace, child.owner.name
-    label = (raw["metadata"].get("labels") or {}).get(ENDPOINT_LABEL)
-    return None if label is None else (child.namespace, label)
+    owner = controller(raw)
+    if owner is not None and owner.kind == ENDPOINT.name:
+        return [(raw["metadata"]["namespace"], owner.name)]
+    return _labelled(raw)
+
+
+def _labelled(raw: Raw) -> list[Key]:
+    key = label_of(raw)
+    return [] if key is None else [key]

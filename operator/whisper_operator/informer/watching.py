@@ -1,4 +1,4 @@
-"""kopf's wiring. kopf keeps the watches alive; all it does here is tell the store and put a key on the queue.
+"""kopf's wiring. kopf keeps the watches alive; all it does here is tell the cache and put a key on the queue.
 
 Only `on.event` is used: it writes nothing to the objects, where kopf's other handlers add annotations or finalizers. A finalizer
 would keep an endpoint from being deleted while the operator is down.
@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import kopf
 
-from whisper_operator.informer.cache import Store
+from whisper_operator.informer.cache import Cache
 from whisper_operator.informer.liveness import Watches
 from whisper_operator.kube.client import PAGE, in_cluster
 from whisper_operator.kube.kinds import CHILDREN, ENDPOINT, EVENT, OURS, WARNINGS, WITNESSES, Kind
@@ -19,12 +19,12 @@ from whisper_operator.kube.objects import Key
 from whisper_operator.workqueue import WorkQueue
 
 
-def register(registry: kopf.OperatorRegistry, store: Store, queue: WorkQueue[Key], watches: Watches) -> None:
+def register(registry: kopf.OperatorRegistry, cache: Cache, queue: WorkQueue[Key], watches: Watches) -> None:
     """Watch every kind; an event about an endpoint, a child of one, or what tells of them wakes that endpoint's key."""
     kopf.on.login(registry=registry)(_login)
     for kind in (ENDPOINT, *CHILDREN, *WITNESSES):
         kopf.on.event(kind.group, kind.version, kind.plural, id=kind.plural, registry=registry)(
-            _listener(kind, store, queue, watches)
+            _listener(kind, cache, queue, watches)
         )
 
 
@@ -64,12 +64,12 @@ class _NoMemory(kopf.DiffBaseStorage):
         pass
 
 
-def _listener(kind: Kind, store: Store, queue: WorkQueue[Key], watches: Watches) -> Any:
+def _listener(kind: Kind, cache: Cache, queue: WorkQueue[Key], watches: Watches) -> Any:
     async def on_event(event: Any, **_: Any) -> None:
         watches.shown(kind, event["object"], at_start=event["type"] is None)
-        take = store.forget if event["type"] == "DELETED" else store.absorb
+        take = cache.delete if event["type"] == "DELETED" else cache.upsert
         for key in take(kind, event["object"]):
-            queue.add(key, later=_can_wait(kind, event["object"]))
+            queue.add(key, low_priority=_can_wait(kind, event["object"]))
 
     return on_event
 

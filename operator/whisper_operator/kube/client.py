@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 from urllib.request import getproxies_environment
 
 import aiohttp
@@ -17,8 +17,6 @@ from kubernetes.aio import client, config
 from whisper_operator.kube import metrics
 from whisper_operator.kube.errors import Conflict, Forbidden, NoSuchKind, Refused, Unavailable
 from whisper_operator.kube.kinds import EVENT, FIELD_MANAGER, Kind
-
-T = TypeVar("T")
 
 REQUEST_SECONDS = 30.0
 REPAIR_MANAGER = f"{FIELD_MANAGER}-repair"
@@ -56,12 +54,11 @@ class Api:
         namespace: str | None,
         labels: str | None,
         fields: str | None,
-        take: Callable[[dict[str, Any]], T],
-    ) -> tuple[list[T], int] | None:
-        """What `take` makes of every object in the namespace (None: in the cluster) that the selectors match, page by page, and
-        the list's resourceVersion. None: no such kind. After a list that grew too old, it takes everything once more.
+        take: Callable[[dict[str, Any]], None],
+    ) -> int | None:
+        """Hand to `take` every object in the namespace (None: in the cluster) that the selectors match, page by page; the list's
+        resourceVersion. None: no such kind. After a list that grew too old, it takes everything once more.
         """
-        items: list[T] = []
         token: str | None = None
         while True:
             try:
@@ -77,13 +74,14 @@ class Api:
                 return None
             except Refused as error:
                 if error.status == 410:  # The list grew too old between two pages: once more from the start.
-                    items, token = [], None
+                    token = None
                     continue
                 raise
-            items += map(take, page["items"])
+            for item in page["items"]:
+                take(item)
             token = page["metadata"].get("continue")
             if not token:
-                return items, int(page["metadata"]["resourceVersion"])
+                return int(page["metadata"]["resourceVersion"])
 
     async def apply(self, kind: Kind, body: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
         """Server-side apply of all that the operator declares of an object; its new state. Raises Refused, Conflict.

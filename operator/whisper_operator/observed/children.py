@@ -90,7 +90,7 @@ class Child:
             uid=metadata["uid"],
             version=int(metadata["resourceVersion"]),
             generation=metadata.get("generation", 0),
-            owner=_controller(metadata.get("ownerReferences") or ()),
+            owner=controller(raw),
             deleting="deletionTimestamp" in metadata,
             applied_hash=annotations.get(HASH_ANNOTATION),
             own_fields=_own_fields(metadata.get("managedFields") or ()),
@@ -162,7 +162,9 @@ def _of_ingress(raw: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _controller(references: Iterable[Mapping[str, Any]]) -> Owner | None:
+def controller(raw: Mapping[str, Any]) -> Owner | None:
+    """The controlling owner of an object as the API returns it."""
+    references: Iterable[Mapping[str, Any]] = raw["metadata"].get("ownerReferences") or ()
     for reference in references:
         if reference.get("controller"):
             return Owner(reference["kind"], reference["name"], reference["uid"])

@@ -6,24 +6,36 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from aiohttp import web
-from prometheus_client import generate_latest
+from prometheus_client import Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from whisper_operator.config import ConfigError
-from whisper_operator.informer.cache import Store
+from whisper_operator.informer.cache import Cache
 from whisper_operator.informer.liveness import Watches
-from whisper_operator.kube import metrics
+from whisper_operator.kube.metrics import REGISTRY
 from whisper_operator.kube.objects import Key, Raw, condition
-from whisper_operator.workqueue import WorkQueue
+from whisper_operator.workqueue import ACTIVE, DEPTH, FAILING, WorkQueue
 
 READINESS = ("ready", "progressing", "suspended", "stalled")
+
+ENDPOINTS = Gauge(
+    "whisper_operator_endpoints",
+    "WhisperEndpoints in the cluster by readiness: ready, progressing, suspended or stalled.",
+    ["readiness"],
+    registry=REGISTRY,
+)
+DEAD_WATCHES = Gauge(
+    "whisper_operator_dead_watches",
+    "Kinds whose watch reports nothing any more; /healthz fails then.",
+    registry=REGISTRY,
+)
 
 
 @dataclass
 class Health:
     """The running operator as the probes see it."""
 
-    store: Store
+    cache: Cache
     queue: WorkQueue[Key]
     watches: Watches
     working: bool = field(default=False)
@@ -42,14 +54,15 @@ class Health:
         return web.Response(text="ok\n")
 
     async def metrics(self, _: web.Request) -> web.Response:
-        metrics.QUEUE_DEPTH.set(self.queue.depth)
-        metrics.RETRIES.set(self.queue.failing)
-        metrics.DEAD_WATCHES.set(len(self.watches.dead))
-        found = Counter(readiness(self.store.endpoint(key) or {}) for key in self.store.endpoints())
+        DEPTH.set(len(self.queue))
+        ACTIVE.set(self.queue.active)
+        FAILING.set(self.queue.failing)
+        DEAD_WATCHES.set(len(self.watches.dead))
+        found = Counter(readiness(self.cache.endpoint(key) or {}) for key in self.cache.endpoints())
         for name in READINESS:
-            metrics.ENDPOINTS.labels(name).set(found[name])
+            ENDPOINTS.labels(name).set(found[name])
         return web.Response(
-            body=generate_latest(metrics.REGISTRY), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
+            body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
         )
 
 

@@ -10,7 +10,7 @@ SECONDS = 10.0
 logger = logging.getLogger(__name__)
 
 
-class LastResort:
+class ShutdownWatchdog:
     """kopf's watches that are about to begin anew, or stand beside one that failed, may wait for credentials that nobody brings;
     kopf waits for them then, and asyncio for what kopf leaves. A thread does not."""
 

@@ -24,23 +24,23 @@ class _Bucket:
     """When all of the burst will be there again."""
 
 
-class Pace:
+class Throttle:
     """A token bucket for each endpoint."""
 
     def __init__(self) -> None:
         self._buckets: dict[str, _Bucket] = {}
 
-    def wait(self, uid: str, generation: int, now: float, *, pressed: bool = False) -> float:
+    def wait(self, uid: str, generation: int, now: float, *, backlogged: bool = False) -> float:
         """Seconds until the endpoint's status may be written; 0 means that it is written now, and counts.
 
-        `pressed`: there is more urgent work, for which the first news waits as well.
+        `backlogged`: there is more urgent work, for which the first news waits as well.
         """
         bucket = self._buckets.get(uid)
         if bucket is None or bucket.generation != generation or bucket.full_at <= now:
             if len(self._buckets) >= MOST:
                 self._buckets = {key: each for key, each in self._buckets.items() if each.full_at > now}
             self._buckets[uid] = _Bucket(generation, now, now + SECONDS)
-            return GATHER_SECONDS if pressed else 0.0
+            return GATHER_SECONDS if backlogged else 0.0
         early = max(bucket.written_at + GATHER_SECONDS, bucket.full_at - (BURST - 1) * SECONDS) - now
         if early > 0:
             return early
