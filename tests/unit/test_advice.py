@@ -67,9 +67,20 @@ def ready(
 
 
 def said(found: Condition) -> dict[str, Any]:
-    """As a status that says so."""
+    """As a status that says so, of an endpoint that was not stalled."""
     condition = {"type": "Ready", "status": found.status, "reason": found.reason, "message": found.message}
     return {"conditions": [{**condition, "observedGeneration": 1}]}
+
+
+def said_of_status(found: Condition) -> dict[str, Any]:
+    """As a whole status, Stalled included."""
+    (ready,) = said(found)["conditions"]
+    return {
+        "conditions": [
+            ready,
+            *([{**ready, "type": "Stalled", "status": "True"}] if found.needs_action else []),
+        ]
+    }
 
 
 @pytest.mark.parametrize(
@@ -141,14 +152,39 @@ def test_mounting_is_normal_until_somebody_complains() -> None:
 
 def test_the_cause_of_a_failed_pull_outlives_its_event() -> None:
     pulling = pod(Trouble("ImagePull", "server", "img:1"))
-    causes = tuple(
-        Warning("w-1", "Failed", f'Failed to pull image "img:1": {cause}') for cause in ("denied", "reset")
-    )
+    causes = (not_pulled("denied", "12:00:10"), not_pulled("reset", "12:00:00"))
     found = ready(pulling, warnings=causes)
-    assert "(denied)" in found.message
+    assert "(denied)" in found.message  # it was said last
     assert ready(pulling, before=said(found)) == found
     other = pod(Trouble("ImagePull", "server", "img:2"), name="w-2")
     assert "denied" not in ready(other, before=said(found)).message
+
+
+def not_pulled(cause: str, at: str, since: str = "12:00:00") -> Warning:
+    words = f'Failed to pull image "img:1": {cause}'
+    return Warning("w-1", "Failed", words, f"2026-01-31T{at}Z", f"2026-01-31T{since}Z")
+
+
+def test_a_registry_that_fails_for_a_moment_is_no_reason_to_act() -> None:
+    """The kubelet tries after 10, 30, 70 and 150 s."""
+    pulling = pod(Trouble("ImagePull", "server", "img:1"))
+    two = (not_pulled("reset by 1", "12:00:00"), not_pulled("reset by 2", "12:02:30", "12:02:30"))
+    for said, needs_action in (
+        ((not_pulled("reset", "12:00:00"),), False),
+        ((not_pulled("reset", "12:01:10"),), False),
+        ((not_pulled("reset", "12:02:30"),), True),
+        (two, True),  # words of its own for each try
+    ):
+        found = ready(pulling, warnings=said)
+        assert (found.reason, found.needs_action) == ("ImagePullFailed", needs_action)
+    # Once it lasts it stays so for this pod, though its events expire; another pod begins anew.
+    before = said_of_status(found)
+    assert ready(pulling, before=before) == found
+    assert ready(pulling, before=before, warnings=(not_pulled("reset", "12:59:00", "12:59:00"),)).needs_action
+    other = pod(Trouble("ImagePull", "server", "img:1"), name="w-2")
+    assert not ready(other, before=before).needs_action
+    # What no try can mend is for a person at once.
+    assert ready(pod(Trouble("ImagePull", "server", "IMG", again=True))).needs_action
 
 
 def test_a_missing_pull_secret_is_named() -> None:
@@ -179,6 +215,79 @@ def test_figures_that_change_are_not_told_again() -> None:
     found = ready(waiting(7))
     assert ready(waiting(8), before=said(found)) == found
     assert ready(pod(Trouble("Unschedulable", words="another reason")), before=said(found)) != found
+
+
+NODES = "0/{} nodes are available: {}. preemption: 0/{} nodes are available: {} Preemption is not helpful."
+TEN = NODES.format(10, "1 node(s) had untolerated taint {gpu: }, 9 Insufficient nvidia.com/gpu", 10, 10)
+ELEVEN = NODES.format(11, "10 Insufficient nvidia.com/gpu, 1 node(s) had untolerated taint {gpu: }", 11, 11)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_order_that_figures_bring_about_is_no_news(late: bool) -> None:
+    """The scheduler sorts its reasons as texts, "10 ..." before "9 ..."."""
+    words = [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]
+    deployment = {**NOTHING_READY, "conditions": words if late else []}
+    found = ready(pod(Trouble("Unschedulable", words=TEN)), deployment=deployment)
+    assert found.reason == ("RolloutStuck" if late else "Unschedulable")
+    again = ready(
+        pod(Trouble("Unschedulable", words=ELEVEN)), deployment=deployment, before=said_of_status(found)
+    )
+    assert again == found
+
+
+def not_scaled(words: str, at: str, zone: str = "a") -> Warning:
+    words = f"Node scale up in zones {zone} associated with this pod failed: {words}."
+    return Warning("w-1", "FailedScaleUp", words, f"2026-01-31T{at}Z", f"2026-01-31T{at}Z")
+
+
+QUOTA, STOCK = "GCE quota exceeded", "GCE out of resources"
+
+
+@pytest.mark.parametrize(
+    ("warnings", "reason"),
+    [
+        ((not_scaled(QUOTA, "11:00:00"), not_scaled(STOCK, "12:00:00")), "OutOfStock"),
+        ((not_scaled(STOCK, "11:00:00"), not_scaled(QUOTA, "12:00:00")), "NoGPUQuota"),
+        # As long as one zone may have some again, there is nothing that somebody has to do; and no to and fro.
+        ((not_scaled(STOCK, "12:00:00"), not_scaled(QUOTA, "12:00:01", "b")), "OutOfStock"),
+        ((not_scaled(STOCK, "12:00:01"), not_scaled(QUOTA, "12:00:00", "b")), "OutOfStock"),
+    ],
+)
+def test_what_the_autoscaler_said_last_counts(warnings: tuple[Warning, ...], reason: str) -> None:
+    found = ready(pod(Trouble("Unschedulable", words="0/3 nodes")), warnings=warnings)
+    assert found.reason == reason
+    assert ready(pod(Trouble("Unschedulable", words="0/3 nodes")), warnings=warnings[::-1]) == found
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "exceeded quota: gpus, requested: requests.nvidia.com/gpu=1, used: requests.nvidia.com/gpu=0, limited: 0",
+            ("QuotaExceeded", "ResourceQuota gpus has no room"),
+        ),
+        (
+            "failed quota: cpus: must specify limits.cpu for: server; requests.cpu for: server",
+            ("PodsRefused", "ResourceQuota cpus", "set spec.resources.limits.cpu and spec.resources.requests.cpu"),
+        ),
+        (
+            "[maximum memory usage per Container is 8Gi, but limit is 24Gi, minimum cpu usage per Pod is 5, but request is 4]",
+            ("PodsRefused", "LimitRange of namespace n", "spec.resources.limits.memory and spec.resources.requests.cpu",
+             "kubectl describe limitrange -n n"),
+        ),
+        (
+            "cpu max limit to request ratio per Container is 2, but provided ratio is 4.000000",
+            ("PodsRefused", "LimitRange", "change spec.resources.limits.cpu"),
+        ),
+        ("violates PodSecurity", ("PodsRefused", "violates PodSecurity")),
+    ],
+)  # fmt: skip
+def test_who_refuses_pods_is_named_and_what_to_set(words: str, said: tuple[str, ...]) -> None:
+    failure = {"type": "ReplicaFailure", "status": "True", "message": f'pods "w-x" is forbidden: {words}'}
+    found = ready(deployment={**NOTHING_READY, "conditions": [failure]})
+    assert (found.reason, found.needs_action) == (said[0], True)
+    for each in said[1:]:
+        assert each in found.message
 
 
 def test_a_quota_of_the_project_is_told_from_a_stockout() -> None:

@@ -10,6 +10,7 @@ from whisper_operator.config import Settings
 from whisper_operator.kube.kinds import AUTOSCALER, DEPLOYMENT, INGRESS, MANAGED_CERTIFICATE, Kind
 from whisper_operator.manifests import Manifest
 from whisper_operator.observed.children import Child, Observed, Owner
+from whisper_operator.observed.pods import Pod, Trouble, Warning
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint, parse
 from whisper_operator.status import status
 from whisper_operator.status.status import merge_patch
@@ -113,6 +114,40 @@ def test_a_redirect_that_was_asked_for_is_part_of_being_ready() -> None:
     assert condition(told(Observed(both), host=HOST, ingress=tls), "Ready")["status"] == "True"
 
 
+def test_replicas_that_an_autoscaler_asks_for_and_does_not_get_are_told() -> None:
+    growing = {**SERVING, "replicas": 5, "updatedReplicas": 5, "availableReplicas": 2}
+    scaled: dict[str, Any] = {"autoscaling": {"min": 2, "max": 9}}
+    active = {"conditions": [{"type": "ScalingActive", "status": "True"}]}
+    children = {**observed(growing, replicas=5).children, (AUTOSCALER, "w"): child(AUTOSCALER, active)}
+    waiting = Pod("w-1", "p", "rs", False, False, False, Trouble("Unschedulable", words="0/3 nodes"))
+    refused = Warning("p", "FailedScaleUp", "GCE quota exceeded", "2026-01-02T03:04:00Z")
+    for warnings, reason in (((), "Unschedulable"), ((refused,), "NoGPUQuota")):
+        report = told(Observed(children, pods=(waiting,), warnings=warnings), **scaled)
+        ready = condition(report, "Ready")
+        assert (ready["status"], ready["reason"]) == ("False", reason)
+        assert ready["message"].startswith("The autoscaler asks for 5 replicas, and 2 serve. Pod w-1 ")
+        # The least serves, and the load may fall again.
+        assert condition(report, "Stalled") == {}
+        assert condition(report, "Available")["status"] == "True"
+    fewer = replace(children[DEPLOYMENT, "w"], status={**growing, "availableReplicas": 1})
+    report = told(
+        Observed({**children, (DEPLOYMENT, "w"): fewer}, pods=(waiting,), warnings=(refused,)), **scaled
+    )
+    assert condition(report, "Stalled")["reason"] == "NoGPUQuota"
+
+
+def test_an_autoscaler_that_sees_nothing_is_a_note_of_an_endpoint_that_serves() -> None:
+    blind = {"conditions": [{"type": "ScalingActive", "status": "False", "message": "no custom metrics API"}]}
+    seen = {**observed(SERVING).children, (AUTOSCALER, "w"): child(AUTOSCALER, blind)}
+    report = told(Observed(seen), autoscaling={"max": 3})
+    assert condition(report, "AutoscalingReady")["reason"] == "NoMetricsAPI"
+    assert condition(report, "Stalled") == {}
+    ready = condition(report, "Ready")
+    assert (ready["status"], ready["reason"]) == ("True", "Ready")
+    assert "does not follow the load: see AutoscalingReady" in ready["message"]
+    assert "all it asks for" not in ready["message"]
+
+
 def test_replicas_that_an_autoscaler_asks_for_beyond_the_least_are_awaited_by_nobody() -> None:
     growing = {**SERVING, "replicas": 5, "updatedReplicas": 5, "availableReplicas": 2}
     scaled: dict[str, Any] = {"autoscaling": {"min": 2, "max": 9}}
@@ -212,11 +247,30 @@ def test_a_frozen_endpoint_says_why_and_keeps_what_it_said_of_what_runs() -> Non
     assert not set(before) & set(report.patch)
 
 
-def test_suspended_is_neither_ready_nor_stalled() -> None:
-    report = told(observed({"observedGeneration": 1}, replicas=0), suspend=True)
-    assert condition(report, "Ready")["reason"] == "Suspended"
+def test_suspended_is_what_was_asked_for() -> None:
+    """Address and certificate are waited for once somebody is to be served again."""
+    report = told(observed({"observedGeneration": 1}, replicas=0), suspend=True, host=HOST)
+    ready = condition(report, "Ready")
+    assert (ready["status"], ready["reason"]) == ("True", "Suspended")
     assert condition(report, "Available")["reason"] == "Suspended"
+    assert condition(report, "AddressAssigned")["status"] == "False"
     assert condition(report, "Stalled") == {}
+
+
+def test_suspending_takes_until_nothing_runs_and_is_an_event() -> None:
+    was = told(observed(SERVING))
+    before = dict(was.patch)
+    down = told(observed(SERVING), suspend=True, before=before)
+    assert condition(down, "Ready")["reason"] == "RollingOut"
+    report = told(observed({"observedGeneration": 1}, replicas=0), suspend=True, before=before)
+    assert ("Normal", "Suspended") in [(each["type"], each["reason"]) for each in report.events]
+    again = told(observed(SERVING), before=apply(before, report.patch))
+    assert ("Normal", "Ready") in [(each["type"], each["reason"]) for each in again.events]
+
+
+def test_what_can_not_be_written_is_told_of_a_suspended_endpoint_too() -> None:
+    report = told(observed({"observedGeneration": 1}, replicas=0), REFUSAL, suspend=True)
+    assert condition(report, "Ready")["reason"] == "ApplyRefused"
 
 
 def test_a_settled_endpoint_is_told_of_nothing() -> None:

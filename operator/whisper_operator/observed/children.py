@@ -20,7 +20,7 @@ from whisper_operator.observed.pods import Pod, Warning
 SHARED_CERTIFICATES = "ingress.gcp.kubernetes.io/pre-shared-cert"
 """GKE's annotation with the project's certificates that an Ingress asks for, those of its ManagedCertificates included."""
 
-KEPT_SPEC_FIELDS = ("replicas", "strategy", "domains")
+KEPT_SPEC_FIELDS = ("replicas", "strategy", "progressDeadlineSeconds", "domains")
 CONTROLLERS_ANNOTATIONS = "f:ingress.kubernetes.io/"
 """How ingress-gce's own begin, in the form of managedFields: it writes them when it has brought the load balancer in line."""
 KEPT_ANNOTATIONS = ("ingress.kubernetes.io/ssl-cert", SHARED_CERTIFICATES)

@@ -41,6 +41,8 @@ PULLING = {
     "RegistryUnavailable",
     "ImageInspectError",
 }
+HOPELESS_PULLS = {"InvalidImageName", "ErrImageNeverPull"}
+"""What another try never mends."""
 NOT_CREATED = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 CREATING = {None, "ContainerCreating", "PodInitializing"}
 
@@ -57,7 +59,7 @@ class Trouble:
     words: str = ""
     """What the kubelet, the scheduler or the container itself says."""
     again: bool = False
-    """Whether the container has been started again more than once."""
+    """Whether trying once more is in vain: the container has been started again more than once, or its image has no name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +200,8 @@ def _container_trouble(container: Mapping[str, Any], images: Mapping[str, str]) 
     name, reason = container["name"], str(waiting.get("reason"))
     if reason in PULLING:
         # Its message goes to and fro between the cause and the back-off; the cause is in a warning.
-        return Trouble("ImagePull", name, images.get(name) or container.get("image", ""))
+        hopeless = reason in HOPELESS_PULLS
+        return Trouble("ImagePull", name, images.get(name) or container.get("image", ""), again=hopeless)
     if reason in NOT_CREATED:
         return Trouble("NotCreated", name, reason, _short(waiting.get("message") or ""))
     if container.get("ready"):

@@ -4,6 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from whisper_operator.kube.objects import condition
+
+SUSPENDED = "Suspended"
+"""The reason of Ready=True where nothing runs, as the spec asks."""
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -35,14 +40,18 @@ class Previous:
     generation: int
     """Of the spec now: what was said of an earlier one proves nothing."""
 
+    @property
+    def stalled(self) -> bool:
+        """Whether somebody had to act."""
+        return condition(self.status, "Stalled").get("status") == "True"
+
     def message(self, kind: str, *reasons: str) -> tuple[str, str] | None:
         """Reason and message of a condition that was not True, if it is of this spec and gave one of these reasons."""
-        for each in self.status.get("conditions") or ():
-            if (
-                each["type"] == kind
-                and each["status"] != "True"
-                and each["reason"] in reasons
-                and each.get("observedGeneration") == self.generation
-            ):
-                return each["reason"], each["message"]
+        found = condition(self.status, kind)
+        if (
+            found.get("reason") in reasons
+            and found["status"] != "True"
+            and found.get("observedGeneration") == self.generation
+        ):
+            return found["reason"], found["message"]
         return None

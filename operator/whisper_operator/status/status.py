@@ -13,7 +13,7 @@ from whisper_operator.manifests.manifest import selector
 from whisper_operator.observed.children import Observed
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.status import conditions
-from whisper_operator.status.condition import Condition, Previous
+from whisper_operator.status.condition import SUSPENDED, Condition, Previous
 from whisper_operator.status.conditions import complaints
 
 
@@ -168,9 +168,11 @@ def _events(found: list[Condition], before: Mapping[str, Any]) -> list[dict[str,
         old = find(before, condition.type)
         turned = condition.status != old.get("status", "False") and condition.type != "Stalled"
         new = old.get("reason") != condition.reason
-        if turned or (condition.type == "Ready" and condition.needs_action and new):
+        suspending = SUSPENDED in (condition.reason, old.get("reason"))
+        if turned or (condition.type == "Ready" and (condition.needs_action or suspending) and new):
             kind = "Warning" if condition.needs_action else "Normal"
-            reason = condition.reason if condition.status != "True" else condition.type
+            said = condition.status != "True" or condition.reason == SUSPENDED
+            reason = condition.reason if said else condition.type
             events.append({"type": kind, "reason": reason, "message": condition.message})
     # When an obstacle is another condition's, Ready repeats it: once is enough.
     return list({event["reason"]: event for event in events}.values())

@@ -9,7 +9,7 @@ from datetime import datetime
 from whisper_operator.apply.outcome import Outcome
 from whisper_operator.observed.children import Observed
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
-from whisper_operator.status.condition import Condition, Fault, Previous
+from whisper_operator.status.condition import SUSPENDED, Condition, Fault, Previous
 from whisper_operator.status.conditions import (
     address,
     autoscaling,
@@ -34,14 +34,22 @@ def of(
         *certificates.conditions(endpoint, observed, previous, now),
         *autoscaling.conditions(endpoint, observed),
     ]
-    fault = (
-        obstacles.fault(endpoint, outcome)
-        or workload.fault(endpoint, observed, previous)
-        or _unmet(others)
-        or address.refused(endpoint, observed, now)
-        or certificates.redirect(endpoint, observed)
-    )
-    ready = _not_ready(fault) if fault is not None else _ready(endpoint)
+    fault = obstacles.fault(endpoint, outcome) or workload.fault(endpoint, observed, previous)
+    suspended = isinstance(endpoint, WhisperEndpoint) and endpoint.suspend
+    if not suspended:  # what is not to be served needs neither address nor certificate yet
+        fault = (
+            fault
+            or _unmet(others)
+            or address.refused(endpoint, observed, now)
+            or certificates.redirect(endpoint, observed)
+        )
+    if fault is not None:
+        ready = Condition("Ready", "False", fault.reason, fault.message, fault.needs_action)
+    elif suspended:
+        words = "spec.suspend is true: nothing runs, as asked; address and certificate are kept."
+        ready = Condition("Ready", "True", SUSPENDED, words)
+    else:
+        ready = _ready(endpoint, others)
     found = [available, *others, ready]
     if ready.needs_action:
         found.append(Condition("Stalled", "True", ready.reason, ready.message, needs_action=True))
@@ -51,16 +59,12 @@ def of(
 def _unmet(others: list[Condition]) -> Fault | None:
     # What a person has to mend comes before what mends itself.
     for condition in sorted(others, key=lambda each: not each.needs_action):
-        if condition.status != "True":
+        if condition.status != "True" and not autoscaling.serves_all_the_same(condition):
             return Fault(condition.reason, condition.message, condition.needs_action)
     return None
 
 
-def _not_ready(fault: Fault) -> Condition:
-    return Condition("Ready", "False", fault.reason, fault.message, fault.needs_action)
-
-
-def _ready(endpoint: WhisperEndpoint | SpecError) -> Condition:
-    said = notes.of(endpoint) if isinstance(endpoint, WhisperEndpoint) else []
-    message = " ".join(["The current spec is served, with all it asks for.", *said])
-    return Condition("Ready", "True", "Ready", message)
+def _ready(endpoint: WhisperEndpoint | SpecError, others: list[Condition]) -> Condition:
+    everything = ", with all it asks for" if all(each.status == "True" for each in others) else ""
+    said = notes.of(endpoint, others) if isinstance(endpoint, WhisperEndpoint) else []
+    return Condition("Ready", "True", "Ready", " ".join([f"The current spec is served{everything}.", *said]))

@@ -14,6 +14,12 @@ WRONG_SETTINGS, NO_MODEL = "2", "3"
 """The server's exit statuses; other containers, which somebody may have added, have their own."""
 
 
+LIMIT_RANGE = re.compile(
+    r"\b(min|max)imum ([-a-z]+) usage per (?:Container|Pod) is|\b([-a-z]+) max limit to request ratio"
+)
+"""How the API server says that a pod is outside of what a LimitRange allows."""
+
+
 @dataclass(frozen=True)
 class About:
     """What messages name of an endpoint, which need not be readable any more."""
@@ -37,12 +43,13 @@ class About:
         )
 
 
-def image_pull(about: About, pod: str, image: str, cause: str) -> Fault:
+def image_pull(about: About, pod: str, image: str, cause: str, *, needs_action: bool) -> Fault:
     said = f" ({cause})" if cause else ""
     return Fault(
         "ImagePullFailed",
         f"Pod {pod} can't pull the image {image}{said}: push it with `make images`, or correct spec.image; for a registry that "
         f"asks for credentials, name a Secret of namespace {about.namespace} in spec.imagePullSecrets.",
+        needs_action=needs_action,
     )
 
 
@@ -200,10 +207,31 @@ def refused(about: About, deployment: str, words: str) -> Fault:
     """Of the pods that the API server won't take from the Deployment."""
     where = f"Deployment {about.namespace}/{deployment} can't make pods: "
     if "exceeded quota" in words:
+        found = re.search(r"exceeded quota: ([^,]+)", words)
+        name = f" {found[1]}" if found else ""
         return Fault(
             "QuotaExceeded",
-            f"{where}the namespace's ResourceQuota has no room: raise it, or ask for less in spec.resources or spec.replicas. "
-            f"The API server says: {words}",
+            f"{where}the namespace's ResourceQuota{name} has no room: raise it, or ask for less in spec.resources or "
+            f"spec.replicas. The API server says: {words}",
+        )
+    if found := re.search(r"failed quota: ([^:]+): must specify (.+)", words):
+        fields = re.findall(r"\b(?:requests|limits)\.[-a-z]+", found[2])
+        named = " and ".join(f"spec.resources.{each}" for each in dict.fromkeys(fields)) or found[2]
+        return Fault(
+            "PodsRefused",
+            f"{where}the namespace's ResourceQuota {found[1]} counts what they don't name: set {named}, or have the quota leave "
+            f"it out. The API server says: {words}",
+        )
+    if LIMIT_RANGE.search(words):
+        fields = [
+            f"spec.resources.{'requests' if each[1] == 'min' else 'limits'}.{each[2] or each[3]}"
+            for each in LIMIT_RANGE.finditer(words)
+        ]
+        named = " and ".join(dict.fromkeys(fields))
+        return Fault(
+            "PodsRefused",
+            f"{where}a LimitRange of namespace {about.namespace} forbids what they ask for: change {named}, or have the range "
+            f"changed (kubectl describe limitrange -n {about.namespace}). The API server says: {words}",
         )
     if found := re.search(r'serviceaccount "([^"]+)" not found', words):
         return Fault(

@@ -9,6 +9,9 @@ from whisper_operator.status.condition import Condition
 DOWN = ("currently unable to handle the request", "no known available metric versions found")
 """What the autoscaler says where something should serve the metrics API that it asks, and does not answer."""
 
+PENDING = "AutoscalerPending"
+"""The reason while there is no autoscaler at work yet."""
+
 NO_API = ("no custom metrics API", "could not find the requested resource", *DOWN)
 """What it says where nothing serves it, too."""
 
@@ -48,6 +51,11 @@ def conditions(endpoint: WhisperEndpoint | SpecError, observed: Observed) -> lis
     ]
 
 
+def serves_all_the_same(condition: Condition) -> bool:
+    """Whether it says of an autoscaler that it does not see the load: the least number of replicas serves, and stays."""
+    return condition.type == "AutoscalingReady" and condition.reason != PENDING
+
+
 def _no_api(words: str) -> Condition:
     cpu = "cpu" in words
     advice = (
@@ -65,7 +73,7 @@ def _no_api(words: str) -> Condition:
 
 
 def _pending(message: str) -> Condition:
-    return _not_ready("AutoscalerPending", message)
+    return _not_ready(PENDING, message)
 
 
 def _not_ready(reason: str, message: str, *, needs_action: bool = False) -> Condition:

@@ -36,6 +36,15 @@ def newest(warnings: Iterable[Warning]) -> Warning | None:
     return max(warnings, key=lambda each: (each.at, each.words), default=None)
 
 
+def lasted(warnings: Iterable[Warning]) -> float:
+    """Seconds from when the first of them was first said to when one of them was last said."""
+    timed = [each for each in warnings if each.at]
+    if not timed:
+        return 0.0
+    first, last = min(each.since for each in timed), max(each.at for each in timed)
+    return (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds()
+
+
 def _counts(child: Child, warning: Warning) -> bool:
     return bool(warning.at) and warning.at > child.controller_wrote
 

@@ -1,6 +1,7 @@
 """What Ready adds although nothing is wrong: limits of the cluster that the spec's own go beyond, and what can't be seen."""
 
 from whisper_operator.spec.endpoint import WhisperEndpoint
+from whisper_operator.status.condition import Condition
 
 SPOT_SECONDS = 25
 """What a Spot node gives its pods when it is taken back."""
@@ -9,9 +10,17 @@ SCALE_DOWN_SECONDS = 600
 """The longest that GKE's autoscaler waits for pods of a node that it removes."""
 
 
-def of(endpoint: WhisperEndpoint) -> list[str]:
+def of(endpoint: WhisperEndpoint, conditions: list[Condition]) -> list[str]:
     """Sentences."""
-    return [*_time(endpoint), *_claims(endpoint)]
+    return [*_replicas(conditions), *_time(endpoint), *_claims(endpoint)]
+
+
+def _replicas(conditions: list[Condition]) -> list[str]:
+    return [
+        "Mind that the number of replicas does not follow the load: see AutoscalingReady."
+        for each in conditions
+        if each.type == "AutoscalingReady" and each.status != "True"
+    ]
 
 
 def _claims(endpoint: WhisperEndpoint) -> list[str]:

@@ -3,18 +3,16 @@
 import re
 
 from whisper_operator.observed.children import Observed
-from whisper_operator.observed.pods import Pod, Warning
+from whisper_operator.observed.pods import PULL_FAILED, SCALE_UP, Pod, Trouble, Warning
 from whisper_operator.status.condition import Fault, Previous
-from whisper_operator.status.conditions import advice
+from whisper_operator.status.conditions import advice, complaints
 from whisper_operator.status.conditions.advice import About
 
-SCALE_UP, MOUNT, PULL, PULL_SECRET = (
-    "FailedScaleUp",
-    "FailedMount",
-    "Failed",
-    "FailedToRetrieveImagePullSecret",
-)
-"""Reasons of the events by the autoscaler and the kubelet."""
+MOUNT, PULL_SECRET = "FailedMount", "FailedToRetrieveImagePullSecret"
+"""Reasons of events by the kubelet."""
+
+PULLED_FOR_SECONDS = 120.0
+"""How long an image can't be pulled before somebody has to act: in five tries, a registry that was down for a moment is back."""
 
 
 def fault(about: About, observed: Observed, previous: Previous) -> Fault | None:
@@ -35,7 +33,7 @@ def _of_pod(about: About, pod: Pod, observed: Observed, previous: Previous) -> F
         return _mounting(about, pod, warnings, previous) if pod.starting else None
     match trouble.what:
         case "ImagePull":
-            return _pulling(about, pod, trouble.about, warnings, previous)
+            return _pulling(about, pod, trouble, warnings, previous)
         case "OutOfMemory":
             return advice.out_of_memory(about, pod.name, trouble)
         case "NotCreated":
@@ -61,16 +59,20 @@ def _mounting(about: About, pod: Pod, warnings: list[Warning], previous: Previou
     return advice.not_mounted(pod.name, words[0]) if words else None
 
 
-def _pulling(about: About, pod: Pod, image: str, warnings: list[Warning], previous: Previous) -> Fault:
+def _pulling(about: About, pod: Pod, trouble: Trouble, warnings: list[Warning], previous: Previous) -> Fault:
+    image = trouble.about
     for each in sorted(each.words for each in warnings if each.reason == PULL_SECRET):
         if found := re.search(r"image pull secrets \(([^)]+)\)", each):
             return advice.no_pull_secret(about, pod.name, image, found[1])
-    bare = advice.image_pull(about, pod.name, image, "")
-    prefix = re.compile(r'Failed to pull image "[^"]*": (.*)')
-    causes = sorted(
-        match[1] for each in warnings if each.reason == PULL and (match := prefix.match(each.words))
-    )
-    fresh = advice.image_pull(about, pod.name, image, causes[0]) if causes else bare
+    said = [each for each in warnings if each.words.startswith(PULL_FAILED)]
+    cause = complaints.newest(said)
+    stalled = previous.stalled and _told(previous, pod, "ImagePullFailed") is not None
+    lasts = trouble.again or stalled or complaints.lasted(said) >= PULLED_FOR_SECONDS
+    bare = advice.image_pull(about, pod.name, image, "", needs_action=lasts)
+    if cause is None:
+        return _kept(previous, pod, bare, bare)
+    words = re.sub(rf'{PULL_FAILED} "[^"]*": ', "", cause.words)
+    fresh = advice.image_pull(about, pod.name, image, words, needs_action=lasts)
     return _kept(previous, pod, fresh, bare)
 
 
@@ -80,9 +82,9 @@ def _unschedulable(
     claim = advice.missing(about, pod.name, words)
     if claim is not None:
         return claim
-    scale_up = sorted(each.words for each in warnings if each.reason == SCALE_UP)
-    if scale_up:
-        return advice.no_new_node(about, pod.name, scale_up[-1])
+    refused = _scale_up(warnings)
+    if refused:
+        return advice.no_new_node(about, pod.name, refused)
     learned = _learned(previous, pod, "NoGPUQuota", "OutOfStock")
     if learned is not None:
         return learned
@@ -92,24 +94,45 @@ def _unschedulable(
     return _kept(previous, pod, fresh, fresh)
 
 
+def _scale_up(warnings: list[Warning]) -> str:
+    """Why the autoscaler makes no node: of what it said last in each zone, rather what may pass than what does not."""
+    last: dict[str, Warning] = {}
+    for each in warnings:
+        if each.reason == SCALE_UP:
+            zones = re.search(r"in zones? (\S+)", each.words)
+            zone = zones[1] if zones else ""
+            last[zone] = max(each, last.get(zone, each), key=lambda one: (one.at, one.words))
+    said = sorted(each.words for each in last.values())
+    return min(said, key=lambda words: "quota" in words.lower(), default="")
+
+
+def _told(previous: Previous, pod: Pod, *reasons: str) -> tuple[str, str] | None:
+    """What Ready said of this pod for one of these reasons: which, and its words from the pod's name on."""
+    told = previous.message("Ready", *reasons)
+    mark = f"Pod {pod.name} "
+    if told is None or mark not in told[1]:
+        return None
+    return told[0], told[1][told[1].index(mark) :]
+
+
 def _learned(previous: Previous, pod: Pod, *reasons: str) -> Fault | None:
     """What an event said of this pod that may have expired since."""
-    learned = previous.message("Ready", *reasons)
-    if learned is None or f"Pod {pod.name} " not in learned[1]:
-        return None
-    return Fault(*learned, needs_action=learned[0] not in advice.PASSING)
+    told = _told(previous, pod, *reasons)
+    return None if told is None else Fault(*told, needs_action=told[0] not in advice.PASSING)
 
 
 def _kept(previous: Previous, pod: Pod, fresh: Fault, bare: Fault) -> Fault:
     """The message before, where only figures differ or where it gives a cause that is forgotten by now."""
-    learned = previous.message("Ready", fresh.reason)
-    if learned is None or f"Pod {pod.name} " not in learned[1]:
+    told = _told(previous, pod, fresh.reason, "RolloutStuck")
+    if told is None:
         return fresh
-    forgotten = fresh == bare and learned[1] != bare.message and fresh.reason == "ImagePullFailed"
-    if forgotten or _without_figures(learned[1]) == _without_figures(fresh.message):
-        return Fault(fresh.reason, learned[1], fresh.needs_action)
+    forgotten = fresh == bare and told[1] != bare.message and told[0] == "ImagePullFailed"
+    if forgotten or _gist(told[1]) == _gist(fresh.message):
+        return Fault(fresh.reason, told[1], fresh.needs_action)
     return fresh
 
 
-def _without_figures(text: str) -> str:
-    return re.sub(r"\b(0x)?[0-9a-f]*\d[0-9a-f]*\b", "#", text)
+def _gist(text: str) -> list[str]:
+    """What it says without figures, and in no order: the scheduler sorts its reasons with the numbers of nodes in front."""
+    parts = re.split(r"[,.:;] ", text.rstrip("."))
+    return sorted(re.sub(r"\b(0x)?[0-9a-f]*\d[0-9a-f]*\b", "#", part) for part in parts)

@@ -6,7 +6,7 @@ from whisper_operator.kube.kinds import DEPLOYMENT
 from whisper_operator.kube.objects import condition
 from whisper_operator.observed.children import Child, Observed
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
-from whisper_operator.status.condition import Condition, Fault, Previous
+from whisper_operator.status.condition import SUSPENDED, Condition, Fault, Previous
 from whisper_operator.status.conditions import advice, pods
 from whisper_operator.status.conditions.advice import About
 
@@ -18,10 +18,10 @@ def available(endpoint: WhisperEndpoint | SpecError, observed: Observed, previou
     if serving and deployment:
         wanted = deployment.spec.get("replicas", 1)
         return Condition("Available", "True", "Serving", f"{serving} of {wanted} replicas serve requests.")
-    if isinstance(endpoint, WhisperEndpoint) and endpoint.suspend:
-        return Condition("Available", "False", "Suspended", "spec.suspend is true: nothing runs.")
     if deployment is None:
         return Condition("Available", "False", "NotDeployed", "There is no Deployment yet.")
+    if deployment.spec.get("replicas", 1) == 0:
+        return Condition("Available", "False", SUSPENDED, "spec.suspend is true: nothing runs.")
     trouble = _trouble(endpoint, deployment, observed, previous)
     message = f"No replica is ready yet. {trouble.message if trouble else ''}".strip()
     return Condition("Available", "False", "NoReplicaReady", message)
@@ -29,16 +29,11 @@ def available(endpoint: WhisperEndpoint | SpecError, observed: Observed, previou
 
 def fault(endpoint: WhisperEndpoint | SpecError, observed: Observed, previous: Previous) -> Fault | None:
     """Why not all replicas of the current spec serve, and no others; None if they do."""
-    if isinstance(endpoint, WhisperEndpoint) and endpoint.suspend:
-        return Fault(
-            "Suspended",
-            "spec.suspend is true: nothing runs; address and certificate are kept.",
-            needs_action=False,
-        )
     deployment = _deployment(observed)
     if deployment is None:
         return Fault("NotDeployed", "There is no Deployment yet.", needs_action=False)
     live, wanted = deployment.status, deployment.spec.get("replicas", 1)
+    asked = wanted
     if isinstance(endpoint, WhisperEndpoint) and endpoint.autoscaling is not None:
         # More are on their way when the load asks for them.
         wanted = min(wanted, endpoint.autoscaling.minimum)
@@ -49,11 +44,12 @@ def fault(endpoint: WhisperEndpoint | SpecError, observed: Observed, previous: P
         return Fault("RollingOut", words, needs_action=False)
     updated, serving = live.get("updatedReplicas", 0), live.get("availableReplicas", 0)
     late = condition(deployment.status, "Progressing").get("reason") == "ProgressDeadlineExceeded"
+    trouble = None if serving >= asked and not late else _trouble(endpoint, deployment, observed, previous)
     if updated >= wanted and serving >= wanted and live.get("replicas", 0) <= updated and not late:
-        return None
-    trouble = _trouble(endpoint, deployment, observed, previous)
+        return _short_of(asked, serving, trouble) if asked > serving and trouble is not None else None
     if late and (trouble is None or trouble.reason == "Unschedulable"):
-        return _stuck(About.of(endpoint, deployment.namespace), trouble)
+        minutes = deployment.spec.get("progressDeadlineSeconds", 600) // 60
+        return _stuck(About.of(endpoint, deployment.namespace), minutes, trouble)
     if trouble is not None:
         return Fault(trouble.reason, trouble.message, trouble.needs_action or late)
     return Fault(
@@ -63,12 +59,18 @@ def fault(endpoint: WhisperEndpoint | SpecError, observed: Observed, previous: P
     )
 
 
-def _stuck(about: About, trouble: Fault | None) -> Fault:
+def _short_of(asked: int, serving: int, trouble: Fault) -> Fault:
+    """Of what the autoscaler asks for beyond the least; should the load fall, that is nobody's trouble any more."""
+    words = f"The autoscaler asks for {asked} replicas, and {serving} serve. {trouble.message}"
+    return Fault(trouble.reason, words, needs_action=False)
+
+
+def _stuck(about: About, minutes: int, trouble: Fault | None) -> Fault:
     said = f" {trouble.message}" if trouble else f" See kubectl get events -n {about.namespace}."
     proposal = ""
     if about.gpu and about.rolling and "rollout: Recreate" not in said:
         proposal = " If a second GPU is not to be had for the change, set rollout: Recreate."
-    return Fault("RolloutStuck", f"The rollout made no progress for half an hour.{said}{proposal}")
+    return Fault("RolloutStuck", f"The rollout made no progress for {minutes} minutes.{proposal}{said}")
 
 
 def _trouble(
