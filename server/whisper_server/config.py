@@ -158,6 +158,12 @@ class Settings:
     request_timeout_seconds: int = _setting(
         600, _integer(1, 86400), "longest time of one request, waiting included; also the time to drain"
     )
+    stall_seconds: int | None = _setting(
+        None,
+        _integer(1, 86400),
+        "work waits and the device computes nothing for so long: it hangs, and /healthz fails; "
+        "default: 60 with WHISPER_DEVICE=cuda, else 300, as a CPU may take minutes for a large model's windows",
+    )
     cors_origins: tuple[str, ...] = _setting(
         ("*",), _origins, "browser origins that may call, separated by commas, or `*`; empty: none"
     )
@@ -176,6 +182,11 @@ class Settings:
     def queue_audio_seconds(self) -> int:
         """WHISPER_MAX_QUEUE_AUDIO_SECONDS, or what follows from the other limits."""
         return max(self.max_queue_audio_seconds or 2 * self.max_audio_seconds, self.max_audio_seconds)
+
+    @property
+    def most_stall_seconds(self) -> int:
+        """WHISPER_STALL_SECONDS, or what follows from the device."""
+        return self.stall_seconds or (60 if self.device == "cuda" else 300)
 
     @property
     def keeps_memory(self) -> bool:

@@ -36,6 +36,7 @@ from whisper_server.metrics import Metrics
 from whisper_server.scheduling.dispatcher import GIVEN_UP_COST, WINDOW_COST
 from whisper_server.scheduling.scheduler import Scheduler
 from whisper_server.transcribe.options import Options
+from whisper_server.transcribe.stream import Assembly
 from whisper_server.transcribe.transcript import Transcript
 
 from tests.server.driving import INFO, samples_of, soon, turn_of
@@ -347,6 +348,43 @@ def test_an_error_in_one_file_concerns_that_file_alone(running: Running) -> None
     with running.scheduler.submit(HELLO, GREEDY, turn_of("a")) as job:
         assert job.transcript().text == "hello world please play music"
     running.wait_until_empty()
+
+
+@with_both_engines
+@pytest.mark.parametrize("method", ["__init__", "add", "finish"])
+def test_an_exception_while_a_file_is_handled_ends_that_file_alone(
+    running: Running, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Whatever it is: the host thread goes on, and the engine gets everything back."""
+    original, calls = getattr(Assembly, method), itertools.count()
+
+    def fail_once(*arguments: Any, **named: Any) -> Any:
+        if next(calls) == 0:
+            raise ZeroDivisionError("a fault")
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(Assembly, method, fail_once)
+    with (
+        running.scheduler.submit(LONG, GREEDY, turn_of("a")) as job,
+        pytest.raises(ZeroDivisionError, match="a fault"),
+    ):
+        job.transcript()
+    assert spoken(HELLO, GREEDY, running).text == "hello world please play music"
+    running.wait_until_empty()
+
+
+@with_both_engines
+def test_an_engine_counts_what_it_does(running: Running) -> None:
+    stats = running.scheduler.stats
+    before = replace(stats)
+    spoken(HELLO, GREEDY, running)
+    running.wait_until_empty()
+    assert stats.rounds > before.rounds
+    assert stats.encoded == before.encoded + 2  # it has two windows
+    assert stats.encode_seconds > before.encode_seconds
+    assert stats.step_rows > before.step_rows
+    assert stats.step_seconds > before.step_seconds
+    assert stats.windows_taken == 0
 
 
 def spoken(file: Samples, options: Options, running: Running) -> Transcript:

@@ -132,26 +132,52 @@ def test_json_log_is_json(small_server: WhisperProcess) -> None:
     assert any("ready: demo on cpu" in entry.get("message", "") for entry in entries)
 
 
-def test_death_of_the_device_thread_ends_the_server(tmp_path: Path) -> None:
-    # The fault: what a library does that calls exit() in the thread that owns the model.
-    faulty = (
-        "import sys\n"
+def faulty(step: str) -> tuple[str, ...]:
+    """A server whose engine's steps do this, once it is loaded."""
+    return (
+        sys.executable,
+        "-c",
+        "import sys, time\n"
         "from whisper_server import __main__\n"
-        "from whisper_server.http import server as serving\n"
-        "load = serving.load\n"
+        "from whisper_server.http import server\n"
+        "load = server.load\n"
         "def load_faulty(settings):\n"
         "    loaded = load(settings)\n"
-        "    loaded.step = lambda: sys.exit('the device is gone')\n"
+        f"    loaded.step = lambda: {step}\n"
         "    return loaded\n"
-        "serving.load = load_faulty\n"
-        "sys.exit(__main__.main([]))\n"
+        "server.load = load_faulty\n"
+        "sys.exit(__main__.main([]))\n",
     )
-    with running(tmp_path, command=(sys.executable, "-c", faulty)) as server:
+
+
+def test_death_of_the_device_thread_ends_the_server(tmp_path: Path) -> None:
+    # The fault: what a library does that calls exit() in the thread that owns the model.
+    with running(tmp_path, faulty("sys.exit('the device is gone')")) as server:
         server.wait_until_ready()
         with contextlib.suppress(requests.ConnectionError):  # what a client sees of a server that ends
             server.post(part(HELLO))
         assert server.wait() == 3
         assert "the device thread died" in server.log
+
+
+def test_a_device_that_hangs_is_noticed(tmp_path: Path) -> None:
+    settings = {"WHISPER_STALL_SECONDS": "2", "WHISPER_REQUEST_TIMEOUT_SECONDS": "8"}
+    with running(tmp_path, faulty("time.sleep(3600)"), **settings) as server:
+        server.wait_until_ready()
+        time.sleep(3)  # idle is no hanging
+        assert server.ops("/healthz") == 200
+        with ThreadPoolExecutor(1) as clients:
+            waiting = clients.submit(server.post, part(HELLO))
+            wait_for(lambda: server.ops("/healthz") == 503)
+            assert "hangs" in requests.get(server.ops_url + "/healthz", timeout=10).json()["status"]
+            assert server.ops("/readyz") == 503
+            refused = server.post(part(HELLO))
+            assert (refused.status_code, waiting.done()) == (503, False)
+            assert "stalled" in refused.json()["error"]
+            assert waiting.result().status_code == 503
+        time.sleep(2)
+        assert server.ops("/healthz") == 503, "that nobody waits any more mends nothing"
+        assert server.log.count("WHISPER_STALL_SECONDS") == 1
 
 
 def test_kill_of_the_worker_ends_the_server(tmp_path: Path) -> None:

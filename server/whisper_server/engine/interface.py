@@ -145,12 +145,37 @@ Answer = Any
 """What the request's docstring says, or an Exception that concerns this request alone."""
 
 
+@dataclass(kw_only=True)
+class Stats:
+    """What an engine has done since it was loaded, and what it holds now. The device thread writes it, any thread may read it."""
+
+    rounds: int = 0
+    """Passes of any kind that have ended, empty ones not counted: as long as it grows, the device lives."""
+    encoded: int = 0
+    """Windows."""
+    encode_seconds: float = 0.0
+    """Of the encoder's passes."""
+    steps: int = 0
+    """Passes of the decoder, each a token for every row; where a call does whole texts, calls."""
+    step_rows: int = 0
+    """Rows in all of those steps together."""
+    step_seconds: float = 0.0
+    """Of those steps, prompts included."""
+    windows_taken: int = 0
+    """Windows that are not released yet."""
+    out_of_memory: int = 0
+    """How often there was not enough of the device's memory for a pass."""
+    memory_bytes: int = 0
+    """Of the device, that the engine holds; 0 where that is not known."""
+
+
 class Engine(Protocol):
     """One loaded model on one device. For one thread only."""
 
     description: str
     """For the log: model, device, precision."""
     info: ModelInfo
+    stats: Stats
 
     @property
     def windows(self) -> int:

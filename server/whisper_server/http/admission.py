@@ -29,6 +29,8 @@ class State(Enum):
     LOADING = "loading"
     READY = "ready"
     DRAINING = "draining"
+    STALLED = "stalled"
+    """The device hangs: only a new process helps."""
 
 
 @dataclass(frozen=True, kw_only=True)

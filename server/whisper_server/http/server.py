@@ -51,7 +51,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         self._state = State.LOADING
         self._worker: Any = None
         settings = self._settings
-        self._scheduler = Scheduler(lambda: load(settings))
+        self._scheduler = Scheduler(lambda: load(settings), settings.most_stall_seconds)
         metrics = Metrics()
         limits = Limits(
             requests=settings.max_queue,
@@ -74,6 +74,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         """Where this worker is in its life."""
         if self._worker is not None and not self._worker.alive:
             return State.DRAINING
+        if self._scheduler.is_stalled():
+            return State.STALLED
         return State.READY if self._scheduler.is_ready() else State.LOADING
 
     def _start(self, worker: Any) -> None:

@@ -60,6 +60,10 @@ class EngineThread:
     def release(self, window: Window) -> None:
         self._inbox.put(_Release(window))
 
+    def is_asked(self) -> bool:
+        """Whether something was asked of it that it has not taken in, which it does after each step."""
+        return not self._inbox.empty()
+
     def _run(self) -> None:
         try:
             begin = time.monotonic()

@@ -15,12 +15,13 @@ from functools import partial
 
 from whisper_server.audio.executor import Executor, Turn
 from whisper_server.audio.mel import Spectrogram, spectrogram
-from whisper_server.engine.interface import SAMPLE_RATE, Answer, Engine, ModelInfo, Samples, Ticket
+from whisper_server.engine.interface import SAMPLE_RATE, Answer, Engine, ModelInfo, Samples, Stats, Ticket
 from whisper_server.engine.tokens import tokenizer_of
 from whisper_server.scheduling.dispatcher import Dispatcher
 from whisper_server.scheduling.engine_thread import EXIT_STATUS, EngineThread
 from whisper_server.scheduling.file import File, Track
 from whisper_server.scheduling.job import Job, Stopped
+from whisper_server.scheduling.watch import Watch
 from whisper_server.transcribe.loop import Final, Gather, Release, transcribe
 from whisper_server.transcribe.options import Options
 from whisper_server.transcribe.stream import Assembly
@@ -36,7 +37,8 @@ _News = File | Job | list[tuple[Ticket, Answer]]
 class Scheduler:
     """What the API needs of all that lies behind it."""
 
-    def __init__(self, load: Callable[[], Engine]) -> None:
+    def __init__(self, load: Callable[[], Engine], stall_seconds: float = 300) -> None:
+        """`stall_seconds`: how long work may wait while nothing is computed until the device counts as hanging."""
         self._inbox: queue.SimpleQueue[_News] = queue.SimpleQueue()
         self._engine = EngineThread(load, self._loaded, self._inbox.put)
         self._dispatcher = Dispatcher(self._engine)
@@ -47,11 +49,21 @@ class Scheduler:
         self.info: ModelInfo | None = None
         """Of the loaded model; None before that."""
         self._files: dict[Job, File] = {}
+        self.stats = Stats()
+        """Of the loaded engine."""
+        self._watch = Watch(
+            lambda: bool(self._files) or self._engine.is_asked(), lambda: self.stats.rounds, stall_seconds
+        )
 
     def start(self) -> None:
         """Begin to load; returns at once."""
         threading.Thread(target=self._run, name="host", daemon=True).start()
         self._engine.start()
+        self._watch.start()
+
+    def is_stalled(self) -> bool:
+        """Whether the device hangs."""
+        return self._watch.stalled
 
     def is_ready(self) -> bool:
         """Whether the model is loaded and warm."""
@@ -75,7 +87,7 @@ class Scheduler:
         return job
 
     def _loaded(self, engine: Engine) -> None:
-        self.info = engine.info
+        self.info, self.stats = engine.info, engine.stats
         self._dispatcher.encodes_ahead = max(2, engine.windows // 4)
         self._ready.set()
 
@@ -89,9 +101,13 @@ class Scheduler:
         os._exit(EXIT_STATUS)
 
     def _handle(self, news: _News) -> None:
+        """Whatever goes wrong with one file ends that file, and nothing else."""
         match news:
             case File():
-                self._begin(news)
+                try:
+                    self._begin(news)
+                except Exception as problem:
+                    self._fail(news, problem)
             case Job():
                 if news in self._files:
                     self._fail(self._files[news], Stopped("cancelled"))
@@ -110,36 +126,40 @@ class Scheduler:
 
     def _resume(self, track: Track, answer: Answer) -> None:
         """Let a generator go on with the answer, until it waits for the next one or ends."""
-        file = track.file
-        if file.job.is_late():
-            self._fail(file, Stopped("the deadline has passed"))
-            return
         try:
-            while True:
-                asked = track.work.throw(answer) if isinstance(answer, Exception) else track.work.send(answer)
-                answer = None
-                match asked:
-                    case Release(window):
-                        self._dispatcher.release(track, window)
-                    case Final(segments):
-                        track.segments += segments
-                        file.tell()
-                    case Gather(parts):
-                        file.parts = [Track(file, work) for work in parts]
-                        for part in list(file.parts):
-                            if file.job in self._files:
-                                self._resume(part, None)
-                        return
-                    case _:
-                        self._dispatcher.ask(track, asked)
-                        return
-        except StopIteration:
-            track.over = True
-            file.tell()
-            self._go_on(file)
+            self._drive(track, answer)
         except Exception as problem:
             # An answer was raised nowhere before; its traceback would keep these frames, which keep the answer and the file.
-            self._fail(file, problem.with_traceback(None) if problem is answer else problem)
+            self._fail(track.file, problem.with_traceback(None) if problem is answer else problem)
+
+    def _drive(self, track: Track, answer: Answer) -> None:
+        file = track.file
+        if file.job.is_late():
+            raise Stopped("the deadline has passed")
+        while True:
+            try:
+                asked = track.work.throw(answer) if isinstance(answer, Exception) else track.work.send(answer)
+            except StopIteration:
+                track.over = True
+                file.tell()
+                self._go_on(file)
+                return
+            answer = None
+            match asked:
+                case Release(window):
+                    self._dispatcher.release(track, window)
+                case Final(segments):
+                    track.segments += segments
+                    file.tell()
+                case Gather(parts):
+                    file.parts = [Track(file, work) for work in parts]
+                    for part in list(file.parts):
+                        if file.job in self._files:
+                            self._resume(part, None)
+                    return
+                case _:
+                    self._dispatcher.ask(track, asked)
+                    return
 
     def _go_on(self, file: File) -> None:
         """After the end of a track: resume the root when its parts are done, and end the file when the root is."""
@@ -147,9 +167,10 @@ class Scheduler:
             return
         if not file.root.over:
             self._resume(file.root, None)
-        elif self._files.pop(file.job, None) is not None:
-            file.leave()
+        elif file.job in self._files:
             file.finish()
+            del self._files[file.job]
+            file.leave()
 
     def _fail(self, file: File, problem: Exception) -> None:
         """End a file early, and give back all that it has of the engine."""

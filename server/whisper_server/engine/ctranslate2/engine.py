@@ -6,6 +6,7 @@ share a call. On a CPU two calls run at once, as one uses what the other leaves 
 on a GPU too: a call copies in what it needs, and their number is not the GPU's concern.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -29,6 +30,7 @@ from whisper_server.engine.interface import (
     Encode,
     ModelInfo,
     Request,
+    Stats,
     Ticket,
 )
 from whisper_server.engine.tokens import initial_tokens, tokenizer_of
@@ -54,6 +56,8 @@ class _Batch:
     chosen: list[Waiting]
     queue: Queue
     """That they came from."""
+    begin: float
+    """When the call began, as a time.monotonic()."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class FasterWhisper:
         description: str,
     ) -> None:
         self.info, self.windows, self.description = info, windows, description
+        self.stats = Stats()
         self._model = model
         self._encode_at_once, self._decode_at_once = encode_at_once, decode_at_once
         self._memory = Pressure()
@@ -132,6 +137,7 @@ class FasterWhisper:
 
     def release(self, window: Window) -> None:
         self._taken.remove(window)
+        self.stats.windows_taken = len(self._taken)
 
     def busy(self) -> bool:
         waiting = self._detects or self._decodes or self._aligns or self._refused
@@ -176,11 +182,12 @@ class FasterWhisper:
         for waiting in chosen:
             queue.remove(waiting)
         call = self._callers.submit(work, [waiting.request for waiting in chosen])
-        self._running[call] = _Batch(chosen, queue)
+        self._running[call] = _Batch(chosen, queue, time.monotonic())
 
     def _answers(self, call: Future[list[Answer]]) -> Done:
         """What a call that ended has answered. Of one that failed, its requests wait to be tried again, each by itself."""
         batch = self._running.pop(call)
+        self._count(batch)
         unwanted = {waiting.ticket for waiting in batch.chosen} & self._unwanted
         self._unwanted -= unwanted
         wanted = [waiting for waiting in batch.chosen if waiting.ticket not in unwanted]
@@ -190,10 +197,12 @@ class FasterWhisper:
             answers = zip(batch.chosen, call.result(), strict=True)
             done = [(waiting.ticket, answer) for waiting, answer in answers if waiting in wanted]
             self._taken.update(answer for _, answer in done if isinstance(answer, Window))
+            self.stats.windows_taken = len(self._taken)
             return done
         if not isinstance(problem, Exception) or is_lost(problem):
             raise DeviceLost(" ".join(str(problem).split())) from problem
         if is_out_of_memory(problem):
+            self.stats.out_of_memory += 1
             self._memory.rises(len(batch.chosen), problem)
         if len(batch.chosen) == 1:
             return [(waiting.ticket, problem) for waiting in wanted]
@@ -202,6 +211,18 @@ class FasterWhisper:
                 waiting.alone = True
         batch.queue.extendleft(reversed(wanted))
         return []
+
+    def _count(self, batch: _Batch) -> None:
+        """Note a call that has ended."""
+        seconds = time.monotonic() - batch.begin
+        self.stats.rounds += 1
+        if batch.queue is self._encodes:
+            self.stats.encoded += len(batch.chosen)
+            self.stats.encode_seconds += seconds
+        elif batch.queue is self._decodes:
+            self.stats.steps += 1
+            self.stats.step_rows += sum(waiting.request.rows for waiting in batch.chosen)
+            self.stats.step_seconds += seconds
 
     def _encode(self, requests: list[Encode]) -> list[Answer]:
         mel = StorageView.from_array(np.stack([request.mel for request in requests]))

@@ -1,5 +1,6 @@
 """The engine on openai-whisper's weights: continuous batching, where windows join and leave between the steps of the decoder."""
 
+import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ from whisper_server.engine.interface import (
     Encode,
     ModelInfo,
     Request,
+    Stats,
     Ticket,
 )
 from whisper_server.engine.tokens import alignment_tokens, initial_tokens, suppressed_tokens, tokenizer_of
@@ -51,6 +53,7 @@ class OpenAIWhisper:
     ) -> None:
         """`lag`: how many steps later the chosen tokens are looked at; 1 keeps a GPU busy meanwhile."""
         self.description, self.info = description, info
+        self.stats = Stats()
         self._network, self._device = network, network.device
         chosen = tokenizer_of(info)
         self._vocabulary = Vocabulary(
@@ -98,6 +101,7 @@ class OpenAIWhisper:
 
     def release(self, window: Window) -> None:
         self._slots.give_back(window)
+        self.stats.windows_taken -= 1
 
     def busy(self) -> bool:
         can_encode = bool(self._encodes) and self._slots.free > 0
@@ -115,6 +119,7 @@ class OpenAIWhisper:
         except torch.OutOfMemoryError as problem:
             # Nothing is lost: what was not answered waits again, to be done with less beside it.
             torch.cuda.empty_cache()
+            self.stats.out_of_memory += 1
             self._encode_at_once = max(1, self._encode_at_once // 2)
             self._slots.shrink()
             self._failures = 1 if done else self._failures + 1
@@ -128,6 +133,7 @@ class OpenAIWhisper:
             # A step that went well is no progress yet: its texts may begin anew with the next one.
             if done:
                 self._failures = 0
+        self.stats.rounds += 1
         return done
 
     def _encode(self, done: Done) -> None:
@@ -136,11 +142,15 @@ class OpenAIWhisper:
             return
         waiting = [self._encodes[index] for index in range(count)]
         mel = torch.stack([torch.from_numpy(request.mel) for _, request in waiting])
+        begin = time.monotonic()
         kv = self._network.encode(mel.to(self._device))
+        self.stats.encoded += count
+        self.stats.encode_seconds += time.monotonic() - begin
         for row, (ticket, _) in enumerate(waiting):
             window = self._slots.take()
             self._slots.cross.kv[:, window.slot] = kv[:, row]
             self._encodes.popleft()
+            self.stats.windows_taken += 1
             done.append((ticket, window))
 
     def _detect(self, done: Done) -> None:
@@ -271,11 +281,15 @@ class OpenAIWhisper:
             return
         if not self._encodes:
             self._slots.close_gap()
+        begin, rows = time.monotonic(), sum(text.size for text in self._texts())
         try:
             self._decode(done)
         except torch.OutOfMemoryError:
             self._take_back(self._texts())
             raise
+        self.stats.steps += 1
+        self.stats.step_rows += rows
+        self.stats.step_seconds += time.monotonic() - begin
 
     def _decode(self, done: Done) -> None:
         slots = self._slots

@@ -15,9 +15,11 @@ def create_app(state: Callable[[], State], registry: CollectorRegistry) -> Flask
     errors.install(app)
 
     @app.get("/healthz")
-    def healthz() -> Response:
-        """200 as long as the process lives; a process whose device thread died doesn't."""
-        return jsonify(status="ok")
+    def healthz() -> tuple[Response, int]:
+        """200 as long as the process lives, which one whose device was lost does not; 503 when the device hangs."""
+        if state() is State.STALLED:
+            return jsonify(status="the device hangs: work waits, and nothing is computed"), 503
+        return jsonify(status="ok"), 200
 
     @app.get("/readyz")
     def readyz() -> tuple[Response, int]:
