@@ -317,7 +317,16 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "cidr": (
         {"networkPolicy": {"egress": [{"cidr": "10.0.0.0"}]}},
-        "a cidr is an address and the length of its prefix, such as 10.0.0.0/8",
+        "a cidr is an address and the length of its prefix",
+    ),
+    "cidr-bits": ({"networkPolicy": {"egress": [{"cidr": "10.1.2.3/8"}]}}, "with no bits set beyond it"),
+    "annotation-mirror": (
+        {"scheduling": {"podAnnotations": {"kubernetes.io/config.mirror": "x"}}},
+        "podAnnotations can't set what Kubernetes goes by itself",
+    ),
+    "annotation-apparmor": (
+        {"scheduling": {"podAnnotations": {"container.apparmor.security.beta.kubernetes.io/server": "x"}}},
+        "podAnnotations can't set what Kubernetes goes by itself",
     ),
     "egress-all": ({"networkPolicy": {"egress": [{}]}}, "a way out needs cidr, namespace or ports"),
     "egress-both": (
@@ -374,6 +383,45 @@ def test_accepted(api: client.CustomObjectsApi, name: str) -> None:
 def test_refused_with_a_message(api: client.CustomObjectsApi, name: str) -> None:
     spec, message = REFUSED[name]
     assert message.lower() in (refusal(api, name, spec) or "it was accepted").lower()
+
+
+NULLS: dict[str, Any] = {
+    "model": None,
+    "modelVolume": {"emptyDir": None, "persistentVolumeClaim": {"claimName": "models"}},
+    "replicas": None,
+    "autoscaling": {"min": None, "max": 3},
+    "resources": {"requests": None, "limits": {"cpu": None}},
+    "host": "nulls.example.com",
+    "additionalHosts": None,
+    "ingress": {"class": None, "tls": {"mode": None, "secretName": "cert"}, "annotations": {"a": None}},
+    "scheduling": {
+        "tolerations": [{"operator": "Exists", "key": None, "value": None}],
+        "podLabels": {"a": None},
+    },
+    "networkPolicy": {"egress": [{"cidr": None, "ports": [{"port": 443, "endPort": None}]}]},
+    "rollout": None,
+}
+
+
+def test_nulls_in_a_file_mean_absent(
+    installed: Cluster, api: client.CustomObjectsApi, namespace: str
+) -> None:
+    """Server-side apply passes them on, and so do Flux and Helm; an API server drops those of a create by itself."""
+    every = dict.fromkeys(spec_fields(installed))
+    for name, spec in (("nulls", NULLS), ("all", every)):
+        installed.apply(endpoint(name, namespace, **spec))
+        assert refusal(api, name, spec) is None
+    assert installed.get("wep", "all", "-n", namespace)["spec"]["replicas"] == 1
+    # The rules see them as absent as well.
+    with pytest.raises(DevclusterError, match="tls takes exactly one of mode, secretName and preSharedCert"):
+        installed.apply(
+            endpoint("none", namespace, **HOST, ingress={"tls": {"mode": None, "secretName": None}})
+        )
+
+
+def spec_fields(cluster: Cluster) -> list[str]:
+    crd = cluster.get("crd", "whisperendpoints.whisper-operator.io")
+    return list(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"])
 
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.yaml"))

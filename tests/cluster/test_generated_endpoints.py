@@ -1,7 +1,8 @@
 """Endpoints that nobody thought of, made from the CRD's own schema.
 
-Each is refused by the API server, with a message, or has children that it accepts; and whatever is applied, the
-operator goes on, and keeps what runs. $WHISPER_GENERATED_ENDPOINTS says how many; unset, the same few every time.
+Each is refused by the API server, with a message, or has children that it accepts; some have values that a child would be
+refused for. Whatever is applied, the operator goes on, and keeps what runs. $WHISPER_GENERATED_ENDPOINTS says how many; unset,
+the same few every time.
 """
 
 import json
@@ -24,60 +25,182 @@ from tests.cluster.support import children, condition, endpoint, until, wait_for
 CRD = Path(__file__).resolve().parents[2] / "crds" / "whisperendpoints.yaml"
 NUMBER = int(os.environ.get("WHISPER_GENERATED_ENDPOINTS", "150"))
 
-WORDS = {
-    "model": st.sampled_from(["tiny", "base.en", "large", "large-v3", "turbo", "demo", "/models/x.pt"]),
-    "host": st.sampled_from(["a.example.com", "b.example.com", "x" * 60 + ".example.com"]),
-    "sizeLimit": st.sampled_from(["4Gi", 10**9, "1.5G"]),
-    "cpu": st.sampled_from([1, "500m", "2.5", "16"]),
-    "memory": st.sampled_from(["4Gi", 10**10, "1.5G", "64Gi"]),
-    "ephemeral-storage": st.sampled_from(["10Gi", 10**10, "1.5G"]),
-    "type": st.sampled_from(["nvidia-tesla-t4", "nvidia-l4", "abacus"]),
+NAMES = ["a", "api-keys", "a.b", "x" * 63]
+LABELS = ["a", "example.com/team", "a-b_c.D", ("a" * 60 + ".") * 3 + "b/c"]
+GOOD: dict[str, list[Any]] = {
+    "model": ["tiny", "base.en", "large", "large-v3", "turbo", "demo", "/models/x.pt"],
+    "engine": ["openai-whisper", "faster-whisper"],
+    "computeType": ["float32", "float16", "bfloat16", "int8", "int8_float16"],
+    "device": ["cpu"],
+    "language": ["en", "de", "no", "yue"],
+    "task": ["transcribe", "translate"],
+    "type": ["nvidia-tesla-t4", "nvidia-l4", "abacus"],
+    "rollout": ["RollingUpdate", "Recreate"],
+    "mode": ["managed", "none"],
+    "class": ["gce", "gce-internal", "traefik"],
+    "host": ["a.example.com", "b.example.com", "x" * 60 + ".example.com"],
+    "sizeLimit": ["4Gi", 10**10, "3.5G"],
+    "cpu": [1, "500m", "2.5", "16"],
+    "memory": ["4Gi", 10**10, "1.5G", "64Gi"],
+    "ephemeral-storage": ["10Gi", 10**10, "1.5G"],
+    "image": ["registry.example.com/whisper-server:1.2.3", "a"],
+    "allowedOrigins": ["*", "https://a.example.com", "http://localhost:3000"],
+    "topologyKey": LABELS,
+    "key": LABELS,
+    "value": ["", "a", "A-b_c.d"],
+    "operator": ["Exists", "Equal"],
+    "effect": ["NoSchedule", "PreferNoSchedule", "NoExecute"],
+    "whenUnsatisfiable": ["ScheduleAnyway", "DoNotSchedule"],
+    "env name": ["A", "LOG_LEVEL", "_x1"],
+    "cidr": ["10.0.0.0/8", "169.254.169.254/32", "2001:db8::/32", "::/0"],
+    "namespace": ["istio-system", "a"],
+    "protocol": ["TCP", "UDP", "SCTP"],
+    "map key": LABELS,
+    "staticIPName": ["a", "whisper-1"],
+    "preSharedCert": ["a", "whisper-1"],
+    "sslPolicy": ["a", "whisper-1"],
+    "securityPolicy": ["a", "whisper-1"],
+    **dict.fromkeys(("claimName", "secretName", "name", "priorityClassName", "serviceAccountName"), NAMES),
 }
-"""For fields whose rules a pattern does not tell: with any text, next to all would be refused."""
+"""What fields take, by name; "map key" is of labels and annotations. With any text, next to all would be refused."""
+
+QUANTITIES = [
+    -1,
+    0,
+    "-1",
+    "0",
+    "0m",
+    "1m",
+    "24GB",
+    "1e3",
+    "1 Gi",
+    "0.5",
+    "+1",
+    "1.",
+    "9" * 31,
+    "1Ei",
+    "",
+    "00001",
+]
+KEYS = [
+    "",
+    "a b",
+    "-a",
+    "a/",
+    "/a",
+    "a..b/c",
+    "a/b/c",
+    "A.b/c",
+    "x" * 64,
+    ("a" * 60 + ".") * 5 + "b/c",
+    "a\n",
+]
+HOSTILE: dict[str, list[Any]] = {
+    "host": [
+        "A.example.com",
+        "a",
+        "a..example.com",
+        "-a.example.com",
+        "x" * 64 + ".example.com",
+        "1.2.3.4",
+        "*.a.com",
+    ],
+    "cidr": [
+        "10.0.0.0",
+        "10.1.2.3/8",
+        "10.0.0.0/33",
+        "::ffff:10.0.0.0/104",
+        "2001:DB8::/32",
+        "010.0.0.0/8",
+        "::/129",
+    ],
+    **dict.fromkeys(("cpu", "memory", "ephemeral-storage", "sizeLimit"), QUANTITIES),
+    **dict.fromkeys(("map key", "key", "topologyKey"), KEYS),
+}
+ANYWHERE = [
+    "a..b",
+    "-a",
+    "a-",
+    "A",
+    "a_b",
+    "a b",
+    "a\n",
+    "\u00e9",
+    "x" * 64,
+    "x" * 254,
+    ".",
+    "$(HOME)",
+    "no",
+    "1e3",
+]
+"""What some field, or some child, does not take."""
+
+SPECIAL = [
+    "kubernetes.io/config.mirror",
+    "container.apparmor.security.beta.kubernetes.io/server",
+    "scheduler.alpha.kubernetes.io/tolerations",
+    "kubernetes.io/ingress.class",
+    "pod-template-hash",
+]
+"""Keys of labels and annotations that Kubernetes goes by."""
 
 ALPHABET = st.characters(codec="ascii", exclude_categories=["Cc"])
 
 
+def mostly(good: list[Any], bad: list[Any]) -> st.SearchStrategy[Any]:
+    """One in twelve is a bad one: an endpoint has several fields, and most shall be let through."""
+    return st.integers(0, 11).flatmap(lambda number: st.sampled_from(good if number else bad))
+
+
+def texts(name: str, schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    longest = min(schema.get("maxLength", 20), 20)
+    if name not in GOOD:
+        return st.text(ALPHABET, min_size=schema.get("minLength", 0), max_size=longest)
+    return mostly(GOOD[name], [*HOSTILE.get(name, []), *ANYWHERE])
+
+
 def values(schema: dict[str, Any], name: str = "") -> st.SearchStrategy[Any]:
-    """Values that fit an OpenAPI schema as Kubernetes writes it, its CEL rules apart."""
-    if name in WORDS:
-        return WORDS[name]
-    if "enum" in schema:
-        return st.sampled_from(schema["enum"])
+    """Values that fit an OpenAPI schema as Kubernetes writes it, but for its rules, which some break."""
     match schema.get("type"):
         case "object" if "properties" in schema:
-            fields = {key: values(below, key) for key, below in schema["properties"].items()}
+            fields = {
+                key: values(below, "env name" if (name, key) == ("env", "name") else key)
+                for key, below in schema["properties"].items()
+                if not told(below)
+            }
             required = {key: fields.pop(key) for key in schema.get("required", [])}
             some = (
                 st.lists(st.sampled_from(sorted(fields)), max_size=4, unique=True) if fields else st.just([])
             )
             return some.flatmap(
-                lambda chosen: st.fixed_dictionaries({**required, **{key: fields[key] for key in chosen}})
+                lambda chosen: st.fixed_dictionaries(
+                    {**required, **{key: or_null(fields[key]) for key in chosen}}
+                )
             )
         case "object":
-            keys = st.from_regex(r"[a-z]{1,8}(\.example\.com/[a-z]{1,5})?|[A-Z ]{1,3}|", fullmatch=True)
+            keys = mostly(GOOD["map key"], [*HOSTILE["map key"], *SPECIAL])
             return st.dictionaries(keys, values(schema["additionalProperties"], "value"), max_size=3)
         case "array":
             most = min(schema.get("maxItems", 3), 3)
-            return st.lists(
-                values(schema["items"], "host" if name == "additionalHosts" else ""), max_size=most
-            )
+            item = "host" if name == "additionalHosts" else name
+            return st.lists(values(schema["items"], item), max_size=most)
         case "integer":
             low, high = schema.get("minimum", 0), schema.get("maximum", 10**6)
             return st.one_of(st.sampled_from([low, high]), st.integers(low, min(high, low + 20)))
         case "boolean":
             return st.booleans()
-        case "string" if "pattern" in schema:
-            longest = schema.get("maxLength", 100)
-            return st.from_regex(schema["pattern"], fullmatch=True, alphabet=ALPHABET).map(
-                lambda text: text[:longest]
-            )
-        case "string":
-            return st.text(
-                ALPHABET, min_size=schema.get("minLength", 0), max_size=min(schema.get("maxLength", 20), 20)
-            )
         case _:
-            return st.sampled_from([1, "1", "500m", "1Gi"])
+            return texts(name, schema)
+
+
+def told(schema: dict[str, Any]) -> bool:
+    """Whether it is there only to say what to write instead."""
+    return any(rule["rule"] == "false" for rule in schema.get("x-kubernetes-validations", ()))
+
+
+def or_null(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """What may be absent may be null."""
+    return st.integers(0, 15).flatmap(lambda number: strategy if number else st.none())
 
 
 def generated(number: int) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ For `render`, whose exit status a pipeline goes by. The controller needs none of
 """
 
 import difflib
+import ipaddress
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
@@ -143,6 +144,8 @@ def _program(rule: str) -> Any:
         "isQuantity": _is_quantity,
         "compareTo": _compare,
         "isCIDR": _is_cidr,
+        "cidr": _cidr,
+        "masked": _masked,
     }
     return environment.program(environment.compile(rule), functions=functions)
 
@@ -161,6 +164,14 @@ def _is_quantity(text: celtypes.Value) -> celtypes.Value:
 
 def _is_cidr(text: celtypes.Value) -> celtypes.Value:
     return celtypes.BoolType(is_cidr(str(text)))
+
+
+def _cidr(text: celtypes.Value) -> celtypes.Value:
+    return celtypes.StringType(str(ipaddress.ip_interface(str(text))))
+
+
+def _masked(cidr: celtypes.Value) -> celtypes.Value:
+    return celtypes.StringType(str(ipaddress.ip_network(str(cidr), strict=False)))
 
 
 def _compare(one: celtypes.DoubleType, other: celtypes.DoubleType) -> celtypes.Value:

@@ -33,20 +33,29 @@ def egress(raw: Fields, name: str) -> tuple[Egress, ...]:
 
 
 def is_cidr(text: str) -> bool:
-    """Whether it is a network, such as 10.0.0.0/8, as CEL's isCIDR has it."""
+    """Whether it is an address and the length of its prefix, as CEL's isCIDR has it."""
     try:
-        ipaddress.ip_network(text, strict=False)
+        address = ipaddress.ip_interface(text).ip
     except ValueError:
         return False
-    # Python takes an address alone, and a mask for a length, too.
-    return re.fullmatch(r"[^/%]+/(0|[1-9][0-9]*)", text) is not None
+    # Python takes an address alone, a mask for a length, and IPv4 within IPv6, too.
+    mapped = isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None
+    return not mapped and re.fullmatch(r"[^/%]+/(0|[1-9][0-9]*)", text) is not None
+
+
+def is_network(text: str) -> bool:
+    """Whether it is one, with no bits set beyond the prefix: an API server takes no other in a NetworkPolicy."""
+    return (
+        is_cidr(text)
+        and ipaddress.ip_interface(text).ip == ipaddress.ip_network(text, strict=False).network_address
+    )
 
 
 def _way_out(raw: Fields) -> Egress:
     raw.only("cidr", "namespace", "ports")
     cidr, namespace = raw.text("cidr"), raw.text("namespace")
     ports = tuple(_port(item) for item in raw.items("ports"))
-    if cidr is not None and not is_cidr(cidr):
+    if cidr is not None and not is_network(cidr):
         raise ValueError(f"{raw.path}.cidr must be a network such as 10.0.0.0/8, not {cidr!r}")
     if cidr is not None and namespace is not None:
         raise ValueError(f"{raw.path}: cidr and namespace exclude each other: make two entries of them")
