@@ -84,7 +84,7 @@ def amr_mp4(samples: int) -> bytes:
 
 
 BAD_FILES: dict[str, tuple[Callable[[Path], bytes], str]] = {
-    "empty.wav": (lambda _: b"", "not audio"),
+    "empty.wav": (lambda _: b"", "is empty: 0 bytes"),
     "text.wav": (lambda _: b"hello world\n" * 100, "not audio"),
     "random.wav": (lambda _: random.Random(1).randbytes(200_000), "not audio"),
     "archive.zip": (zip_file, "not audio"),

@@ -53,6 +53,8 @@ def decode(
     TimeoutError at `deadline` (time.monotonic()), and what `check_cancelled` raises, which is called at least once a second.
     """
     file.flush()
+    if not os.fstat(file.fileno()).st_size:
+        raise AudioError("it is empty: 0 bytes were sent")
     max_bytes = int(max_seconds * _BYTES_PER_SECOND)
     process = subprocess.Popen(
         _command(file.fileno(), max_seconds),
@@ -90,8 +92,9 @@ def _command(descriptor: int, max_seconds: float) -> list[str]:
     ffmpeg = ["ffmpeg", "-nostdin", "-hide_banner", "-loglevel", "error"]
     source = ["-protocol_whitelist", "file,pipe", "-format_whitelist", ",".join(FORMATS), "-threads", "1"]
     source += ["-vn", "-sn", "-dn", "-i", f"file:/proc/self/fd/{descriptor}"]
-    # One second more than is allowed, so that too much is seen to be too much.
-    result = ["-map", "0:a:0", "-t", f"{max_seconds + 1:.3f}", "-threads", "1"]
+    # Of several audio tracks ffmpeg takes the one that the file calls the default, as players do. One second more than is
+    # allowed, so that too much is seen to be too much.
+    result = ["-t", f"{max_seconds + 1:.3f}", "-threads", "1"]
     result += ["-f", "s16le", "-ac", "1", "-ar", str(SAMPLE_RATE), "pipe:1"]
     return [*limits, *ffmpeg, *source, *result]
 
@@ -123,15 +126,20 @@ def _collect(
 
 
 def _reason(status: int, complaint: str) -> str:
-    if "matches no streams" in complaint:
+    if "does not contain any stream" in complaint:
         return "it has no audio track"
     if status < 0 or "Cannot allocate memory" in complaint:
         return (
             "it takes too much memory or time to decode; convert it before you send it, "
             "for example: ffmpeg -i FILE -ac 1 -ar 16000 speech.flac"
         )
+    if "moov atom not found" in complaint:
+        return "its index is missing (the moov atom): it was cut off, or its recording never ended; send the whole file"
     lines = complaint.strip().splitlines()
     detail = lines[-1].rsplit(": ", 1)[-1] if lines else "no reason given"
+    # That is how a demuxer says that it wanted more: the file itself can be read.
+    if "ended prematurely" in complaint or detail in ("Input/output error", "End of file"):
+        return "it can't be decoded: it ends before any audio in it begins, or is damaged there; send the whole file"
     if "not on whitelist" in complaint or "Invalid data" in detail:
         return f"it is not audio in an accepted format ({FORMATS_FOR_PEOPLE})"
     return f"it can't be decoded ({detail})"
