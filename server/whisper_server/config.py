@@ -6,9 +6,10 @@ answers at once, and the lists below are held equal to openai-whisper's own by a
 
 Each field of `Settings` is the environment variable `WHISPER_` + its name in capitals. An empty value
 counts as absent, as manifests often pass one, except that an empty list of origins allows none; an unknown
-WHISPER_* is ignored.
+WHISPER_* is warned of in the log.
 """
 
+import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -229,6 +230,20 @@ class Settings:
 def variable(entry: "Field[Any]") -> str:
     """The environment variable of one field of Settings."""
     return f"WHISPER_{entry.name.upper()}"
+
+
+def unknown(environ: Mapping[str, str]) -> list[str]:
+    """A line for each variable that looks like a setting and is none."""
+    known = [variable(entry) for entry in fields(Settings)]
+    # Kubernetes sets these for a Service that is called whisper or whisper-something.
+    link = r"(_SERVICE_(HOST|PORT)(_\w+)?|_PORT(_[0-9]+_(TCP|UDP|SCTP)(_\w+)?)?)"
+    names = [name for name in environ if name.startswith("WHISPER_") and name not in known]
+    lines = []
+    for name in sorted(name for name in names if not re.fullmatch(rf"WHISPER(_\w+)?{link}", name)):
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        hint = f"is {close[0]} meant?" if close else "whisper-server --help lists them"
+        lines.append(f"{name} is not a setting and changes nothing; {hint}")
+    return lines
 
 
 def table() -> list[tuple[str, str, str]]:

@@ -18,7 +18,7 @@ HELLO_TEXT = table(EXAMPLES / "transcripts.tsv")["hello.wav"]
 
 
 def test_from_loading_to_drained(tmp_path: Path) -> None:
-    with running(tmp_path) as server:
+    with running(tmp_path, WHISPER_MODLE="tiny") as server:
         while server.ops("/healthz") != 200:  # alive before the model is loaded
             assert server.process.poll() is None, server.log
         assert requests.get(server.ops_url + "/readyz", timeout=10).json() == {"status": "loading"}
@@ -42,6 +42,10 @@ def test_from_loading_to_drained(tmp_path: Path) -> None:
         assert {response.json()["results"][0]["transcript"] for response in responses} == {HELLO_TEXT}
         assert server.wait() == 0
         assert "Traceback" not in server.log
+        assert (
+            server.log.count("WHISPER_MODLE is not a setting and changes nothing; is WHISPER_MODEL meant?")
+            == 1
+        )
 
 
 def test_operations_answer_while_every_place_is_taken(small_server: WhisperProcess, workshop: Path) -> None:

@@ -45,6 +45,22 @@ def test_an_empty_list_of_origins_allows_none() -> None:
     assert Settings.from_environ({"WHISPER_CORS_ORIGINS": ""}).cors_origins == ()
 
 
+def test_a_misspelt_variable_is_warned_of() -> None:
+    variables = {
+        "WHISPER_MODLE": "tiny",
+        "WHISPER_FLAVOUR": "vanilla",
+        "WHISPER_MODEL": "demo",
+        "MODLE": "of somebody else",
+        # Of Services called whisper and whisper-gpu.
+        **{"WHISPER_SERVICE_HOST": "10.0.0.1", "WHISPER_SERVICE_PORT_HTTP": "80"},
+        **{"WHISPER_PORT_80_TCP_ADDR": "10.0.0.1", "WHISPER_GPU_PORT": "tcp://10.0.0.1:80"},
+    }
+    assert config.unknown(variables) == [
+        "WHISPER_FLAVOUR is not a setting and changes nothing; whisper-server --help lists them",
+        "WHISPER_MODLE is not a setting and changes nothing; is WHISPER_MODEL meant?",
+    ]
+
+
 @pytest.mark.parametrize(
     ("variables", "message"),
     [

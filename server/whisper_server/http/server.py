@@ -1,6 +1,7 @@
 """Runs the server: gunicorn with one worker process, the device thread and the operations port inside it."""
 
 import logging
+import os
 import resource
 import socket
 import threading
@@ -11,7 +12,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.errors import HaltServer
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from whisper_server import heap, logs
+from whisper_server import config, heap, logs
 from whisper_server.config import Settings
 from whisper_server.engine.load import load
 from whisper_server.http.admission import Admission, Limits, State, bound
@@ -51,6 +52,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         self._state = State.LOADING
         self._worker: Any = None
         settings = self._settings
+        for line in config.unknown(os.environ):
+            log.warning("%s", line)
         self._scheduler = Scheduler(lambda: load(settings), settings.most_stall_seconds)
         metrics = Metrics()
         limits = Limits(
