@@ -1,7 +1,7 @@
 # `make` lists the commands. Each makes what it needs: nothing has to be set up by hand.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit cluster server e2e environments binaries images clean
+.PHONY: help demo test lint unit cluster server e2e gpu environments binaries images clean
 
 # Tests on clusters mostly wait: three at a time do not slow each other.
 CLUSTERS ?= 3
@@ -18,7 +18,7 @@ lint: environments ## style and types
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy operator/whisper_operator devcluster benchmarks/operator tests/unit tests/cluster tests/e2e
-	.venv-server/bin/mypy server tests/server tests/clients benchmarks/server
+	.venv-server/bin/mypy server tests/server tests/clients benchmarks/server benchmarks/gpu
 
 unit: .venv-operator-ready ## tests of pure code, in seconds
 	.venv/bin/pytest tests/unit
@@ -33,6 +33,9 @@ e2e: environments binaries ## the demo, a browser, OpenAI's client for Node, and
 	@scripts/environment clients
 	.venv-server/bin/pytest tests/clients
 	.venv/bin/pytest tests/e2e
+
+gpu: .venv-server-ready ## on a machine with a CUDA card: equality, memory and speed there, in minutes
+	@PYTHONPATH=server .venv-server/bin/python -m benchmarks.gpu
 
 # Downloading and compiling go well together, so `make -j2` may do them at once.
 environments: .venv-operator-ready .venv-server-ready

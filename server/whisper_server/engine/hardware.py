@@ -69,8 +69,10 @@ def _cpu_limit() -> tuple[int, int]:
 def free_memory(device: str, meminfo: Path = Path("/proc/meminfo")) -> int:
     """Bytes that may still be taken on "cuda" or, within the container's limit, on the "cpu"."""
     if device == "cuda":
-        free, _ = torch.cuda.mem_get_info()
-        return int(free)
+        free, total = torch.cuda.mem_get_info()
+        # What torch holds and does not use is free too; and it may have been told to take a part of the memory only.
+        allowed = int(total * torch.cuda.get_per_process_memory_fraction()) - torch.cuda.memory_allocated()
+        return min(allowed, int(free) + torch.cuda.memory_reserved() - torch.cuda.memory_allocated())
     lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
     free = int(lines["MemAvailable"].split()[0]) << 10
     for limit, used, folder, kind in (
