@@ -23,8 +23,8 @@ from whisper.decoding import (
 from whisper_server.audio.executor import Turn
 from whisper_server.audio.mel import Spectrogram
 from whisper_server.engine.checkpoint import Checkpoint
-from whisper_server.engine.interface import Engine, ModelInfo, Samples
-from whisper_server.transcribe.loop import Final, LanguageInfo, Release, Work, transcribe
+from whisper_server.engine.interface import Encode, Engine, ModelInfo, Samples
+from whisper_server.transcribe.loop import Final, LanguageInfo, MelSegment, Release, Work, transcribe
 from whisper_server.transcribe.options import Options
 from whisper_server.transcribe.transcript import Segment
 
@@ -77,7 +77,7 @@ def transcribe_all(engine: Engine, files: Sequence[tuple[Spectrogram, Options]])
                     ticket = next(tickets)
                     waiting[ticket] = (number, work)
                     assert not hasattr(asked, "parts")
-                    engine.submit(ticket, asked)
+                    engine.submit(ticket, Encode(mel=asked.cut()) if isinstance(asked, MelSegment) else asked)
                     return
         except StopIteration:
             return

@@ -23,7 +23,7 @@ from whisper_server.config import Settings
 from whisper_server.engine.checkpoint import load_checkpoint
 from whisper_server.engine.ctranslate2.engine import FasterWhisper
 from whisper_server.engine.ctranslate2.load import load
-from whisper_server.engine.interface import Answer, Decode, Encode, Engine, Samples, Ticket
+from whisper_server.engine.interface import Answer, Decode, Encode, Engine, Mel, Samples, Ticket
 from whisper_server.engine.tokens import tokenizer_of
 from whisper_server.engine.torch.engine import OpenAIWhisper
 from whisper_server.engine.torch.load import make_engine, model_info
@@ -428,6 +428,26 @@ def test_parallel_equals_one_transcription_for_each_span_in_the_order_of_the_fil
     expected = [(s.start, s.end, s.tokens) for part in apart for s in part.segments]
     assert [(s.start, s.end, s.tokens) for s in transcript.segments] == expected
     running.wait_until_empty()
+
+
+def test_a_parallel_file_does_not_hold_its_spectrogram_twice(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its windows are cut as the engine takes them, not all at once."""
+    cut, longest, windows = Spectrogram.window, 0, list[weakref.ref[Mel]]()
+
+    def watch(self: Spectrogram, seek: int, size: int) -> Mel:
+        nonlocal longest
+        window = cut(self, seek, size)
+        windows.append(weakref.ref(window))
+        longest = max(longest, sum(each() is not None for each in windows))
+        return window
+
+    monkeypatch.setattr(Spectrogram, "window", watch)
+    long = np.concatenate([LONG] * 6)
+    assert len(spans(long)) >= 12
+    spoken(long, replace(GREEDY, parallel=True), running)
+    assert 1 <= longest <= 4, "as many as the engine has windows"
 
 
 @with_both_engines

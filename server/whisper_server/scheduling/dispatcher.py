@@ -3,10 +3,21 @@
 import itertools
 import time
 
-from whisper_server.engine.interface import Align, Answer, Decode, Decoded, Encode, Request, Ticket, Window
+from whisper_server.engine.interface import (
+    Align,
+    Answer,
+    Decode,
+    Decoded,
+    Encode,
+    Mel,
+    Request,
+    Ticket,
+    Window,
+)
 from whisper_server.fair_queue import FairQueue
 from whisper_server.scheduling.engine_thread import EngineThread
 from whisper_server.scheduling.file import File, Track
+from whisper_server.transcribe.loop import MelSegment
 
 WINDOW_COST = 24
 """What encoding a window counts beside its tokens, in tokens."""
@@ -25,25 +36,30 @@ class Dispatcher:
         self._asked: dict[Ticket, tuple[Track, Request]] = {}
         self._given_up: set[Ticket] = set()
         """Encodes whose window nobody waits for, but which may come before the cancellation is confirmed."""
-        self._to_encode: FairQueue[tuple[Track, Encode]] = FairQueue()
+        self._to_encode: FairQueue[tuple[Track, MelSegment]] = FairQueue()
         self._encoding = 0
 
-    def ask(self, track: Track, request: Request) -> None:
+    def ask(self, track: Track, request: MelSegment | Request) -> None:
         """Take a request; its answer comes to the host thread, which hands it to `answered`."""
-        if isinstance(request, Encode):
+        if isinstance(request, MelSegment):
             self._to_encode.push(track.file.client, track.file.job, (track, request))
         else:
             self._send(track, request)
 
-    def feed(self) -> None:
-        """Hand the engine windows to encode, fairly chosen."""
-        while self._encoding < self.encodes_ahead and len(self._to_encode):
-            track, request = self._to_encode.pop()
-            self._encoding += 1
-            self._to_encode.charge(track.file.client, WINDOW_COST)
-            if track.file.job.started is None:
-                track.file.job.started = time.monotonic()
-            self._send(track, request)
+    def next_to_encode(self) -> tuple[Track, MelSegment] | None:
+        """The window whose turn it is, if the engine wants one."""
+        if self._encoding >= self.encodes_ahead or not len(self._to_encode):
+            return None
+        track, segment = self._to_encode.pop()
+        self._to_encode.charge(track.file.client, WINDOW_COST)
+        if track.file.job.started is None:
+            track.file.job.started = time.monotonic()
+        return track, segment
+
+    def encode(self, track: Track, mel: Mel) -> None:
+        """Hand it to the engine."""
+        self._send(track, Encode(mel=mel))
+        self._encoding += 1
 
     def answered(self, ticket: Ticket, answer: Answer) -> Track | None:
         """Whose the answer is; None if nobody waits for it any more."""

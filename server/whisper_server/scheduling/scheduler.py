@@ -95,7 +95,7 @@ class Scheduler:
         try:
             while True:
                 self._handle(self._inbox.get())
-                self._dispatcher.feed()
+                self._feed()
         except BaseException:
             log.critical("the host thread died, ending", exc_info=True)
         os._exit(EXIT_STATUS)
@@ -160,6 +160,15 @@ class Scheduler:
                 case _:
                     self._dispatcher.ask(track, asked)
                     return
+
+    def _feed(self) -> None:
+        """Hand the engine the windows that it wants."""
+        while (chosen := self._dispatcher.next_to_encode()) is not None:
+            track, segment = chosen
+            try:
+                self._dispatcher.encode(track, segment.cut())
+            except Exception as problem:
+                self._fail(track.file, problem)
 
     def _go_on(self, file: File) -> None:
         """After the end of a track: resume the root when its parts are done, and end the file when the root is."""

@@ -5,8 +5,9 @@ that it is done with; segments that are final; other generators to be run side b
 at once. Nothing here computes with tensors or waits.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from whisper.audio import FRAMES_PER_SECOND, HOP_LENGTH, N_FRAMES, SAMPLE_RATE
@@ -14,7 +15,7 @@ from whisper.tokenizer import Tokenizer
 from whisper.utils import compression_ratio
 
 from whisper_server.audio.mel import Spectrogram
-from whisper_server.engine.interface import Decode, Decoded, Detect, Encode, ModelInfo, Request, Window
+from whisper_server.engine.interface import Align, Decode, Decoded, Detect, Mel, ModelInfo, Window
 from whisper_server.engine.tokens import tokenizer_of
 from whisper_server.transcribe import hallucination, words
 from whisper_server.transcribe.options import Options
@@ -23,6 +24,14 @@ from whisper_server.transcribe.transcript import Segment
 
 Clip = tuple[int, int]
 """First frame, and the one after the last; in frames of 10 ms."""
+
+
+@dataclass(frozen=True)
+class MelSegment:
+    """A window to be encoded, cut from the spectrogram when the engine takes it: the windows of a file that wait side by side
+    would hold it a second time. The answer is that of Encode."""
+
+    cut: Callable[[], Mel]
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,7 @@ class Gather:
     parts: "Sequence[Work]"
 
 
-Work = Generator[Request | Release | Final | Gather, Any, None]
+Work = Generator[MelSegment | Decode | Detect | Align | Release | Final | Gather, Any, None]
 
 
 @dataclass
@@ -75,14 +84,14 @@ def transcribe(sound: Spectrogram, info: ModelInfo, options: Options, found: Lan
 
 def _detect(
     sound: Spectrogram, options: Options
-) -> Generator[Request | Release, Any, tuple[str, Window | None]]:
+) -> Generator[MelSegment | Detect | Release, Any, tuple[str, Window | None]]:
     """The language, and the first window if it is the one that this was found out from."""
     start, end = _clips(options.clip_timestamps, sound.frames)[0]
     size = min(N_FRAMES, sound.frames - start, end - start)
     # openai-whisper detects in the first 30 s of the file, with silence behind a shorter one; where it decodes, there are zeros.
     same = start == 0 and size == N_FRAMES
     reusable = same or (options.fast_detection and size > 0)
-    window = yield Encode(mel=sound.window(start, size) if reusable else sound.beginning())
+    window = yield MelSegment(partial(sound.window, start, size) if reusable else sound.beginning)
     chances: dict[str, float] = yield Detect(window=window)
     language = max(chances, key=lambda code: chances[code])
     if not reusable:
@@ -121,7 +130,7 @@ class _File:
             while seek < min(end, self._sound.frames):
                 size = min(N_FRAMES, self._sound.frames - seek, end - seek)
                 if window is None:
-                    window = yield Encode(mel=self._sound.window(seek, size))
+                    window = yield MelSegment(partial(self._sound.window, seek, size))
                 result, temperature = yield from self._decode_with_fallback(window, windows)
                 segments, after = yield from self._read(result, temperature, window, seek, size)
                 yield Release(window)
