@@ -284,17 +284,48 @@ def test_the_internal_load_balancer_is_asked_for_and_named(
     assert live(installed, namespace, "whisper")["status"]["url"] == f"http://{A}"
 
 
+def policies(cluster: Cluster, namespace: str) -> tuple[str, dict[str, str]]:
+    """The SSL policy that the load balancer has, and the security policy by Service; "" for none."""
+    project = cluster.get("configmap", "gke-project", "-n", "kube-system").get("data", {})
+    has = json.loads(project.get(f"{namespace}.whisper", '{"sslPolicy": "", "securityPolicies": {}}'))
+    return has["sslPolicy"], has["securityPolicies"]
+
+
+NO_POLICIES: tuple[str, dict[str, str]] = ("", {})
+
+
+@pytest.mark.timeout(300)
 def test_policies_are_attached_and_taken_off(installed: Cluster, operator: Operator, namespace: str) -> None:
+    """Seen at the load balancer, which keeps what nobody takes off: our objects alone would show nothing."""
     stand_in(installed, namespace)
-    policies = {"sslPolicy": "modern", "securityPolicy": "armor"}
-    installed.apply(endpoint("whisper", namespace, host=A, ingress=policies))
+    both = {"sslPolicy": "modern", "securityPolicy": "armor"}
+    installed.apply(endpoint("whisper", namespace, host=A, ingress=both))
     wait_for_condition(installed, namespace, "whisper")
-    found = children(installed, namespace)
-    assert found["FrontendConfig/whisper"]["spec"] == {"sslPolicy": "modern"}
-    assert found["BackendConfig/whisper"]["spec"]["securityPolicy"] == {"name": "armor"}
+    until(lambda: policies(installed, namespace) == ("modern", {"whisper": "armor"}), "both policies")
+    patch(installed, namespace, ingress={"sslPolicy": "strict", "securityPolicy": None})
+    until(lambda: policies(installed, namespace) == ("strict", {}), "another SSL policy, and no other")
     patch(installed, namespace, ingress=None)
-    until(lambda: "FrontendConfig/whisper" not in children(installed, namespace), "no FrontendConfig")
-    assert "securityPolicy" not in children(installed, namespace)["BackendConfig/whisper"]["spec"]
+    until(lambda: policies(installed, namespace) == NO_POLICIES, "no policy")
+    wait_for_condition(installed, namespace, "whisper")
+
+    # With a redirect beside it, and after the operator has forgotten all that it did not write down.
+    patch(installed, namespace, ingress={**both, "httpsRedirect": True})
+    until(lambda: policies(installed, namespace) == ("modern", {"whisper": "armor"}), "both policies again")
+    until(lambda: redirects(installed, namespace), "the redirect")
+    operator.stop()
+    patch(installed, namespace, ingress={"sslPolicy": None, "securityPolicy": None})
+    operator.start().wait_until_working()
+    until(lambda: policies(installed, namespace) == NO_POLICIES, "no policy")
+    assert redirects(installed, namespace) is True
+
+    # Where another load balancer takes over there is nothing to take off, and nothing of GKE's stays.
+    patch(installed, namespace, ingress={"httpsRedirect": None, "class": "traefik", "tls": {"mode": "none"}})
+    until(lambda: ingress_class(installed, namespace) == "traefik", "an Ingress for Traefik")
+    until(lambda: frontend_config(installed, namespace) is None, "no FrontendConfig")
+
+
+def frontend_config(cluster: Cluster, namespace: str) -> dict[str, Any] | None:
+    return children(cluster, namespace).get("FrontendConfig/whisper")
 
 
 @pytest.mark.timeout(300)

@@ -79,6 +79,15 @@ class Child:
         """The host that a ManagedCertificate is for; its own name if somebody has emptied it."""
         return str(next(iter(self.spec.get("domains") or ()), self.name))
 
+    def owns(self, *path: str) -> bool:
+        """Whether the operator declares a field of it, such as spec, sslPolicy."""
+        at = json.loads(self.own_fields)
+        for name in path:
+            at = at.get(f"f:{name}")
+            if at is None:
+                return False
+        return True
+
     @staticmethod
     def of(kind: Kind, raw: Mapping[str, Any]) -> "Child":
         """From an object as the API returns it."""
