@@ -1,6 +1,7 @@
 """The public side in transition: hosts, certificates, redirect and ingress class, each state of which somebody meets."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -346,3 +347,58 @@ def test_what_the_load_balancer_lacks_is_said_though_it_serves_as_before(
     wait_for_condition(installed, namespace, "whisper", "Stalled", "True", "TLSSecretMissing")
     tls_secret(installed, namespace)
     wait_for_condition(installed, namespace, "whisper")
+
+
+@pytest.fixture
+def elsewhere(installed: Cluster, namespace: str) -> Iterator[str]:
+    """A second namespace."""
+    name = f"{namespace}-2"
+    installed.kubectl("create", "namespace", name)
+    yield name
+    installed.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.mark.timeout(300)
+def test_a_frozen_endpoint_keeps_the_host_that_it_serves(
+    installed: Cluster, operator: Operator, namespace: str, elsewhere: str
+) -> None:
+    for place in (namespace, elsewhere):
+        stand_in(installed, place)
+    installed.apply(endpoint("older", namespace, host=A), endpoint("whisper", namespace, host=B))
+    wait_for_condition(installed, namespace, "older")
+    wait_for_condition(installed, namespace, "whisper")
+    patch(installed, namespace, host=A)
+    wait_for_condition(installed, namespace, "whisper", "Stalled", "True", "HostConflict")
+    # Its Ingress still serves B.
+    installed.apply(endpoint("third", elsewhere, host=B))
+    resource = wait_for_condition(installed, elsewhere, "third", "Stalled", "True", "HostConflict")
+    assert f"WhisperEndpoint whisper in namespace {namespace} has" in condition(resource, "Ready")["message"]
+    assert children(installed, elsewhere) == {}
+    installed.kubectl("delete", "wep", "older", "-n", namespace)
+    wait_for_condition(installed, namespace, "whisper")
+    wait_for_condition(installed, elsewhere, "third")
+
+
+def test_a_served_host_is_not_taken_away_by_an_older_endpoint(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    stand_in(installed, namespace)
+    installed.apply(endpoint("older", namespace, host=A))
+    wait_for_condition(installed, namespace, "older")
+    installed.apply(endpoint("whisper", namespace, host=B))
+    wait_for_condition(installed, namespace, "whisper")
+    patch(installed, namespace, name="older", host=B)
+    wait_for_condition(installed, namespace, "older", "Stalled", "True", "HostConflict")
+    wait_for_condition(installed, namespace, "whisper")
+
+
+def test_a_global_and_a_regional_address_of_one_name_are_two(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    inside = {"host": B, "staticIPName": namespace, "ingress": {"class": "gce-internal"}}
+    installed.apply(
+        endpoint("outside", namespace, host=A, staticIPName=namespace),
+        endpoint("inside", namespace, **inside),
+    )
+    wait_for_condition(installed, namespace, "outside")
+    wait_for_condition(installed, namespace, "inside", "Ready", "False", "AddressPending")

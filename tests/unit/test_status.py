@@ -166,6 +166,14 @@ def test_another_number_of_replicas_is_waited_for_though_all_that_there_are_serv
     assert "gets 2 next" in ready["message"]
 
 
+def test_what_holds_up_a_change_is_told_while_the_old_pods_serve() -> None:
+    rolling = {**SERVING, "replicas": 2}
+    waiting = Pod("w-2", "p", "rs", False, False, False, Trouble("Unschedulable", words="0/3 nodes"))
+    old = Pod("w-1", "o", "rs", True, False, False, None)
+    seen = Observed(observed(rolling).children, pods=(waiting,), old_pods=(old,))
+    assert condition(told(seen), "Ready")["reason"] == "Unschedulable"
+
+
 NAME_TAKEN = Outcome(names_taken=(Manifest(INGRESS, "n", "w", {}),))
 REFUSAL = Outcome(refusals=(("Deployment w", "exceeded quota: gpus"),))
 STUCK = {

@@ -57,8 +57,8 @@ def of(
 
 
 def _unmet(others: list[Condition]) -> Fault | None:
-    # What a person has to mend comes before what mends itself.
-    for condition in sorted(others, key=lambda each: not each.needs_action):
+    # What a person has to mend comes before what mends itself, and a cause before what only waits for it.
+    for condition in sorted(others, key=lambda each: (not each.needs_action, each.reason == address.WAITS)):
         if condition.status != "True" and not autoscaling.serves_all_the_same(condition):
             return Fault(condition.reason, condition.message, condition.needs_action)
     return None
