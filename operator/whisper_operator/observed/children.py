@@ -124,6 +124,8 @@ class Observed:
     children: Mapping[tuple[Kind, str], Child] = field(default_factory=lambda: MappingProxyType({}))
     optional: frozenset[Kind] = frozenset()
     """Of the kinds that a cluster may lack without harm, those that it has."""
+    unreadable: Mapping[Kind, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Kinds that the operator has no right to read there, and the API server's words: what is known of them may be old."""
 
     pods: tuple[Pod, ...] = ()
     """Of the current spec, as far as the Deployment has taken it up."""
