@@ -125,7 +125,7 @@ def out_of_line(cluster: Cluster, namespace: str) -> None:
 def back_in_line(cluster: Cluster, namespace: str) -> None:
     """With a change, as a controller without one says nothing when it succeeds."""
     configure(syncError="")(cluster, namespace)
-    patch(cluster, namespace, staticIPName="there")
+    patch(cluster, namespace, staticIPName=f"{namespace}-ip")
 
 
 def gpu_quota(cluster: Cluster, namespace: str) -> None:
