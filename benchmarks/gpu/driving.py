@@ -1,20 +1,20 @@
 """Drives many files through an engine as a server does, and counts what they cost."""
 
+import gc
 import inspect
 import itertools
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from whisper_server.audio.mel import Spectrogram
 from whisper_server.engine.checkpoint import Checkpoint
-from whisper_server.engine.interface import Decoded, Encode, Engine, Request
+from whisper_server.engine.interface import Decoded, Encode, Engine, Request, Window
 from whisper_server.engine.torch.engine import OpenAIWhisper
 from whisper_server.engine.torch.load import make_engine
-from whisper_server.transcribe.loop import Final, Gather, LanguageInfo, Release, Work, transcribe
+from whisper_server.transcribe.loop import Final, Gather, LanguageInfo, MelSegment, Release, Work, transcribe
 from whisper_server.transcribe.options import Options
 from whisper_server.transcribe.transcript import Segment
 
@@ -57,7 +57,8 @@ class Outcome:
 def run(engine: Engine, files: Sequence[File], at_once: int | None = None) -> Outcome:
     """Transcribe files, at most so many at a time. One that fails is counted, and the others go on."""
     outcome = Outcome([[] for _ in files], audio_seconds=sum(sound.frames for sound, _ in files) / 100)
-    waiting: dict[int, tuple[int, Work]] = {}
+    waiting: dict[int, tuple[int, Work, Request]] = {}
+    held: list[list[Window]] = [[] for _ in files]
     tickets = itertools.count()
     todo = iter(enumerate(files))
     live = 0
@@ -70,11 +71,15 @@ def run(engine: Engine, files: Sequence[File], at_once: int | None = None) -> Ou
                 answer = None
                 match asked:
                     case Release(window):
+                        held[number].remove(window)
                         engine.release(window)
                     case Final(segments):
                         outcome.segments[number] += segments
                     case Gather():
                         raise NotImplementedError("files are transcribed in order here")
+                    case MelSegment():
+                        submit(number, work, Encode(mel=asked.cut()))
+                        return True
                     case _:
                         submit(number, work, asked)
                         return True
@@ -82,12 +87,14 @@ def run(engine: Engine, files: Sequence[File], at_once: int | None = None) -> Ou
             return False
         except Exception as problem:
             outcome.problems.append(f"file {number}: {problem!r}"[:300])
+            for window in held[number]:
+                engine.release(window)
             return False
 
     def submit(number: int, work: Work, asked: Request) -> None:
         outcome.windows += isinstance(asked, Encode)
         ticket = next(tickets)
-        waiting[ticket] = (number, work)
+        waiting[ticket] = (number, work, asked)
         engine.submit(ticket, asked)
 
     synchronize()
@@ -105,11 +112,14 @@ def run(engine: Engine, files: Sequence[File], at_once: int | None = None) -> Ou
             if isinstance(answer, Decoded):
                 outcome.tokens += len(answer.tokens)
                 outcome.decodes += 1
-            live -= not resume(*waiting.pop(ticket), answer)
+            number, work, asked = waiting.pop(ticket)
+            if isinstance(asked, Encode) and not isinstance(answer, Exception):
+                held[number].append(answer)
+            live -= not resume(number, work, answer)
         outcome.steps += 1
     synchronize()
     outcome.seconds = time.perf_counter() - begin
-    outcome.problems += [f"file {number}: never answered" for number, _ in waiting.values()]
+    outcome.problems += [f"file {number}: never answered" for number, *_ in waiting.values()]
     return outcome
 
 
@@ -126,19 +136,19 @@ def answers(engine: Engine, requests: Sequence[Request]) -> list[Any]:
     return [found[number] for number in range(len(requests))]
 
 
-@contextmanager
-def engine_of(checkpoint: Checkpoint, dtype: str, device: str, **how: Any) -> Iterator[OpenAIWhisper]:
-    """An engine, whose memory is free again afterwards."""
+def make(checkpoint: Checkpoint, dtype: str, device: str, **how: Any) -> OpenAIWhisper:
+    """An engine, as large as fits or as `how` says."""
     full_precision(dtype == "float32")
     if "graphs" not in inspect.signature(make_engine).parameters:
         how.pop("graphs", None)
-    engine = make_engine(checkpoint, checkpoint.info("benchmark"), getattr(torch, dtype), device, **how)
-    try:
-        yield engine
-    finally:
-        del engine
-        if device == "cuda":
-            torch.cuda.empty_cache()
+    return make_engine(checkpoint, checkpoint.info("benchmark"), getattr(torch, dtype), device, **how)
+
+
+def free() -> None:
+    """Make room for the next engine, after the last one was forgotten."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def full_precision(wanted: bool) -> None:

@@ -35,14 +35,13 @@ def run(setup: Setup, note: Callable[[str, Any], None]) -> None:
     reference = whisper.load_model(str(setup.model), device=setup.device)
     reference.alignment_heads = _sparse(checkpoint.alignment_heads, reference)
     for dtype in setup.dtypes:
-        with driving.engine_of(checkpoint, dtype, setup.device, windows=8) as engine:
-            for name, asked in ASKED.items():
-                found = driving.run(
-                    engine, [(spectrogram(sound, engine.info.n_mels), _options(asked)) for sound in sounds]
-                )
-                expected = [_reference(reference, sound, asked, dtype == "float16") for sound in sounds]
-                mine = [[(s.seek, s.tokens, _words(s)) for s in segments] for segments in found.segments]
-                note(f"{dtype} {name}", _compared(mine, expected) | {"lost": found.problems})
+        engine = driving.make(checkpoint, dtype, setup.device, windows=8)
+        for name, asked in ASKED.items():
+            files = [(spectrogram(sound, engine.info.n_mels), _options(asked)) for sound in sounds]
+            found = driving.run(engine, files)
+            expected = [_reference(reference, sound, asked, dtype == "float16") for sound in sounds]
+            mine = [[(s.seek, s.tokens, _words(s)) for s in segments] for segments in found.segments]
+            note(f"{dtype} {name}", _compared(mine, expected) | {"lost": found.problems})
 
 
 def _options(asked: dict[str, Any]) -> Options:

@@ -57,6 +57,7 @@ def _figures(outcome: driving.Outcome, engine: Any, on_gpu: bool) -> dict[str, A
         "files": len(outcome.segments),
         "lost": outcome.problems,
         "windows": engine.windows,
+        "out_of_memory_so_far": engine.stats.out_of_memory,
         "windows_a_second": outcome.figures()["windows_a_second"],
         **_taken(on_gpu),
     }
@@ -65,10 +66,7 @@ def _figures(outcome: driving.Outcome, engine: Any, on_gpu: bool) -> dict[str, A
 def _taken(on_gpu: bool) -> dict[str, int]:
     if not on_gpu:
         return {}
-    taken = {
-        "most_mib": torch.cuda.max_memory_reserved() >> 20,
-        "times_out_of_memory": torch.cuda.memory_stats()["num_ooms"],
-    }
+    taken = {"most_mib": torch.cuda.max_memory_reserved() >> 20}
     torch.cuda.reset_peak_memory_stats()
     return taken
 

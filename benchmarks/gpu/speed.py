@@ -29,35 +29,40 @@ def run(setup: Setup, note: Callable[[str, Any], None]) -> None:
     checkpoint, dtype = setup.checkpoint(), setup.dtypes[0]
     bandwidth = _bandwidth(setup)
     note("card", bandwidth)
-    shorts = [
-        spectrogram(material.samples_of(path), checkpoint.dims.n_mels) for path in material.short_ones(setup)
-    ]
-    fulls = [spectrogram(samples, checkpoint.dims.n_mels) for samples in material.full_windows(setup)]
-    mels = [sound.beginning() for sound in fulls]
     for name, graphs in (("graph", True), ("eager", False)):
-        begin = time.perf_counter()
-        with driving.engine_of(checkpoint, dtype, setup.device, graphs=graphs) as engine:
-            _warm_up(engine, mels[0])
-            note(
-                f"ready, {name}",
-                {"seconds": round(time.perf_counter() - begin, 2), "windows": engine.windows},
-            )
-            for rows in ROWS[: setup.some(2, len(ROWS))]:
-                if rows <= engine.windows:
-                    note(f"step, {name}, {rows} rows", _step(engine, mels, rows, setup.some(24, TOKENS)))
-            if not graphs:
-                continue
-            for batch in BATCHES[: setup.some(1, len(BATCHES))]:
-                if batch <= engine.windows:
-                    note(f"encoder, {batch} windows", _encoder(engine, mels, batch))
-            options = Options(language="en")
-            files = [(sound, options) for sound in fulls]
-            note("full windows", driving.run(engine, files[:1] if setup.quick else files * 40).figures())
-            files = [(sound, options) for sound in shorts]
-            note("short files, one at a time", driving.run(engine, files[: setup.some(1, 8)], 1).figures())
-            note("short files", driving.run(engine, files[:2] if setup.quick else files * 10).figures())
+        _measure(setup, checkpoint, name, graphs, note)
+        driving.free()
     note("limits", _limits(checkpoint, dtype, bandwidth))
     note("openai-whisper, short files", _openai_whisper(setup))
+
+
+def _measure(
+    setup: Setup, checkpoint: Checkpoint, name: str, graphs: bool, note: Callable[[str, Any], None]
+) -> None:
+    """All about one engine. Without graphs only what they are for."""
+    n_mels = checkpoint.dims.n_mels
+    shorts = [spectrogram(material.samples_of(path), n_mels) for path in material.short_ones(setup)]
+    fulls = [spectrogram(samples, n_mels) for samples in material.full_windows(setup)]
+    mels = [sound.beginning() for sound in fulls]
+    begin = time.perf_counter()
+    engine = driving.make(checkpoint, setup.dtypes[0], setup.device, graphs=graphs)
+    _warm_up(engine, mels[0])
+    seconds = round(time.perf_counter() - begin, 2)
+    note(f"ready, {name}", {"seconds": seconds, "windows": engine.windows})
+    for rows in ROWS[: setup.some(2, len(ROWS))]:
+        if rows <= engine.windows:
+            note(f"step, {name}, {rows} rows", _step(engine, mels, rows, setup.some(24, TOKENS)))
+    if not graphs:
+        return
+    for batch in BATCHES[: setup.some(1, len(BATCHES))]:
+        if batch <= engine.windows:
+            note(f"encoder, {batch} windows", _encoder(engine, mels, batch))
+    options = Options(language="en")
+    files = [(sound, options) for sound in fulls]
+    note("full windows", driving.run(engine, files[:1] if setup.quick else files * 40).figures())
+    files = [(sound, options) for sound in shorts]
+    note("short files, one at a time", driving.run(engine, files[: setup.some(1, 8)], 1).figures())
+    note("short files", driving.run(engine, files[:2] if setup.quick else files * 10).figures())
 
 
 def _warm_up(engine: Engine, mel: Any) -> None:

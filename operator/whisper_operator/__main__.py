@@ -44,7 +44,7 @@ def _run(settings: config.Settings) -> None:
             logging.shutdown()
             os._exit(1)
 
-    logs.configure(settings.log_level)
+    logs.configure()
     anew = True
     while anew:
         watchdog = ShutdownWatchdog()

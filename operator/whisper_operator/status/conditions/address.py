@@ -28,9 +28,6 @@ MANAGED = "mcrt-"
 UNKNOWN_SECONDS = 10.0
 """How long the controller of a load balancer that serves has to complain of what is not known here: it tries again at once."""
 
-WAITS = "CertificatePending"
-"""The reason where CertificateReady knows the cause."""
-
 LEARNED = (
     "StaticIPNotFound",
     "TLSSecretMissing",
@@ -39,12 +36,12 @@ LEARNED = (
     "FrontendConfigMissing",
     "NoHTTPAndNoCertificate",
     "LoadBalancerQuota",
-    WAITS,
+    "CertificatePending",
     "SyncFailed",
 )
 """Reasons that come from events, which expire."""
 
-PASSING_REASONS = (WAITS, "FrontendConfigMissing", "SyncFailed")
+PASSING_REASONS = ("CertificatePending", "FrontendConfigMissing", "SyncFailed")
 """Those of what may pass without anybody's doing."""
 
 
@@ -138,7 +135,7 @@ def _known(ingress: Child, public: Public | None, words: str, observed: Observed
         )
     if (found := CERTIFICATE.search(words)) and found[1].startswith(MANAGED):
         return Fault(
-            WAITS,
+            "CertificatePending",
             f"{where}it waits for a managed certificate that Google has not made yet; CertificateReady says more of it.",
             needs_action=False,
         )
