@@ -88,11 +88,6 @@ def without(path: str) -> dict[str, Any]:
     return copy
 
 
-def test_settled_means_an_empty_plan() -> None:
-    assert drift.plan([MANIFEST], observed(child())) == drift.Plan()
-    assert drift.plan([MANIFEST], observed(child())) == drift.Plan()
-
-
 @pytest.mark.parametrize(
     ("path", "missing"),
     [
