@@ -7,12 +7,11 @@ at every change of a watched object; Secrets are not watched, so a missing one i
 import json
 from dataclasses import dataclass
 
-from devcluster.gke import negs
+from devcluster.gke import negs, policies
 from devcluster.gke.client import ApiError, Object
 from devcluster.gke.store import Key, annotations_of
 from devcluster.gke.workqueue import Retry
 from devcluster.gke.world import (
-    BACKEND_CONFIG,
     DEFAULT_BACKEND,
     FRONTEND_CONFIG,
     NEG_STATUS,
@@ -89,6 +88,8 @@ async def _sync(world: World, key: Key, ingress: Object) -> float | None:
     ):
         return wait
     await _serve(world, key, ingress, backends, frontend)
+    services = list(dict.fromkeys(service for service, _ in backends))
+    await policies.attach(world, key, ingress, services, https=bool(frontend.certificates))
     return None
 
 
@@ -110,6 +111,7 @@ async def _clean_up(world: World, key: Key, ingress: Object) -> float | None:
         return None
     if wait := world.seconds_left(ingress, "clean-up", world.settings(key[0]).finalizer_seconds):
         return wait
+    await policies.detach(world, key)
     rest = [finalizer for finalizer in finalizers if finalizer != FINALIZER]
     change = {"finalizers": rest, "resourceVersion": metadata["resourceVersion"]}
     await world.client.merge(_path(key), {"metadata": change}, MANAGER)
@@ -147,15 +149,10 @@ def _translate(world: World, key: Key, ingress: Object) -> list[tuple[Key, int]]
 
 
 def _backend_config_problem(world: World, namespace: str, service: Object, port: int) -> str | None:
-    text = annotations_of(service).get(BACKEND_CONFIG)
-    if text is None:
-        return None
     try:
-        value = json.loads(text)
-        ports = value.get("ports", {})
+        name = policies.backend_config(service, port)
     except (ValueError, AttributeError):
         return "BackendConfig annotation is invalid json"
-    name = ports.get(str(port)) or value.get("default")
     if name and world.backends.get((namespace, name)) is None:
         return "no BackendConfig for service port exists."
     return None

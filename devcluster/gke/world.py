@@ -44,6 +44,15 @@ class SslCertificate:
 
 
 @dataclass
+class Attached:
+    """The policies that a load balancer has; "" for none."""
+
+    ssl: str = ""
+    security: dict[str, str] = field(default_factory=dict)
+    """By Service."""
+
+
+@dataclass
 class World:
     """One cluster as the stand-in sees it."""
 
@@ -90,6 +99,8 @@ class World:
     """Namespace and SSL certificate's name of those that are being deleted."""
     unmade: set[Key] = field(default_factory=set)
     """The same of those that Google has not made yet."""
+    policies: dict[Key, Attached] = field(default_factory=dict)
+    """By Ingress."""
     since: dict[tuple[str, str], float] = field(default_factory=dict)
     """When something began, by object uid and what (monotonic)."""
     _settings: dict[str, Settings] = field(default_factory=dict)

@@ -44,7 +44,7 @@ def _run(settings: config.Settings) -> None:
             logging.shutdown()
             os._exit(1)
 
-    logs.configure()
+    logs.configure(settings.log_level)
     anew = True
     while anew:
         watchdog = ShutdownWatchdog()

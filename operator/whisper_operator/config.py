@@ -13,6 +13,7 @@ from whisper_operator.spec.egress import Egress, egress
 from whisper_operator.spec.fields import Fields, without_nulls
 
 NAMESPACE = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+LOG_LEVELS = ("debug", "info", "warning", "error")
 NETWORK_POLICY = frozenset({"enabled", "egress"})
 """The fields of spec.networkPolicy."""
 
@@ -46,6 +47,8 @@ class Settings:
     health_port: int = 8080
     list_again_seconds: float = 600.0
     """How often to look for what the watches missed; a read of everything, and no write."""
+    log_level: str = "info"
+    """One of LOG_LEVELS."""
 
     def server_image(self, engine: str, model: str | None) -> str | None:
         """The image with the weights of `model` in it (None: of no model); None while no repository is configured."""
@@ -80,7 +83,7 @@ def _parse(top: Fields) -> Settings:
     base = Settings()
     top.only(
         *("server", "autopilot", "accelerators", "autoscaling", "monitoring", "networkPolicy", "namespaces"),
-        *("workers", "healthPort", "listAgainSeconds"),
+        *("workers", "healthPort", "listAgainSeconds", "logLevel"),
     )
     server, autoscaling, monitoring, policy, table = (
         top.sub(name) for name in ("server", "autoscaling", "monitoring", "networkPolicy", "accelerators")
@@ -114,6 +117,7 @@ def _parse(top: Fields) -> Settings:
         workers=top.number("workers", base.workers, least=1),
         health_port=top.number("healthPort", base.health_port),
         list_again_seconds=top.number("listAgainSeconds", 600, least=1),
+        log_level=_log_level(top),
     )
 
 
@@ -122,6 +126,13 @@ def _image_part(server: Fields, name: str) -> str | None:
     if text is not None and not re.fullmatch(r"[^\s:@]+(:[0-9]+/[^\s:@]+)?", text):
         raise ValueError(f"server.{name} can't be part of an image's name: {text!r}")
     return text
+
+
+def _log_level(top: Fields) -> str:
+    level = top.text("logLevel") or "info"
+    if level not in LOG_LEVELS:
+        raise ValueError(f"logLevel must be one of {', '.join(LOG_LEVELS)}, not {level!r}")
+    return level
 
 
 def _network_policy_fields(policy: Fields) -> frozenset[str]:

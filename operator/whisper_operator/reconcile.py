@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 from whisper_operator import claims, manifests
 from whisper_operator.apply.applier import Applier
-from whisper_operator.apply.outcome import Outcome
-from whisper_operator.apply.plan import plan
+from whisper_operator.apply.plan import frozen, plan
 from whisper_operator.config import Settings
 from whisper_operator.informer.cache import Cache
+from whisper_operator.kube.errors import Retry
 from whisper_operator.kube.objects import Key
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint, parse
 from whisper_operator.status import status
@@ -37,12 +37,15 @@ async def reconcile(
     try:
         endpoint = parse(resource, settings)
         claims.check(cache.claimed_by_others(key))
-        outcome = await applier.apply(resource, plan(manifests.of(endpoint, observed, settings), observed))
+        due = plan(manifests.of(endpoint, observed, settings), observed)
     except SpecError as error:
-        endpoint, outcome = error, Outcome()  # plan nothing, keep what runs, say so
+        endpoint, due = error, frozen(resource, observed)  # keep what runs, say so
+    outcome = await applier.apply(resource, due)
     now = datetime.now(UTC)
     report = status.of(resource, endpoint, cache.observed(resource), outcome, now)
     held_back = await writer.write(resource, report, now, backlogged=backlogged)
+    if outcome.delays:  # which have been told by now, as they may last
+        raise Retry("; ".join(f"{what}: {why}" for what, why in outcome.delays))
     return min(
         (each for each in (outcome.next_look, report.next_look, held_back) if each is not None), default=None
     )

@@ -34,6 +34,10 @@ class Fault:
     spec: dict[str, Any] = field(default_factory=dict)
     condition: str = "Ready"
     stalled: bool = True
+    serves: bool = False
+    """Whether Ready is True all the same, and only adds a note."""
+    outlives_events: bool = True
+    """Whether it is known once the events that told of it have expired."""
     settings: dict[str, str] = field(default_factory=dict)
     """Of GKE's stand-in."""
     before: Act = lambda cluster, namespace: None
@@ -87,6 +91,41 @@ def quota(**hard: str) -> Act:
         )
 
     return act
+
+
+def limit_range(cluster: Cluster, namespace: str) -> None:
+    limits = [{"type": "Container", "max": {"memory": "8Gi"}}]
+    metadata = {"name": "small", "namespace": namespace}
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "LimitRange", "metadata": metadata, "spec": {"limits": limits}}
+    )
+
+
+def pulled_for_minutes(cluster: Cluster, namespace: str) -> None:
+    """The kubelet has tried for a while, and says so by the times of its event."""
+
+    def failed() -> str | None:
+        events = cluster.get("events", "-n", namespace)["items"]
+        names = (each["metadata"]["name"] for each in events if "Failed to pull image" in each["message"])
+        return next(names, None)
+
+    name = until(failed, "a failed pull")
+    change = json.dumps({"count": 9, "firstTimestamp": "2026-01-01T00:00:00Z"})
+    cluster.kubectl("patch", "event", name, "-n", namespace, "--type=merge", "-p", change)
+
+
+def out_of_line(cluster: Cluster, namespace: str) -> None:
+    """A load balancer that serves, and can't be changed any more."""
+    wait_for_condition(cluster, namespace, NAME)
+    configure(syncError="googleapi: Error 403: The caller does not have permission, forbidden")(
+        cluster, namespace
+    )
+
+
+def back_in_line(cluster: Cluster, namespace: str) -> None:
+    """With a change, as a controller without one says nothing when it succeeds."""
+    configure(syncError="")(cluster, namespace)
+    patch(cluster, namespace, staticIPName=f"{namespace}-ip")
 
 
 def gpu_quota(cluster: Cluster, namespace: str) -> None:
@@ -150,10 +189,10 @@ def tls_secret(cluster: Cluster, namespace: str) -> None:
     cluster.apply({**secret, "stringData": {"tls.crt": "certificate", "tls.key": "key"}})
 
 
-def one_gpu(cluster: Cluster, namespace: str) -> None:
-    """A node with a single GPU, for the namespace's endpoint alone."""
+def node_of_its_own(cluster: Cluster, namespace: str, gpus: int = 1) -> None:
+    """A node with so many GPUs, for the namespace's endpoint alone."""
     node = cluster.get("node", "gke-devcluster-t4-0")
-    amounts = {**node["status"]["capacity"], "nvidia.com/gpu": "1"}
+    amounts = {**node["status"]["capacity"], "nvidia.com/gpu": str(gpus)}
     labels = {**node["metadata"]["labels"], "only": namespace, "kubernetes.io/hostname": namespace}
     metadata = {"name": namespace, "labels": labels, "annotations": {"kwok.x-k8s.io/node": "fake"}}
     spec = {"podCIDR": "10.200.0.0/24", "podCIDRs": ["10.200.0.0/24"], "taints": node["spec"]["taints"]}
@@ -164,7 +203,7 @@ def one_gpu(cluster: Cluster, namespace: str) -> None:
 
 def change_on_one_gpu(cluster: Cluster, namespace: str) -> None:
     """Ready on the only GPU, then changed; half an hour passes."""
-    one_gpu(cluster, namespace)
+    node_of_its_own(cluster, namespace)
     wait_for_condition(cluster, namespace, NAME)
     patch(cluster, namespace, defaults={"language": "de"})
     wait_for_condition(cluster, namespace, NAME, "Ready", "False", "Unschedulable")
@@ -214,7 +253,12 @@ FAULTS = (
     Fault(
         "image", "The image can't be pulled", "ImagePullFailed",
         ("large-v3", "not found", "make images", "spec.imagePullSecrets"),
-        "push the image", pods_recover, simulated("image-pull"),
+        "push the image", pods_recover, simulated("image-pull"), after=pulled_for_minutes,
+    ),
+    Fault(
+        "registry", "The registry is down for a moment", "ImagePullFailed",
+        ("large-v3", "not found"), "wait: only what lasts for two minutes needs somebody", pods_recover,
+        simulated("image-pull"), stalled=False,
     ),
     Fault(
         "crash", "The server crashes again and again", "CrashLooping",
@@ -261,8 +305,19 @@ FAULTS = (
     ),
     Fault(
         "resource-quota", "The namespace's ResourceQuota has no room for the pods", "QuotaExceeded",
-        ("exceeded quota: q", "raise it"), "raise the quota, or ask for less",
+        ("ResourceQuota q", "exceeded quota: q", "raise it"), "raise the quota, or ask for less",
         respec(accelerator=None, device="cpu"), before=gpu_quota,
+    ),
+    Fault(
+        "uncounted-quota", "The namespace's ResourceQuota asks for limits that pods don't name", "PodsRefused",
+        ("ResourceQuota q", "set spec.resources.limits.cpu"), "set what the message names",
+        respec(resources={"limits": {"cpu": "4"}}), {"device": "cpu"}, before=quota(**{"limits.cpu": "64"}),
+    ),
+    Fault(
+        "limit-range", "The namespace's LimitRange forbids what pods ask for", "PodsRefused",
+        ("LimitRange", "change spec.resources.limits.memory", "maximum memory usage per Container is 8Gi"),
+        "ask for less, or have the range changed", respec(resources={"limits": {"memory": "8Gi"}}),
+        {"device": "cpu"}, before=limit_range,
     ),
     Fault(
         "service-account", "The ServiceAccount is missing", "ServiceAccountMissing",
@@ -343,6 +398,25 @@ FAULTS = (
         "metrics", "Nothing serves the metrics that autoscaling goes by", "NoMetricsAPI",
         ("install an adapter", "set replicas instead"), "install the adapter, or set replicas",
         respec(autoscaling=None, replicas=1), {"autoscaling": {"max": 3}}, condition="AutoscalingReady",
+        stalled=False, serves=True,
+    ),
+    Fault(
+        "too-many-certificates", "The project's quota of SSL certificates is used up", "TooManyCertificates",
+        ("quota of SSL certificates", "gcloud compute ssl-certificates list", "QUOTA_EXCEEDED"),
+        "raise the quota, or delete what nothing uses", configure(certificateError=""),
+        {"device": "cpu", "host": "HOST"}, condition="CertificateReady",
+        settings={"certificateError": "googleapi: Error 403: QUOTA_EXCEEDED - Quota 'SSL_CERTIFICATES' exceeded."},
+    ),
+    Fault(
+        "certificate-api", "Google's API does not take the request for a certificate", "BackendError",
+        ("asked again", "Internal error encountered"), "wait, or mend what Google names",
+        configure(certificateError=""), {"device": "cpu", "host": "HOST"}, condition="CertificateReady",
+        stalled=False, settings={"certificateError": "googleapi: Error 500: Internal error encountered."},
+    ),
+    Fault(
+        "sync", "The load balancer can't be changed, and serves as it was", "SyncFailed",
+        ("can't bring its load balancer in line", "The caller does not have permission"), "mend what Google names",
+        back_in_line, {"device": "cpu", "host": "HOST"}, stalled=False, outlives_events=False, after=out_of_line,
     ),
     certificate("Provisioning", "The certificate is being made", "15 to 60 minutes", "wait"),
     certificate("FailedNotVisible", "Google does not find the host in DNS", VISIBLE, "create the DNS record"),

@@ -8,12 +8,14 @@ import pytest
 
 from devcluster import Cluster
 from devcluster.installation import Operator
+from tests.cluster.faults import node_of_its_own
 from tests.cluster.history import History
 from tests.cluster.metrics_api import MetricsApi
 from tests.cluster.support import (
     children,
     condition,
     endpoint,
+    live,
     now,
     patch,
     until,
@@ -116,7 +118,7 @@ def test_suspended_and_woken_under_an_autoscaler(
     installed.apply(endpoint("whisper", namespace, autoscaling=SCALED))
     until(lambda: replicas(installed, namespace) == 6, "six replicas")
     patch(installed, namespace, suspend=True)
-    wait_for_condition(installed, namespace, "whisper", "Ready", "False", "Suspended")
+    wait_for_condition(installed, namespace, "whisper", reason="Suspended")
     until(lambda: replicas(installed, namespace) == 0, "no replicas")
     until(lambda: "HorizontalPodAutoscaler/whisper" not in children(installed, namespace), "no autoscaler")
     assert "PodDisruptionBudget/whisper" not in children(installed, namespace)
@@ -146,9 +148,9 @@ def test_without_a_metrics_api_the_condition_says_what_to_install(
     )
     assert words in condition(resource, "AutoscalingReady")["message"]
     # It serves all the same, with the least that was asked for.
-    resource = wait_for_condition(installed, namespace, "whisper", "Ready", "False", "NoMetricsAPI")
-    assert condition(resource, "Available")["status"] == "True"
-    assert condition(resource, "Stalled")["status"] == "True"
+    resource = wait_for_condition(installed, namespace, "whisper")
+    assert condition(resource, "Stalled") == {}
+    assert "does not follow the load: see AutoscalingReady" in condition(resource, "Ready")["message"]
     assert replicas(installed, namespace) == spec["autoscaling"].get("min", 1)
     start = wait_until_quiet(installed)
     wait_until_quiet(installed, seconds=10)
@@ -164,4 +166,26 @@ def test_metrics_that_do_not_come_are_another_matter(
     resource = wait_for_condition(installed, namespace, "whisper", "AutoscalingReady", "False", "NoMetrics")
     assert "whether their metrics are collected" in condition(resource, "AutoscalingReady")["message"]
     metrics.silent.remove(namespace)
+    wait_for_condition(installed, namespace, "whisper")
+
+
+@pytest.mark.timeout(300)
+def test_replicas_that_find_no_gpu_are_told_of(
+    installed: Cluster, operator: Operator, namespace: str, metrics: MetricsApi
+) -> None:
+    metrics.in_flight[namespace] = 5
+    scaled = {"min": 2, "max": 5, "targetInFlight": 5}
+    installed.apply(endpoint("whisper", namespace, autoscaling=scaled))
+    node_of_its_own(installed, namespace, gpus=3)
+    wait_for_condition(installed, namespace, "whisper")
+    metrics.in_flight[namespace] = 20
+    until(lambda: replicas(installed, namespace) == 5, "five replicas")
+    resource = wait_for_condition(installed, namespace, "whisper", "Ready", "False", "Unschedulable")
+    until(
+        lambda: "asks for 5 replicas, and 3 serve" in condition(live(installed, namespace, "whisper"), "Ready")["message"],
+        "what serves is told",
+    )  # fmt: skip
+    assert condition(resource, "Stalled") == {}
+    assert condition(resource, "Available")["status"] == "True"
+    patch(installed, namespace, scheduling=None)
     wait_for_condition(installed, namespace, "whisper")

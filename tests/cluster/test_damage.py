@@ -66,7 +66,7 @@ def test_children_of_single_fields_are_put_right_and_made_anew(
 ) -> None:
     asked: dict[str, Any] = {"autoscaling": {"min": 2, "max": 3}, "ingress": {"httpsRedirect": True}}
     installed.apply(endpoint("whisper", namespace, host=HOST, **asked))
-    wait_for_condition(installed, namespace, "whisper", "Ready", "False", "NoMetricsAPI")
+    wait_for_condition(installed, namespace, "whisper", "AutoscalingReady", "False", "NoMetricsAPI")
     until(lambda: set(MORE) <= set(children(installed, namespace)), "the children of these fields")
 
     def redirected() -> bool:

@@ -162,6 +162,60 @@ def test_a_redirect_shows_once_there_is_https(cluster: Cluster, namespace: str) 
     eventually(lambda: "ingress.kubernetes.io/redirect-url-map" in annotations(cluster, namespace))
 
 
+def attached(cluster: Cluster, namespace: str) -> dict[str, Any] | None:
+    """The policies of the load balancer, from what the stand-in shows of the project."""
+    data = cluster.get("configmap", "gke-project", "-n", "kube-system").get("data", {})
+    text = data.get(f"{namespace}.w")
+    return None if text is None else dict(json.loads(text))
+
+
+def test_policies_stay_until_an_empty_name_takes_them_off(cluster: Cluster, namespace: str) -> None:
+    """As with GKE: neither a field that is gone nor an object that is gone changes anything."""
+    named = gce(
+        {"networking.gke.io/v1beta1.FrontendConfig": "w", "networking.gke.io/managed-certificates": "w"}
+    )
+    backend_config = {"cloud.google.com/backend-config": '{"default":"w"}'}
+
+    def configs(ssl: str | None, security: str | None) -> list[dict[str, Any]]:
+        front: dict[str, Any] = {"redirectToHttps": {"enabled": False}}
+        back: dict[str, Any] = {"timeoutSec": 660}
+        front |= {} if ssl is None else {"sslPolicy": ssl}
+        back |= {} if security is None else {"securityPolicy": {"name": security}}
+        metadata = {"name": "w", "namespace": namespace}
+        return [
+            {
+                "apiVersion": "networking.gke.io/v1beta1",
+                "kind": "FrontendConfig",
+                "metadata": metadata,
+                "spec": front,
+            },
+            {
+                "apiVersion": "cloud.google.com/v1",
+                "kind": "BackendConfig",
+                "metadata": metadata,
+                "spec": back,
+            },
+        ]
+
+    both = {"sslPolicy": "modern", "securityPolicies": {"w": "armor"}}
+    none: dict[str, Any] = {"sslPolicy": "", "securityPolicies": {}}
+    cluster.apply(
+        *(settings(namespace), service(namespace, **backend_config), certificate(namespace)),
+        *(*configs("modern", "armor"), ingress(namespace, named)),
+    )
+    eventually(lambda: attached(cluster, namespace) == both)
+    cluster.apply(*configs(None, None))
+    time.sleep(1.5)
+    assert attached(cluster, namespace) == both
+    cluster.kubectl("delete", "frontendconfig", "w", "-n", namespace)
+    time.sleep(1.5)
+    assert attached(cluster, namespace) == both
+    cluster.apply(*configs("", ""))
+    eventually(lambda: attached(cluster, namespace) == none)
+    cluster.kubectl("delete", "ingress", "w", "-n", namespace)
+    eventually(lambda: attached(cluster, namespace) is None)
+
+
 def test_an_ingress_class_name_is_ignored_without_a_word(cluster: Cluster, namespace: str) -> None:
     cluster.apply(settings(namespace), service(namespace), ingress(namespace, {}, ingressClassName="gce"))
     time.sleep(1.5)

@@ -7,14 +7,16 @@ import secrets
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
 from devcluster import AuditEvent, Cluster
 from devcluster.installation import Operator
 from tests.cluster import troubleshooting
-from tests.cluster.faults import FAULTS, NAME, Fault, bring_about
-from tests.cluster.support import condition, live, now, wait_for_condition, wait_until_quiet, writes
+from tests.cluster.faults import FAULTS, NAME, Fault, bring_about, pods_recover, simulated
+from tests.cluster.history import History
+from tests.cluster.support import condition, endpoint, live, now, wait_for_condition, wait_until_quiet, writes
 
 NAMES = [fault.name for fault in FAULTS]
 CRASHES_SECONDS = 25
@@ -45,7 +47,11 @@ def test_a_fault_is_said_with_what_to_do(
     installed: Cluster, broken: dict[str, str], written: list[str] | None, fault: Fault
 ) -> None:
     namespace = broken[fault.name]
-    resource = wait_for_condition(installed, namespace, NAME, "Ready", "False", fault.reason)
+    resource = wait_for_condition(installed, namespace, NAME, fault.condition, "False", fault.reason)
+    if not fault.serves:
+        resource = wait_for_condition(installed, namespace, NAME, "Ready", "False", fault.reason)
+    else:
+        resource = wait_for_condition(installed, namespace, NAME)
     if fault.stalled:
         resource = wait_for_condition(installed, namespace, NAME, "Stalled", "True", fault.reason)
     assert condition(resource, "Stalled").get("status") == ("True" if fault.stalled else None)
@@ -79,6 +85,7 @@ def test_a_restart_after_the_events_have_expired_writes_nothing(
     installed: Cluster, operator: Operator, broken: dict[str, str]
 ) -> None:
     """What was learned from them stands, as nothing contradicts it."""
+    broken = {fault.name: broken[fault.name] for fault in FAULTS if fault.outlives_events}
     wait_until_quiet(installed)
     operator.stop()
     for namespace in broken.values():
@@ -108,3 +115,19 @@ def test_the_table_has_no_line_too_many(written: list[str] | None) -> None:
     if written is None:
         symptoms = [each.split(" | ")[0].removeprefix("| ") for each in troubleshooting.lines()]
         assert symptoms == [*(fault.symptom for fault in FAULTS), *troubleshooting.INSTALLATION]
+
+
+@pytest.mark.timeout(300)
+def test_a_registry_that_recovers_alarms_nobody(
+    installed: Cluster, operator: Operator, namespace: str, tmp_path: Path
+) -> None:
+    with History(installed, namespace, tmp_path, "whisperendpoints") as history:
+        installed.apply(endpoint(NAME, namespace, **simulated("image-pull")))
+        wait_for_condition(installed, namespace, NAME, "Ready", "False", "ImagePullFailed")
+        pods_recover(installed, namespace)
+        wait_for_condition(installed, namespace, NAME)
+        history.seen_up_to("whisperendpoints", NAME)
+        assert [each for each in history.states() if condition(each.body, "Stalled")] == []
+    events = installed.get("events", "-n", namespace)["items"]
+    about = [each for each in events if each["involvedObject"]["kind"] == "WhisperEndpoint"]
+    assert [each["reason"] for each in about if each["type"] == "Warning"] == []

@@ -1,6 +1,7 @@
 """The public side in transition: hosts, certificates, redirect and ingress class, each state of which somebody meets."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -284,17 +285,48 @@ def test_the_internal_load_balancer_is_asked_for_and_named(
     assert live(installed, namespace, "whisper")["status"]["url"] == f"http://{A}"
 
 
+def policies(cluster: Cluster, namespace: str) -> tuple[str, dict[str, str]]:
+    """The SSL policy that the load balancer has, and the security policy by Service; "" for none."""
+    project = cluster.get("configmap", "gke-project", "-n", "kube-system").get("data", {})
+    has = json.loads(project.get(f"{namespace}.whisper", '{"sslPolicy": "", "securityPolicies": {}}'))
+    return has["sslPolicy"], has["securityPolicies"]
+
+
+NO_POLICIES: tuple[str, dict[str, str]] = ("", {})
+
+
+@pytest.mark.timeout(300)
 def test_policies_are_attached_and_taken_off(installed: Cluster, operator: Operator, namespace: str) -> None:
+    """Seen at the load balancer, which keeps what nobody takes off: our objects alone would show nothing."""
     stand_in(installed, namespace)
-    policies = {"sslPolicy": "modern", "securityPolicy": "armor"}
-    installed.apply(endpoint("whisper", namespace, host=A, ingress=policies))
+    both = {"sslPolicy": "modern", "securityPolicy": "armor"}
+    installed.apply(endpoint("whisper", namespace, host=A, ingress=both))
     wait_for_condition(installed, namespace, "whisper")
-    found = children(installed, namespace)
-    assert found["FrontendConfig/whisper"]["spec"] == {"sslPolicy": "modern"}
-    assert found["BackendConfig/whisper"]["spec"]["securityPolicy"] == {"name": "armor"}
+    until(lambda: policies(installed, namespace) == ("modern", {"whisper": "armor"}), "both policies")
+    patch(installed, namespace, ingress={"sslPolicy": "strict", "securityPolicy": None})
+    until(lambda: policies(installed, namespace) == ("strict", {}), "another SSL policy, and no other")
     patch(installed, namespace, ingress=None)
-    until(lambda: "FrontendConfig/whisper" not in children(installed, namespace), "no FrontendConfig")
-    assert "securityPolicy" not in children(installed, namespace)["BackendConfig/whisper"]["spec"]
+    until(lambda: policies(installed, namespace) == NO_POLICIES, "no policy")
+    wait_for_condition(installed, namespace, "whisper")
+
+    # With a redirect beside it, and after the operator has forgotten all that it did not write down.
+    patch(installed, namespace, ingress={**both, "httpsRedirect": True})
+    until(lambda: policies(installed, namespace) == ("modern", {"whisper": "armor"}), "both policies again")
+    until(lambda: redirects(installed, namespace), "the redirect")
+    operator.stop()
+    patch(installed, namespace, ingress={"sslPolicy": None, "securityPolicy": None})
+    operator.start().wait_until_working()
+    until(lambda: policies(installed, namespace) == NO_POLICIES, "no policy")
+    assert redirects(installed, namespace) is True
+
+    # Where another load balancer takes over there is nothing to take off, and nothing of GKE's stays.
+    patch(installed, namespace, ingress={"httpsRedirect": None, "class": "traefik", "tls": {"mode": "none"}})
+    until(lambda: ingress_class(installed, namespace) == "traefik", "an Ingress for Traefik")
+    until(lambda: frontend_config(installed, namespace) is None, "no FrontendConfig")
+
+
+def frontend_config(cluster: Cluster, namespace: str) -> dict[str, Any] | None:
+    return children(cluster, namespace).get("FrontendConfig/whisper")
 
 
 @pytest.mark.timeout(300)
@@ -315,3 +347,58 @@ def test_what_the_load_balancer_lacks_is_said_though_it_serves_as_before(
     wait_for_condition(installed, namespace, "whisper", "Stalled", "True", "TLSSecretMissing")
     tls_secret(installed, namespace)
     wait_for_condition(installed, namespace, "whisper")
+
+
+@pytest.fixture
+def elsewhere(installed: Cluster, namespace: str) -> Iterator[str]:
+    """A second namespace."""
+    name = f"{namespace}-2"
+    installed.kubectl("create", "namespace", name)
+    yield name
+    installed.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.mark.timeout(300)
+def test_a_frozen_endpoint_keeps_the_host_that_it_serves(
+    installed: Cluster, operator: Operator, namespace: str, elsewhere: str
+) -> None:
+    for place in (namespace, elsewhere):
+        stand_in(installed, place)
+    installed.apply(endpoint("older", namespace, host=A), endpoint("whisper", namespace, host=B))
+    wait_for_condition(installed, namespace, "older")
+    wait_for_condition(installed, namespace, "whisper")
+    patch(installed, namespace, host=A)
+    wait_for_condition(installed, namespace, "whisper", "Stalled", "True", "HostConflict")
+    # Its Ingress still serves B.
+    installed.apply(endpoint("third", elsewhere, host=B))
+    resource = wait_for_condition(installed, elsewhere, "third", "Stalled", "True", "HostConflict")
+    assert f"WhisperEndpoint whisper in namespace {namespace} has" in condition(resource, "Ready")["message"]
+    assert children(installed, elsewhere) == {}
+    installed.kubectl("delete", "wep", "older", "-n", namespace)
+    wait_for_condition(installed, namespace, "whisper")
+    wait_for_condition(installed, elsewhere, "third")
+
+
+def test_a_served_host_is_not_taken_away_by_an_older_endpoint(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    stand_in(installed, namespace)
+    installed.apply(endpoint("older", namespace, host=A))
+    wait_for_condition(installed, namespace, "older")
+    installed.apply(endpoint("whisper", namespace, host=B))
+    wait_for_condition(installed, namespace, "whisper")
+    patch(installed, namespace, name="older", host=B)
+    wait_for_condition(installed, namespace, "older", "Stalled", "True", "HostConflict")
+    wait_for_condition(installed, namespace, "whisper")
+
+
+def test_a_global_and_a_regional_address_of_one_name_are_two(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    inside = {"host": B, "staticIPName": namespace, "ingress": {"class": "gce-internal"}}
+    installed.apply(
+        endpoint("outside", namespace, host=A, staticIPName=namespace),
+        endpoint("inside", namespace, **inside),
+    )
+    wait_for_condition(installed, namespace, "outside")
+    wait_for_condition(installed, namespace, "inside", "Ready", "False", "AddressPending")

@@ -147,7 +147,7 @@ def test_scale_suspend_and_resume(settled: Cluster, namespace: str) -> None:
     settled.kubectl(
         "patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", '{"spec":{"suspend":true}}'
     )
-    wait_for_condition(settled, namespace, "whisper", status="False", reason="Suspended")
+    wait_for_condition(settled, namespace, "whisper", reason="Suspended")
     until(lambda: live(settled, namespace, "whisper")["status"]["replicas"] == 0, "no replicas")
     assert set(children(settled, namespace)) == ALL
     settled.kubectl(

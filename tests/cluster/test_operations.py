@@ -24,7 +24,7 @@ def test_metrics_probes_and_logs_tell_what_the_operator_does(
         endpoint("bad", namespace, accelerator={"type": "abacus"}),
     )
     wait_for_condition(installed, namespace, "good")
-    wait_for_condition(installed, namespace, "asleep", status="False", reason="Suspended")
+    wait_for_condition(installed, namespace, "asleep", reason="Suspended")
     wait_for_condition(installed, namespace, "bad", status="False", reason="UnknownAccelerator")
 
     def counted() -> bool:

@@ -79,6 +79,14 @@ def leave_a_stray(cluster: Cluster, kind: str) -> None:
         cluster.kubectl("create", "-f", "-", input=json.dumps(stray(child)))
 
 
+def take_a_label(cluster: Cluster, kind: str) -> None:
+    """Change something by hand on a child of that kind, and wait until it is put right."""
+    label, path = "app.kubernetes.io/name", "jsonpath={.items[*].metadata.labels.app\\.kubernetes\\.io/name}"
+    chosen = (qualified(kind), "-n", "default", "-l", "whisper-operator.io/endpoint=whisper")
+    cluster.kubectl("label", *chosen, f"{label}=taken", "--overwrite")
+    until(lambda: "taken" not in cluster.kubectl("get", *chosen, "-o", path), f"the label of {kind} back")
+
+
 @pytest.mark.timeout(600)
 def test_every_permission_is_used_and_none_is_missing() -> None:
     with Cluster.start() as cluster:
@@ -97,6 +105,10 @@ def test_every_permission_is_used_and_none_is_missing() -> None:
                 lambda: not any(exists(cluster, "default", qualified(kind), "stray") for kind in kinds),
                 "no stray is left",
             )
+            for kind in kinds:
+                take_a_label(cluster, kind)
+            cluster.apply(endpoint("whisper", "default", suspend=True, accelerator={"type": "abacus"}))
+            wait_for_condition(cluster, "default", "whisper", "Ready", "False", "UnknownAccelerator")
             cluster.apply(endpoint("whisper", "default", replicas=1))
             wait_for_condition(cluster, "default", "whisper")
             until(

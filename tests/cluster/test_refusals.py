@@ -1,6 +1,8 @@
 """What can't be carried out: nothing that runs is touched, nothing foreign is overwritten, and the status says what to do."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -9,11 +11,13 @@ from devcluster import Cluster, DevclusterError
 from devcluster.installation import Operator
 from tests.cluster.faults import quota
 from tests.cluster.support import (
+    CERTIFICATE,
     children,
     condition,
     endpoint,
     live,
     now,
+    patch,
     until,
     wait_for_condition,
     wait_until_quiet,
@@ -73,8 +77,10 @@ def test_an_object_of_somebody_else_is_never_touched(
     wait_until_quiet(installed)
     assert foreign() == before
     assert before[1] is False
-    # Nothing was written beside it either.
-    assert len(children(installed, namespace)) == 1
+    # Nothing was made that names it either, though the rest was.
+    made = {name.partition("/")[0] for name in children(installed, namespace)}
+    assert "NetworkPolicy" in made
+    assert "Ingress" not in made or kind == "Ingress"
     installed.kubectl("delete", kind, "whisper", "-n", namespace)
     wait_for_condition(installed, namespace, "whisper")
 
@@ -181,11 +187,9 @@ def test_a_webhook_that_does_not_answer_is_named(
     wait_for_condition(installed, namespace, "whisper")
 
 
-def test_a_deletion_that_is_refused_is_passed_on(
-    installed: Cluster, operator: Operator, namespace: str
-) -> None:
-    installed.apply(endpoint("whisper", namespace, host=HOST))
-    wait_for_condition(installed, namespace, "whisper")
+@contextmanager
+def forbidden(cluster: Cluster, namespace: str, verb: str, resource: tuple[str, str]) -> Iterator[None]:
+    """A policy of the cluster's that refuses one verb on one resource (group and plural) of the namespace."""
     policy: dict[str, Any] = {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingAdmissionPolicy",
@@ -195,14 +199,14 @@ def test_a_deletion_that_is_refused_is_passed_on(
                 "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
                 "resourceRules": [
                     {
-                        "apiGroups": ["networking.k8s.io"],
+                        "apiGroups": [resource[0]],
                         "apiVersions": ["*"],
-                        "operations": ["DELETE"],
-                        "resources": ["ingresses"],
+                        "operations": [verb],
+                        "resources": [resource[1]],
                     }
                 ],
             },
-            "validations": [{"expression": "false", "message": "ingresses stay"}],
+            "validations": [{"expression": "false", "message": f"{resource[1]} stay"}],
         },
     }
     binding = {
@@ -211,26 +215,124 @@ def test_a_deletion_that_is_refused_is_passed_on(
         "metadata": {"name": namespace},
         "spec": {"policyName": namespace, "validationActions": ["Deny"]},
     }
-    installed.apply(policy, binding)
+    cluster.apply(policy, binding)
+    names = cluster.kubectl("get", resource[1], "-n", namespace, "-o", "name").split()
+    tried = ("delete", names[0]) if verb == "DELETE" else ("label", names[0], "tried=yes")
+
+    def in_force() -> bool:
+        try:
+            cluster.kubectl(*tried, "-n", namespace, "--dry-run=server")
+        except DevclusterError as error:
+            return f"{resource[1]} stay" in str(error)
+        return False
+
     try:
-
-        def in_force() -> bool:
-            try:
-                installed.kubectl("delete", "ingress", "whisper", "-n", namespace, "--dry-run=server")
-            except DevclusterError as error:
-                return "ingresses stay" in str(error)
-            return False
-
         until(in_force, "the policy in force")
-        change = '{"spec":{"host":null}}'
-        installed.kubectl("patch", "wep", "whisper", "-n", namespace, "--type=merge", "-p", change)
+        yield
+    finally:
+        cluster.kubectl("delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", namespace)
+
+
+def test_a_deletion_that_is_refused_is_passed_on(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    installed.apply(endpoint("whisper", namespace, host=HOST))
+    wait_for_condition(installed, namespace, "whisper")
+    with forbidden(installed, namespace, "DELETE", ("networking.k8s.io", "ingresses")):
+        patch(installed, namespace, host=None)
         resource = wait_for_condition(installed, namespace, "whisper", "Stalled", "True", "ApplyRefused")
         message = condition(resource, "Ready")["message"]
         assert "deletion of Ingress whisper" in message
         assert "ingresses stay" in message
-    finally:
-        installed.kubectl("delete", "validatingadmissionpolicy,validatingadmissionpolicybinding", namespace)
+        # What it names stays with it, as it serves on.
+        assert {"BackendConfig/whisper", CERTIFICATE} <= set(children(installed, namespace))
     wait_for_condition(installed, namespace, "whisper")
+    assert not {"BackendConfig/whisper", CERTIFICATE} & set(children(installed, namespace))
+
+
+def replicas(cluster: Cluster, namespace: str) -> int:
+    return int(cluster.get("deployment", "whisper", "-n", namespace)["spec"]["replicas"])
+
+
+def test_what_one_refusal_leaves_is_carried_out(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    """Another server and another host, though the BackendConfig can't be changed; and it is said."""
+    installed.apply(endpoint("whisper", namespace, host=HOST))
+    wait_for_condition(installed, namespace, "whisper")
+    with forbidden(installed, namespace, "UPDATE", ("cloud.google.com", "backendconfigs")):
+        patch(installed, namespace, limits={"requestTimeoutSeconds": 700}, host="b.example.com")
+        resource = wait_for_condition(installed, namespace, "whisper", "Stalled", "True", "ApplyRefused")
+        assert "BackendConfig whisper" in condition(resource, "Ready")["message"]
+        found = children(installed, namespace)
+        assert [rule["host"] for rule in found["Ingress/whisper"]["spec"]["rules"]] == ["b.example.com"]
+        pod = found["Deployment/whisper"]["spec"]["template"]["spec"]
+        assert pod["terminationGracePeriodSeconds"] == 745
+    wait_for_condition(installed, namespace, "whisper")
+
+
+def test_suspending_is_carried_out_whatever_is_refused(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    """A policy that takes no change of the Deployment, as where its image is no longer allowed: a GPU costs money on."""
+    installed.apply(endpoint("whisper", namespace, host=HOST))
+    wait_for_condition(installed, namespace, "whisper")
+    with forbidden(installed, namespace, "UPDATE", ("apps", "deployments")):
+        patch(installed, namespace, suspend=True, host="b.example.com")
+        until(lambda: replicas(installed, namespace) == 0, "no replicas")
+        resource = wait_for_condition(installed, namespace, "whisper", "Ready", "False", "ApplyRefused")
+        assert "deployments stay" in condition(resource, "Ready")["message"]
+        rules = children(installed, namespace)["Ingress/whisper"]["spec"]["rules"]
+        assert [rule["host"] for rule in rules] == ["b.example.com"]
+    patch(installed, namespace, suspend=None)
+    wait_for_condition(installed, namespace, "whisper")
+    assert replicas(installed, namespace) == 1
+
+
+def test_suspending_is_carried_out_beside_an_object_of_somebody_else(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    installed.apply(endpoint("whisper", namespace, device="cpu"))
+    wait_for_condition(installed, namespace, "whisper")
+    budget = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "spec": {"minAvailable": 1}}
+    installed.apply({**budget, "metadata": {"name": "whisper", "namespace": namespace}})
+    patch(installed, namespace, replicas=2)
+    wait_for_condition(installed, namespace, "whisper", "Stalled", "True", "NameConflict")
+    assert replicas(installed, namespace) == 2
+    patch(installed, namespace, suspend=True)
+    until(lambda: replicas(installed, namespace) == 0, "no replicas")
+
+
+@pytest.mark.parametrize("wrong", ["UnknownAccelerator", "HostConflict"])
+def test_suspending_is_carried_out_while_the_rest_is_frozen(
+    installed: Cluster, operator: Operator, namespace: str, wrong: str
+) -> None:
+    """Only that: everything else stays as it is until the spec can be carried out."""
+    installed.apply(endpoint("whisper", namespace, host=HOST))
+    wait_for_condition(installed, namespace, "whisper")
+    installed.apply(endpoint("other", namespace, host="other.example.com"))
+    wait_for_condition(installed, namespace, "other")
+    changes: dict[str, tuple[str, dict[str, Any]]] = {
+        "UnknownAccelerator": ("whisper", {"accelerator": {"type": "abacus"}, "host": "c.example.com"}),
+        "HostConflict": ("other", {"host": HOST}),
+    }
+    name, change = changes[wrong]
+    patch(installed, namespace, name=name, **change)
+    wait_for_condition(installed, namespace, name, "Ready", "False", wrong)
+    before = {kind: child["spec"] for kind, child in children(installed, namespace).items()}
+    patch(installed, namespace, name=name, suspend=True)
+
+    def scaled() -> bool:
+        return bool(children(installed, namespace)[f"Deployment/{name}"]["spec"]["replicas"] == 0)
+
+    until(scaled, "no replicas")
+    wait_until_quiet(installed)
+    after = {kind: child["spec"] for kind, child in children(installed, namespace).items()}
+    before[f"Deployment/{name}"] |= {"replicas": 0}
+    assert after == before
+    patch(installed, namespace, name=name, suspend=None, accelerator=None, host="c.example.com")
+    wait_for_condition(installed, namespace, name)
+    assert children(installed, namespace)[f"Deployment/{name}"]["spec"]["replicas"] == 1
 
 
 def test_one_broken_endpoint_does_not_hold_up_another(

@@ -1,11 +1,20 @@
 """Each child comes with its field of the spec and goes with it, and says what it should."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from whisper_operator.config import parse as config
-from whisper_operator.kube.kinds import INGRESS, MANAGED_CERTIFICATE, POD_MONITOR, POD_MONITORING
+from whisper_operator.kube.kinds import (
+    BACKEND_CONFIG,
+    FRONTEND_CONFIG,
+    INGRESS,
+    MANAGED_CERTIFICATE,
+    POD_MONITOR,
+    POD_MONITORING,
+    Kind,
+)
 from whisper_operator.manifests.managedcertificate import certificate_name
 from whisper_operator.observed.children import Child, Observed
 
@@ -161,6 +170,41 @@ def test_policies_are_named_where_gke_reads_them() -> None:
     assert found["FrontendConfig/whisper"]["spec"] == {"sslPolicy": "modern"}
     assert found["BackendConfig/whisper"]["spec"]["securityPolicy"] == {"name": "armor"}
     assert "securityPolicy" not in made(public())["BackendConfig/whisper"]["spec"]
+
+
+def owning(kind: Kind, *path: str) -> Child:
+    """A live child of which the operator declares one field."""
+    fields: Body = {}
+    for name in reversed(path):
+        fields = {f"f:{name}": fields}
+    return replace(child(kind), own_fields=json.dumps(fields))
+
+
+HAD_SSL = owning(FRONTEND_CONFIG, "spec", "sslPolicy")
+HAD_SECURITY = owning(BACKEND_CONFIG, "spec", "securityPolicy", "name")
+
+
+def test_a_policy_is_taken_off_by_an_empty_name() -> None:
+    """A missing one means "leave it" to GKE."""
+    found = made(public(), seen(HAD_SSL, HAD_SECURITY))
+    assert found["FrontendConfig/whisper"]["spec"] == {"sslPolicy": ""}
+    assert found["BackendConfig/whisper"]["spec"]["securityPolicy"] == {"name": ""}
+    annotations = found["Ingress/whisper"]["metadata"]["annotations"]
+    assert annotations["networking.gke.io/v1beta1.FrontendConfig"] == "whisper"
+
+    # That they were never asked for leaves alone what somebody has attached with gcloud.
+    untouched = made(
+        public(), seen(owning(FRONTEND_CONFIG, "spec", "redirectToHttps"), child(BACKEND_CONFIG))
+    )
+    assert "FrontendConfig/whisper" not in untouched
+    assert "securityPolicy" not in untouched["BackendConfig/whisper"]["spec"]
+
+
+@pytest.mark.parametrize("ingress_class", ["gce-internal", "traefik"])
+def test_another_load_balancer_has_no_policy_to_take_off(ingress_class: str) -> None:
+    found = made(public(**{"class": ingress_class}), seen(HAD_SSL, HAD_SECURITY))
+    assert "FrontendConfig/whisper" not in found
+    assert "securityPolicy" not in found.get("BackendConfig/whisper", {}).get("spec", {})
 
 
 def test_certificates_of_ones_own() -> None:

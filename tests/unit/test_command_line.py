@@ -90,6 +90,7 @@ def test_render_of_no_endpoint_at_all(
         ({"workers": "many"}, "workers must be a whole number, not 'many'"),
         ({"workers": True}, "workers must be a whole number, not True"),
         ({"workers": 0}, "workers must be at least 1"),
+        ({"logLevel": "loud"}, "logLevel must be one of debug, info, warning, error, not 'loud'"),
         ({"accelerators": {"x": {"labels": {}}}}, "accelerators.x.labels is not a setting"),
         ({"accelerators": {"x": {"tolerations": [1]}}}, "tolerations"),
     ],

@@ -69,3 +69,13 @@ def test_giving_up_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(APITooManyRequestsError):
         asyncio.run(ask(refusals=4))
     assert levels_of(capsys.readouterr().err) == ["INFO", "INFO", "WARNING", "ERROR"]
+
+
+def test_the_level_is_that_of_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    for level, said in (("info", ["a", "b"]), ("warning", ["b"])):
+        logs.configure(level)
+        logging.getLogger("whisper_operator.apply").info("a")
+        logging.getLogger("whisper_operator.apply").warning("b")
+        lines = capsys.readouterr().err.splitlines()
+        assert [json.loads(line)["message"] for line in lines] == said
+    logs.configure()

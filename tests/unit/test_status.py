@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 from whisper_operator.apply.outcome import Outcome
 from whisper_operator.config import Settings
-from whisper_operator.kube.kinds import AUTOSCALER, DEPLOYMENT, INGRESS, MANAGED_CERTIFICATE, Kind
+from whisper_operator.kube.kinds import (
+    AUTOSCALER,
+    COMPUTE_ADDRESS,
+    DEPLOYMENT,
+    INGRESS,
+    MANAGED_CERTIFICATE,
+    POD,
+    Kind,
+)
 from whisper_operator.manifests import Manifest
 from whisper_operator.observed.children import Child, Observed, Owner
 from whisper_operator.observed.pods import Pod, Trouble, Warning
@@ -164,6 +172,31 @@ def test_another_number_of_replicas_is_waited_for_though_all_that_there_are_serv
     ready = condition(told(observed(three, replicas=3), replicas=2, rollout="Recreate"), "Ready")
     assert (ready["status"], ready["reason"]) == ("False", "RollingOut")
     assert "gets 2 next" in ready["message"]
+
+
+def test_what_holds_up_a_change_is_told_while_the_old_pods_serve() -> None:
+    rolling = {**SERVING, "replicas": 2}
+    waiting = Pod("w-2", "p", "rs", False, False, False, Trouble("Unschedulable", words="0/3 nodes"))
+    old = Pod("w-1", "o", "rs", True, False, False, None)
+    seen = Observed(observed(rolling).children, pods=(waiting,), old_pods=(old,))
+    assert condition(told(seen), "Ready")["reason"] == "Unschedulable"
+
+
+def test_what_may_not_be_read_any_more_is_told_where_it_matters() -> None:
+    words = "deployments.apps is forbidden"
+    seen = replace(observed(SERVING), unreadable={DEPLOYMENT: words, COMPUTE_ADDRESS: "no"})
+    report = told(seen)
+    ready = condition(report, "Ready")
+    assert (ready["reason"], condition(report, "Stalled")["reason"]) == ("AccessDenied", "AccessDenied")
+    assert "may not read deployments.apps in namespace n any more" in ready["message"]
+    assert "verbs get, list and watch" in ready["message"]
+    assert words in ready["message"]
+    # Of a kind of which the endpoint has nothing, it is no concern; what only tells of pods is a note.
+    ready = condition(
+        told(replace(observed(SERVING), unreadable={COMPUTE_ADDRESS: "no", POD: "no"})), "Ready"
+    )
+    assert ready["status"] == "True"
+    assert "may not read pods there" in ready["message"]
 
 
 NAME_TAKEN = Outcome(names_taken=(Manifest(INGRESS, "n", "w", {}),))

@@ -1,126 +1,173 @@
-"""Carrying out a plan: the writes to an endpoint's children."""
+"""Carrying out a plan: the writes to an endpoint's children, in their order. What can be carried out is, whatever else can't."""
 
 import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Iterable
+from dataclasses import dataclass, field
 
 from whisper_operator.apply import plan as planning
+from whisper_operator.apply.contests import Contests
 from whisper_operator.apply.outcome import Outcome
 from whisper_operator.apply.plan import Plan
+from whisper_operator.apply.writes import GoingError, NameTakenError, Writes
 from whisper_operator.informer.access import MISSING, Access, Obstacle
 from whisper_operator.informer.cache import Cache
 from whisper_operator.kube.client import Api
 from whisper_operator.kube.errors import NoSuchKind, Refused, Retry
 from whisper_operator.kube.kinds import (
     AUTOSCALER,
+    BACKEND_CONFIG,
     CHILDREN,
-    ENDPOINT,
-    FIELD_MANAGER,
+    COMPUTE_ADDRESS,
+    DEPLOYMENT,
+    FRONTEND_CONFIG,
     INGRESS,
-    MANAGED_BY_LABEL,
+    MANAGED_CERTIFICATE,
+    SERVICE,
     Kind,
 )
 from whisper_operator.kube.objects import Raw
 from whisper_operator.manifests import Manifest
 from whisper_operator.observed.children import Child
 
-LAST = (AUTOSCALER, INGRESS)
-"""The kinds whose objects name others."""
+NAMES = {
+    AUTOSCALER: frozenset({DEPLOYMENT}),
+    INGRESS: frozenset(
+        {COMPUTE_ADDRESS, BACKEND_CONFIG, FRONTEND_CONFIG, SERVICE, DEPLOYMENT, MANAGED_CERTIFICATE}
+    ),
+}
+"""Which kinds' objects name objects of which others, directly or by way of another: nothing is named before it exists, nor
+deleted while it is named."""
+
+Write = tuple[Manifest, Child | None]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Tally:
+    """What came of the writes so far."""
+
+    names_taken: list[Manifest] = field(default_factory=list)
+    missing_kinds: list[Kind] = field(default_factory=list)
+    refusals: list[tuple[str, str]] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    delays: list[tuple[str, str]] = field(default_factory=list)
+    absent: set[Kind] = field(default_factory=set)
+    """Kinds of which a wanted object is not there."""
+    behind: set[Kind] = field(default_factory=set)
+    """Kinds of which an object still is what it was, and names what it named."""
+
+    def failed(self, what: str, failure: BaseException) -> None:
+        if isinstance(failure, Refused):
+            self.refusals.append((what, failure.message))
+        elif isinstance(failure, Retry):
+            self.delays.append((what, str(failure)))
+        else:
+            raise failure
 
 
 class Applier:
     """Writes go to the API server, and their answers into the cache."""
 
     def __init__(self, api: Api, cache: Cache, access: Access) -> None:
-        self._api = api
-        self._cache = cache
         self._access = access
+        self._contests = Contests()
+        self._writes = Writes(api, cache, access, self._contests)
+        self._delayed_since: dict[str, float] = {}
+        """By the uid of the endpoint."""
 
     async def apply(self, resource: Raw, plan: Plan) -> Outcome:
-        """Make the planned writes. Looks before it creates: an object that is not ours is never touched, and while one is in
-        the way nothing else is written either, lest traffic be led to it. Raises Retry."""
-        waiting = [child.name for child in plan.wait]
-        found = await asyncio.gather(*(self._in_the_way(resource, manifest) for manifest in plan.create))
-        looked = list(zip(plan.create, found, strict=True))
-        taken = tuple(manifest for manifest, what in looked if what == "foreign")
-        if taken:
-            return Outcome(names_taken=taken)
-        if "ours" in found:
-            raise Retry("a child was there that no watch had reported")
-        waiting += [manifest.name for manifest, what in looked if what == "going"]
-        missing: list[Kind] = []
-        refusals: list[tuple[str, str]] = []
-        free = [(manifest, None) for manifest, what in looked if what == "nothing"]
-        inherited = [(manifest, what) for manifest, what in looked if isinstance(what, Child)]
+        """Make the planned writes. An object that is not the endpoint's is never touched."""
+        tally = _Tally(
+            waiting=[child.name for child in plan.wait], absent={child.kind for child in plan.wait}
+        )
+        await self._stop(plan.stop, tally)
         for scaler in plan.delete:
             if scaler.kind is AUTOSCALER:  # or it would undo the number of replicas that is written now
-                await self._delete(scaler, refusals)
-        for stage in _stages([*free, *inherited, *plan.update]):
-            failures = await asyncio.gather(
-                *(self._apply(manifest, child) for manifest, child in stage), return_exceptions=True
-            )
-            for (manifest, _), failure in zip(stage, failures, strict=True):
-                if isinstance(failure, NoSuchKind):
-                    self._access.note(manifest.kind, manifest.namespace, Obstacle(MISSING))
-                    if not manifest.kind.optional:
-                        missing.append(manifest.kind)
-                elif isinstance(failure, Refused):
-                    refusals.append((f"{manifest.kind.name} {manifest.name}", failure.message))
-                elif failure is not None:
-                    raise failure
-            if missing or refusals:
-                break  # what names them has to wait for them
-        for unwanted in _in_order_of_deletion(plan.delete) if not missing and not refusals else ():
-            await self._delete(unwanted, refusals)
-        return Outcome((), tuple(missing), tuple(refusals), tuple(waiting))
+                await self._delete(scaler, tally)
+        due = self._due(resource, plan)
+        await self._write(resource, [write for write in due if write[0].kind not in NAMES], tally)
+        await self._write(resource, [write for write in due if write[0].kind in NAMES], tally)
+        for child in _in_order_of_deletion(plan.delete):
+            if not any(child.kind in NAMES[kind] for kind in tally.behind & NAMES.keys()):
+                await self._delete(child, tally)
+        return self._outcome(resource, tally)
 
-    async def _delete(self, child: Child, refusals: list[tuple[str, str]]) -> None:
-        try:
-            held = await self._api.delete(child.kind, child.namespace, child.name, child.uid)
-        except Refused as error:
-            refusals.append((f"deletion of {child.kind.name} {child.name}", error.message))
-            return
-        # Else the next pass might come before the watch's news, and delete it once more.
-        if held is None:
-            self._cache.deleted(child)
+    def _due(self, resource: Raw, plan: Plan) -> list[Write]:
+        """The writes to make now: all but repairs of what is fought about."""
+        endpoint, now = resource["metadata"]["uid"], time.monotonic()
+        lost = {child.uid: self._writes.lost(manifest, child) for manifest, child in plan.update}
+        self._contests.look(endpoint, {(uid, path) for uid, paths in lost.items() for path in paths}, now)
+        due: list[Write] = [(manifest, None) for manifest in plan.create]
+        for manifest, child in plan.update:
+            is_repair = planning.HASH_PATH in lost[child.uid] or not planning.is_new(manifest, child)
+            if not is_repair or not self._contests.wait(endpoint, child.uid, lost[child.uid], now):
+                due.append((manifest, child))
+        return due
+
+    async def _write(self, resource: Raw, writes: list[Write], tally: _Tally) -> None:
+        """All at once, but for those that would name what is not there."""
+        ready = [write for write in writes if not NAMES.get(write[0].kind, frozenset()) & tally.absent]
+        tally.behind |= {manifest.kind for manifest, _ in writes} - {manifest.kind for manifest, _ in ready}
+        failures = await _all(
+            self._writes.update(resource, manifest, child)
+            if child is not None
+            else self._writes.create(resource, manifest)
+            for manifest, child in ready
+        )
+        for (manifest, child), failure in zip(ready, failures, strict=True):
+            if failure is not None:
+                self._note(manifest, child, failure, tally)
+                if child is not None and isinstance(failure, Refused) and planning.is_suspended(resource):
+                    await self._stop((child,) if child.kind is DEPLOYMENT else (), tally)
+
+    def _note(self, manifest: Manifest, child: Child | None, failure: BaseException, tally: _Tally) -> None:
+        (tally.absent if child is None else tally.behind).add(manifest.kind)
+        if isinstance(failure, NameTakenError):
+            tally.names_taken.append(manifest)
+        elif isinstance(failure, GoingError):
+            tally.waiting.append(manifest.name)
+        elif isinstance(failure, NoSuchKind):
+            self._access.note(manifest.kind, manifest.namespace, Obstacle(MISSING))
+            if not manifest.kind.optional:
+                tally.missing_kinds.append(manifest.kind)
         else:
-            self._cache.upsert(child.kind, held)
+            tally.failed(f"{manifest.kind.name} {manifest.name}", failure)
 
-    async def _in_the_way(self, resource: Raw, manifest: Manifest) -> str | Child:
-        """What has the name of a child that the cache lacks: nothing, ours, going (it will vanish) or foreign; or what an earlier
-        endpoint has left, that is this one's from now on."""
-        raw = await self._api.get(manifest.kind, manifest.namespace, manifest.name)
-        if raw is None:
-            return "nothing"
-        child = Child.of(manifest.kind, raw)
-        metadata = resource["metadata"]
-        if not manifest.kind.owned and child.owner is None:
-            # What outlives endpoints is whoever's wants it next, if only the operator made it.
-            if (raw["metadata"].get("labels") or {}).get(MANAGED_BY_LABEL) != FIELD_MANAGER:
-                return "foreign"
-            return child
-        if child.owner is None or child.owner.kind != ENDPOINT.name or child.owner.name != metadata["name"]:
-            return "foreign"
-        if child.deleting or child.owner.uid != metadata["uid"]:
-            return "going"
-        self._cache.upsert(manifest.kind, raw)
-        return "ours"
+    async def _stop(self, deployments: Iterable[Child], tally: _Tally) -> None:
+        for child in deployments:
+            if planning.runs(child):
+                for failure in await _all([self._writes.stop(child)]):
+                    if failure is not None:
+                        tally.failed(f"suspension of {child.kind.name} {child.name}", failure)
 
-    async def _apply(self, manifest: Manifest, child: Child | None) -> None:
-        body = planning.applied(manifest, uid=child.uid if child else None)
-        if child is not None and planning.reshaped(manifest, child):
-            await self._api.put_spec_right(manifest.kind, body)
-        answer = await self._api.apply(manifest.kind, body, force=child is not None)
-        self._access.found(manifest.kind, manifest.namespace)
-        live = planning.after_apply(manifest, Child.of(manifest.kind, answer))
-        self._cache.applied(manifest.kind, answer, live.refused)
+    async def _delete(self, child: Child, tally: _Tally) -> None:
+        for failure in await _all([self._writes.delete(child)]):
+            if failure is not None:
+                tally.behind.add(child.kind)
+                tally.failed(f"deletion of {child.kind.name} {child.name}", failure)
+
+    def _outcome(self, resource: Raw, tally: _Tally) -> Outcome:
+        endpoint, now = resource["metadata"]["uid"], time.monotonic()
+        since = self._delayed_since.pop(endpoint, now)
+        if tally.delays:
+            self._delayed_since[endpoint] = since
+        return Outcome(
+            names_taken=tuple(tally.names_taken),
+            missing_kinds=tuple(tally.missing_kinds),
+            refusals=tuple(tally.refusals),
+            waiting=tuple(tally.waiting),
+            contests=self._contests.of(endpoint, now),
+            delays=tuple(tally.delays),
+            delayed_for=now - since if tally.delays else 0.0,
+        )
 
 
-def _stages(writes: list[tuple[Manifest, Child | None]]) -> list[list[tuple[Manifest, Child | None]]]:
-    """Writes of one stage go out together, a stage after the other: nothing is named before it exists."""
-    stages = [
-        [write for write in writes if write[0].kind not in LAST],
-        [write for write in writes if write[0].kind in LAST],
-    ]
-    return [stage for stage in stages if stage]
+async def _all(writes: Iterable[Awaitable[None]]) -> list[BaseException | None]:
+    """Make them at once; what became of each."""
+    return list(await asyncio.gather(*writes, return_exceptions=True))
 
 
 def _in_order_of_deletion(children: tuple[Child, ...]) -> list[Child]:

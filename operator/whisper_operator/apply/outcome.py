@@ -11,21 +11,44 @@ LOOK_AGAIN_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
+class Contest:
+    """A field that somebody takes back each time that the operator has put it right."""
+
+    what: str
+    """The child, such as "Deployment whisper"."""
+    field: str
+    """Such as spec.replicas."""
+    editor: str
+    """The field manager that has it in between, such as "kube-controller-manager (scale)", which is an autoscaler; "" if it is
+    removed each time."""
+    next_look: float
+    """Seconds until it is put right again, or until the last repair has held."""
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """What came of a plan."""
+    """What came of a plan. What could be carried out was, whatever else could not."""
 
     names_taken: tuple[Manifest, ...] = ()
-    """Children whose name belongs to an object that is not this endpoint's. Nothing was written then."""
+    """Children whose name belongs to an object that is not this endpoint's. It was not touched, and nothing was made that
+    names it."""
     missing_kinds: tuple[Kind, ...] = ()
     """Kinds of wanted children that the cluster does not have."""
     refusals: tuple[tuple[str, str], ...] = ()
     """Writes that the API server would not take: what, such as "Service whisper", and its words."""
     waiting: tuple[str, ...] = ()
     """Names of children that have to go before they can be made again."""
+    contests: tuple[Contest, ...] = ()
+    """Fields that somebody else takes back again and again."""
+    delays: tuple[tuple[str, str], ...] = ()
+    """Writes that could not be made for a passing reason, and are tried again soon: what, and the reason."""
+    delayed_for: float = 0.0
+    """For how many seconds each try has had delays."""
 
     @property
     def next_look(self) -> float | None:
         """Seconds until the endpoint should be looked at without any event; None: an event will come."""
+        looks = [each.next_look for each in self.contests]
         if self.names_taken or self.missing_kinds or self.refusals or self.waiting:
-            return LOOK_AGAIN_SECONDS * random.uniform(0.8, 1.2)
-        return None
+            looks.append(LOOK_AGAIN_SECONDS * random.uniform(0.8, 1.2))
+        return min(looks, default=None)

@@ -1,9 +1,9 @@
 """What has to be written so that the live children are the desired ones: pure, and without memory.
 
 Server-side apply keeps in metadata.managedFields which fields are whose. A field that somebody edits by hand leaves our entry
-there; a value that admission rewrites stays in it. So a child differs when the hash of what was applied is another, or when our
-entry lacks a field that we declare. A value that merely differs is admission's doing and no drift: writing it again would
-change nothing, for ever.
+there; a value that admission rewrites stays in it. So a child differs when the hash of what was applied is another, when our
+entry lacks a field that we declare, or when another's has one of our domain that we don't. A value that merely differs is
+admission's doing and no drift: writing it again would change nothing, for ever.
 """
 
 import hashlib
@@ -12,12 +12,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from whisper_operator.kube.kinds import DELETION_POLICY, HASH_ANNOTATION, INGRESS
+from whisper_operator.apply.ownership import Fields, Path, entry_of, holders, in_words, paths, strays
+from whisper_operator.kube.kinds import DELETION_POLICY, DEPLOYMENT, HASH_ANNOTATION, INGRESS
+from whisper_operator.kube.objects import Raw
 from whisper_operator.manifests import Manifest
-from whisper_operator.observed.children import Child, Observed, class_of
+from whisper_operator.observed.children import Child, Observed, class_of, is_own
 
-IDENTITY = {"apiVersion", "kind", "metadata.name", "metadata.namespace", "metadata.uid"}
+IDENTITY = {("f:apiVersion",), ("f:kind",)} | {
+    ("f:metadata", f"f:{name}") for name in ("name", "namespace", "uid")
+}
 """Never listed in managedFields."""
+
+NOT_THERE = "1"
+"""A resourceVersion that no object has: etcd's first is 2. Of "0", an apply takes no notice."""
+
+HASH_PATH = f"metadata.annotations.{HASH_ANNOTATION}"
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,8 @@ class Plan:
     delete: tuple[Child, ...] = ()
     wait: tuple[Child, ...] = ()
     """Wanted children that are on their way out; they can be made again when they are gone."""
+    stop: tuple[Child, ...] = ()
+    """Deployments to scale to nothing, and to leave as they are otherwise."""
 
 
 def plan(desired: Iterable[Manifest], observed: Observed) -> Plan:
@@ -53,6 +64,24 @@ def plan(desired: Iterable[Manifest], observed: Observed) -> Plan:
     return Plan(tuple(create), tuple(update), (*unwanted, *replaced), (*wait, *replaced))
 
 
+def frozen(resource: Raw, observed: Observed) -> Plan:
+    """Of a spec that can't be carried out: nothing, but for `suspend`, as a GPU costs money whatever else is wrong."""
+    if not is_suspended(resource):
+        return Plan()
+    return Plan(stop=tuple(child for child in observed.of_kind(DEPLOYMENT) if runs(child)))
+
+
+def is_suspended(resource: Raw) -> bool:
+    """Whether its spec says so, whatever else it says."""
+    spec = resource.get("spec")
+    return isinstance(spec, Mapping) and spec.get("suspend") is True
+
+
+def runs(child: Child) -> bool:
+    """Whether a Deployment has pods, or is about to."""
+    return not child.deleting and child.spec.get("replicas", 1) != 0
+
+
 def _turns_into_another(manifest: Manifest, child: Child) -> bool:
     """Whether it has to go before what is declared now is made: an Ingress that another controller shall look after.
 
@@ -71,17 +100,35 @@ def _precious(child: Child) -> bool:
 
 def differs(manifest: Manifest, child: Child) -> bool:
     """Whether the child has to be applied again."""
-    return child.applied_hash != fingerprint(manifest) or bool(missing(manifest, child) - child.refused)
+    return is_new(manifest, child) or bool(lost(manifest, child))
+
+
+def is_new(manifest: Manifest, child: Child) -> bool:
+    """Whether what is declared now was not what was applied last."""
+    declared = fingerprint(manifest)
+    return child.applied_hash != declared and _stripped(declared) not in child.refused
+
+
+def lost(manifest: Manifest, child: Child) -> frozenset[str]:
+    """Paths of fields that are somebody else's and should not be: declared ones, and those of the operator's domain."""
+    foreign = json.loads(child.others_fields)
+    return (missing(manifest, child) - child.refused).union(
+        paths(strays(manifest, foreign)) if foreign else ()
+    )
 
 
 def applied(manifest: Manifest, *, uid: str | None = None) -> dict[str, Any]:
     """The body to send: the manifest with the hash of itself and, for a live object, its uid, so that no other is hit.
 
-    With a resourceVersion too, if a part of it was read from the live object: a newer value must not be put back.
+    With a resourceVersion too, if a part of it was read from the live object: a newer value must not be put back. One that is to
+    be made has a version that no object has, so that the API server makes it or else reports a conflict: it must not turn out to
+    be somebody's that no list has shown yet.
     """
     metadata = dict(manifest.body["metadata"])
     metadata["annotations"] = {**metadata.get("annotations", {}), HASH_ANNOTATION: fingerprint(manifest)}
-    if uid is not None:
+    if uid is None:
+        metadata["resourceVersion"] = NOT_THERE
+    else:
         metadata["uid"] = uid
         if manifest.expected_resource_version is not None:
             metadata["resourceVersion"] = str(manifest.expected_resource_version)
@@ -90,7 +137,14 @@ def applied(manifest: Manifest, *, uid: str | None = None) -> dict[str, Any]:
 
 def after_apply(manifest: Manifest, child: Child) -> Child:
     """The child as our own apply returned it, remembering what admission took out of it: asking again would not help."""
-    return replace(child, refused=missing(manifest, child))
+    declared = fingerprint(manifest)
+    hashless = {_stripped(declared)} if child.applied_hash != declared else set()
+    return replace(child, refused=missing(manifest, child) | hashless)
+
+
+def _stripped(declared: str) -> str:
+    """How it is remembered that the answer to an apply lacked the hash of what was declared."""
+    return f"{HASH_PATH}={declared}"
 
 
 def fingerprint(manifest: Manifest) -> str:
@@ -101,61 +155,42 @@ def fingerprint(manifest: Manifest) -> str:
 
 def missing(manifest: Manifest, child: Child) -> frozenset[str]:
     """Paths of the declared fields that are not the operator's in the live object, such as `spec.template.spec.containers`."""
-    return frozenset(path for path, _ in _missing(manifest, child))
+    return frozenset(in_words(path) for path in _missing(manifest, child.own_fields))
 
 
-def reshaped(manifest: Manifest, child: Child) -> bool:
-    """Whether somebody removed or renamed an entry of a list that we declare, such as a Service's port.
-
-    Applying again can't mend that: it would add our entry beside the renamed one. What was never applied as it is now can't have
-    been lost, though: a changed declaration is applied first.
-    """
-    if child.applied_hash != fingerprint(manifest):
-        return False
-    lost = (
-        pair
-        for pair in _missing(manifest, child)
-        if pair[0] not in child.refused and pair[0].startswith("spec")
-    )
-    return any(path.endswith("]") or isinstance(value, list) for path, value in lost)
+def editors(manifest: Manifest, entries: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Of a live object by its managedFields: the declared fields that are not the operator's, and whose each is."""
+    entries = list(entries)
+    own = next((json.dumps(entry["fieldsV1"]) for entry in entries if is_own(entry)), "{}")
+    return {in_words(path): holders(entries, path) for path in _missing(manifest, own)}
 
 
-def _missing(manifest: Manifest, child: Child) -> list[tuple[str, Any]]:
-    owned = json.loads(child.own_fields)
-    if not owned:
-        return list(manifest.body.items())
-    return [(path, value) for path, value in _unowned(manifest.body, owned, "") if path not in IDENTITY]
+def _missing(manifest: Manifest, own_fields: str) -> list[Path]:
+    owned = json.loads(own_fields)
+    return [path for path in _unowned(manifest.body, owned, ()) if path not in IDENTITY]
 
 
-def _unowned(value: Any, owned: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
-    """Paths and values that `owned` lacks: the part of fieldsV1 for `value`, where a leaf, {}, stands for all below it."""
-    if not owned or not value:
-        return
+def _unowned(value: Any, owned: Fields, path: Path) -> Iterator[Path]:
+    """Paths that `owned` lacks: the part of fieldsV1 for `value`, where a leaf, {}, stands for all below it."""
     if isinstance(value, Mapping):
         for name, item in value.items():
-            below = f"{path}.{name}" if path else name
-            if f"f:{name}" not in owned:
-                yield below, item
-            else:
-                yield from _unowned(item, owned[f"f:{name}"], below)
+            below = (*path, f"f:{name}")
+            if below[-1] not in owned:
+                yield below
+            elif owned[below[-1]] and item:
+                yield from _unowned(item, owned[below[-1]], below)
     elif isinstance(value, list):
-        for index, item in enumerate(value):
-            below = f"{path}[{index}]"
-            entry = _list_entry(item, owned)
-            if entry is None:
-                yield below, item
-            else:
-                yield from _unowned(item, entry, below)
+        for item in value:
+            found = entry_of(item, owned)
+            if found is None:
+                yield (*path, _unnamed(item))
+            elif found[1] and item:
+                yield from _unowned(item, found[1], (*path, found[0]))
 
 
-def _list_entry(item: Any, owned: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The part of fieldsV1 for one item of a list: `k:{"name":"x"}` for one with keys, `v:"x"` for a member of a set."""
-    for name, entry in owned.items():
-        mark, _, text = name.partition(":")
-        if mark == "k" and isinstance(item, Mapping):
-            keys = json.loads(text)
-            if all(item.get(key) == keys[key] for key in keys):
-                return dict(entry)
-        elif mark == "v" and json.loads(text) == item:
-            return dict(entry)
-    return None
+def _unnamed(item: Any) -> str:
+    """An entry of a list that nothing is known of: by its name, or whatever else it begins with."""
+    if not isinstance(item, Mapping):
+        return f"v:{json.dumps(item)}"
+    key = "name" if "name" in item else next(iter(item))
+    return f"k:{json.dumps({key: item[key]})}"

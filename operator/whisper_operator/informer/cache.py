@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from whisper_operator.claims import Claim, Claims
-from whisper_operator.informer.access import Access
+from whisper_operator.informer.access import FORBIDDEN, Access
 from whisper_operator.informer.objects import Objects
 from whisper_operator.kube.kinds import (
     CHILDREN,
@@ -77,6 +77,7 @@ class Cache:
         return Observed(
             own,
             optional=frozenset(kind for kind in OPTIONAL if not self._access.obstacle(kind, key[0])),
+            unreadable=self._unreadable(key[0]),
             pods=tuple(pod for pod in pods if sets[pod.owner] == newest),
             old_pods=tuple(pod for pod in pods if sets[pod.owner] != newest),
             warnings=tuple(warning for warning in self._warnings.of(key) if warning.about in about),
@@ -119,6 +120,10 @@ class Cache:
     def deleted(self, child: Child) -> None:
         """Take in that a child is gone, as the API server has just said."""
         self._children[child.kind].delete_uid(child.uid)
+
+    def _unreadable(self, namespace: str) -> dict[Kind, str]:
+        found = ((kind, self._access.obstacle(kind, namespace)) for kind in self._objects)
+        return {kind: each.message for kind, each in found if each and each.reason == FORBIDDEN}
 
     def _note_claims(self, kind: Kind, keys: Iterable[Key]) -> set[Key]:
         """Note what these endpoints ask for and have, if that may have changed; the others that this changes something for."""

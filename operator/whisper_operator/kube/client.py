@@ -6,7 +6,7 @@ Objects go in and come out as dicts; what may come instead is in errors.py.
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.request import getproxies_environment
@@ -16,10 +16,9 @@ from kubernetes.aio import client, config
 
 from whisper_operator.kube import metrics
 from whisper_operator.kube.errors import Conflict, Forbidden, NoSuchKind, Refused, Unavailable
-from whisper_operator.kube.kinds import EVENT, FIELD_MANAGER, Kind
+from whisper_operator.kube.kinds import EVENT, FIELD_MANAGER, HASH_ANNOTATION, Kind
 
 REQUEST_SECONDS = 30.0
-REPAIR_MANAGER = f"{FIELD_MANAGER}-repair"
 IN_FLIGHT = 16
 """Requests at a time: more would only wait in the API server, which then turns them away."""
 PAGE = 50
@@ -37,12 +36,9 @@ class Api:
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
-        """The object as the API server's cache has it, or None if there is none of that name (or no such kind).
-
-        The cache may be a moment behind; the storage itself would take several times as long.
-        """
+        """The object as it is now, or None if there is none of that name (or no such kind)."""
         try:
-            return await self._request("get", kind.path(namespace, name), resourceVersion="0")
+            return await self._request("get", kind.path(namespace, name))
         except Refused as error:
             if error.status == 404:
                 return None
@@ -86,7 +82,8 @@ class Api:
     async def apply(self, kind: Kind, body: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
         """Server-side apply of all that the operator declares of an object; its new state. Raises Refused, Conflict.
 
-        Without `force`, a field of another manager's with another value is a Conflict instead of taken over.
+        Without `force`, a field of another manager's with another value is a Conflict instead of taken over. So is, in either
+        case, an object of another uid or resourceVersion than `body` names.
         """
         metadata = body["metadata"]
         return await self._write(
@@ -100,20 +97,37 @@ class Api:
             force="true" if force else "false",
         )
 
-    async def put_spec_right(self, kind: Kind, body: Mapping[str, Any]) -> None:
-        """Merge patch of the spec of the object with the uid in `body`: its lists become exactly those of `body`.
+    async def hand_over(
+        self, kind: Kind, live: Mapping[str, Any], managed_fields: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Write down which fields of an object are whose, in the state `live` and no other; values stay as they are.
 
-        To be followed by an apply. What the patch wrote must not stay owned by it, or a later apply could not take it away
-        again; so its entry is taken out of managedFields, as client-go does when it moves fields from Update to Apply.
+        To be followed by an apply, and it takes away the hash of the last one: whatever comes in between, it is made up for.
         """
-        metadata = body["metadata"]
-        path = kind.path(metadata["namespace"], metadata["name"])
-        options = {"content_type": "application/merge-patch+json", "fieldManager": REPAIR_MANAGER}
-        wanted = {"metadata": {"uid": metadata["uid"]}, "spec": body["spec"]}
-        live = (await self._write("repair", kind, "patch", path, body=wanted, **options))["metadata"]
-        kept = [entry for entry in live["managedFields"] if entry["manager"] != REPAIR_MANAGER]
-        cleaned = {"resourceVersion": live["resourceVersion"], "managedFields": kept}
-        await self._request("patch", path, body={"metadata": cleaned}, **options)
+        metadata = live["metadata"]
+        body = {name: metadata[name] for name in ("uid", "resourceVersion")}
+        body |= {"managedFields": list(managed_fields), "annotations": {HASH_ANNOTATION: None}}
+        await self._write(
+            "hand over",
+            kind,
+            "patch",
+            kind.path(metadata["namespace"], metadata["name"]),
+            body={"metadata": body},
+            content_type="application/merge-patch+json",
+            fieldManager=FIELD_MANAGER,
+        )
+
+    async def scale(self, kind: Kind, namespace: str, name: str, uid: str, replicas: int) -> None:
+        """Set the number of replicas of that very object by its scale subresource, where no other field is looked at."""
+        await self._write(
+            "scale",
+            kind,
+            "patch",
+            kind.path(namespace, name, "scale"),
+            body={"metadata": {"uid": uid}, "spec": {"replicas": replicas}},
+            content_type="application/merge-patch+json",
+            fieldManager=FIELD_MANAGER,
+        )
 
     async def patch_status(
         self, kind: Kind, namespace: str, name: str, body: Mapping[str, Any]

@@ -7,7 +7,7 @@ REGISTRY = CollectorRegistry()
 
 WRITES = Counter(
     "whisper_operator_writes",
-    "Writes that the API server took: apply, repair (of a list), delete, status or event.",
+    "Writes that the API server took: apply, hand over (of fields that others had), scale, delete, status or event.",
     ["verb", "kind"],
     registry=REGISTRY,
 )

@@ -27,12 +27,13 @@ __all__ = ["Manifest", "of"]
 def of(endpoint: WhisperEndpoint, observed: Observed, settings: Settings) -> tuple[Manifest, ...]:
     """Every child that should exist now, in the order to write them: what another one names comes before it.
 
-    `observed` is for what waits until something is seen in the cluster: the redirect for certificates, the number of replicas
-    for an autoscaler, and kinds that not every cluster has. `settings` are what the platform team decides for all endpoints.
+    `observed` is for what depends on something seen in the cluster: the redirect on certificates, the number of replicas on an
+    autoscaler, taking a policy off on its having been attached, and kinds that not every cluster has. `settings` are what the
+    platform team decides for all endpoints.
     """
     return (
         *computeaddress.of(endpoint),
-        *backendconfig.of(endpoint),
+        *backendconfig.of(endpoint, observed),
         *frontendconfig.of(endpoint, observed),
         *networkpolicy.of(endpoint, settings),
         *service.of(endpoint),
@@ -41,5 +42,5 @@ def of(endpoint: WhisperEndpoint, observed: Observed, settings: Settings) -> tup
         *disruptionbudget.of(endpoint),
         *monitoring.of(endpoint, observed),
         *managedcertificate.of(endpoint),
-        *ingress.of(endpoint),
+        *ingress.of(endpoint, observed),
     )

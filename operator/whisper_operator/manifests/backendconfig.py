@@ -5,13 +5,15 @@ from typing import Any
 from whisper_operator.kube.kinds import BACKEND_CONFIG
 from whisper_operator.manifests.deployment import OPS_PORT
 from whisper_operator.manifests.manifest import Manifest, manifest
+from whisper_operator.observed.children import Observed
 from whisper_operator.spec.endpoint import WhisperEndpoint
+from whisper_operator.spec.exposure import EXTERNAL
 
 UPLOAD_AND_QUEUE_SECONDS = 60
 """What a request may take beside its own timeout: the upload, and waiting its turn."""
 
 
-def of(endpoint: WhisperEndpoint) -> list[Manifest]:
+def of(endpoint: WhisperEndpoint, observed: Observed) -> list[Manifest]:
     public = endpoint.public
     if public is None or not public.on_gke:
         return []
@@ -30,6 +32,9 @@ def of(endpoint: WhisperEndpoint) -> list[Manifest]:
             "unhealthyThreshold": 3,
         },
     }
-    if public.security_policy is not None:
-        spec["securityPolicy"] = {"name": public.security_policy}
+    live = observed.only(BACKEND_CONFIG, endpoint.name)
+    attached = live is not None and live.owns("spec", "securityPolicy", "name")
+    # GKE takes a missing name for "leave what is attached", and an empty one for "take it off".
+    if public.security_policy is not None or (attached and public.ingress_class == EXTERNAL):
+        spec["securityPolicy"] = {"name": public.security_policy or ""}
     return [manifest(BACKEND_CONFIG, endpoint, spec)]

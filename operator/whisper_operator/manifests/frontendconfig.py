@@ -21,19 +21,30 @@ SERVING = {"Active", "RenewalFailed"}
 
 def of(endpoint: WhisperEndpoint, observed: Observed) -> list[Manifest]:
     public = endpoint.public
-    if public is None or not wanted(public):
+    if public is None or not wanted(endpoint.name, public, observed):
         return []
     spec: dict[str, Any] = {}
-    if public.ssl_policy is not None:
-        spec["sslPolicy"] = public.ssl_policy
+    if public.ssl_policy is not None or _attached(endpoint.name, observed):
+        spec["sslPolicy"] = public.ssl_policy or ""
     if public.https_redirect:
         # It comes when HTTPS works for every host, and goes before a host is added for which it does not work yet.
         spec["redirectToHttps"] = {"enabled": serves_https(endpoint.name, public, observed)}
     return [manifest(FRONTEND_CONFIG, endpoint, spec)]
 
 
-def wanted(public: Public) -> bool:
-    return public.ingress_class == EXTERNAL and (public.https_redirect or public.ssl_policy is not None)
+def wanted(name: str, public: Public, observed: Observed) -> bool:
+    """Whether there is something to say to the load balancer, be it to take a policy off."""
+    asked = public.https_redirect or public.ssl_policy is not None
+    return public.ingress_class == EXTERNAL and (asked or _attached(name, observed))
+
+
+def _attached(name: str, observed: Observed) -> bool:
+    """Whether a policy was asked for before. GKE takes a missing one for "leave what is attached", and "" for "take it off".
+
+    Since nothing tells when it has done so, "" stays for as long as the load balancer is there.
+    """
+    live = observed.only(FRONTEND_CONFIG, name)
+    return live is not None and live.owns("spec", "sslPolicy")
 
 
 def serves_https(name: str, public: Public, observed: Observed) -> bool:

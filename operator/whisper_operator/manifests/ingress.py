@@ -10,11 +10,12 @@ from whisper_operator.kube.kinds import CLASS_ANNOTATION, INGRESS, STATIC_IP_ANN
 from whisper_operator.manifests import frontendconfig
 from whisper_operator.manifests.managedcertificate import certificate_name
 from whisper_operator.manifests.manifest import Manifest, manifest
+from whisper_operator.observed.children import Observed
 from whisper_operator.spec.endpoint import WhisperEndpoint
 from whisper_operator.spec.exposure import Public
 
 
-def of(endpoint: WhisperEndpoint) -> list[Manifest]:
+def of(endpoint: WhisperEndpoint, observed: Observed) -> list[Manifest]:
     public = endpoint.public
     if public is None:
         return []
@@ -23,13 +24,13 @@ def of(endpoint: WhisperEndpoint) -> list[Manifest]:
         spec["tls"] = [{"hosts": list(public.hosts), "secretName": public.certificate}]
     annotations = dict(public.annotations)
     if public.on_gke:
-        annotations |= _for_gke(endpoint.name, public)
+        annotations |= _for_gke(endpoint.name, public, observed)
     else:
         spec["ingressClassName"] = public.ingress_class
     return [manifest(INGRESS, endpoint, spec, annotations=annotations)]
 
 
-def _for_gke(name: str, public: Public) -> dict[str, str]:
+def _for_gke(name: str, public: Public, observed: Observed) -> dict[str, str]:
     annotations = {CLASS_ANNOTATION: public.ingress_class}
     if public.static_ip_name is not None:
         annotations[STATIC_IP_ANNOTATIONS[public.ingress_class]] = public.static_ip_name
@@ -38,7 +39,7 @@ def _for_gke(name: str, public: Public) -> dict[str, str]:
         annotations["networking.gke.io/managed-certificates"] = ",".join(names)
     if public.tls == "preSharedCert" and public.certificate is not None:
         annotations["ingress.gcp.kubernetes.io/pre-shared-cert"] = public.certificate
-    if frontendconfig.wanted(public):
+    if frontendconfig.wanted(name, public, observed):
         annotations["networking.gke.io/v1beta1.FrontendConfig"] = name
     return annotations
 

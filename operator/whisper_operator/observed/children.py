@@ -71,11 +71,22 @@ class Child:
     """Of an Ingress: the Secrets that it names for TLS, "" for one without a name."""
     scaled_by_others: bool = False
     """Whether somebody else owns spec.replicas, such as an autoscaler."""
+    others_fields: str = "{}"
+    """What anybody else has set of it, in the same form."""
 
     @property
     def certified_host(self) -> str:
         """The host that a ManagedCertificate is for; its own name if somebody has emptied it."""
         return str(next(iter(self.spec.get("domains") or ()), self.name))
+
+    def owns(self, *path: str) -> bool:
+        """Whether the operator declares a field of it, such as spec, sslPolicy."""
+        at = json.loads(self.own_fields)
+        for name in path:
+            at = at.get(f"f:{name}")
+            if at is None:
+                return False
+        return True
 
     @staticmethod
     def of(kind: Kind, raw: Mapping[str, Any]) -> "Child":
@@ -101,6 +112,7 @@ class Child:
             controller_wrote=_controller_wrote(metadata.get("managedFields") or ())
             if kind in (INGRESS, MANAGED_CERTIFICATE)
             else "",
+            others_fields=_others_fields(kind, metadata.get("managedFields") or ()),
             **(_of_ingress(raw) if kind is INGRESS else {}),
         )
 
@@ -112,6 +124,8 @@ class Observed:
     children: Mapping[tuple[Kind, str], Child] = field(default_factory=lambda: MappingProxyType({}))
     optional: frozenset[Kind] = frozenset()
     """Of the kinds that a cluster may lack without harm, those that it has."""
+    unreadable: Mapping[Kind, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Kinds that the operator has no right to read there, and the API server's words: what is known of them may be old."""
 
     pods: tuple[Pod, ...] = ()
     """Of the current spec, as far as the Deployment has taken it up."""
@@ -184,20 +198,48 @@ def _controller_wrote(entries: Iterable[Mapping[str, Any]]) -> str:
     return max(written, default="")
 
 
+def is_own(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry of managedFields says what the operator declared last."""
+    return (
+        entry.get("manager") == FIELD_MANAGER
+        and entry.get("operation") == "Apply"
+        and not entry.get("subresource")
+    )
+
+
+def is_others(entry: Mapping[str, Any]) -> bool:
+    """Whether it says what somebody else has set; a status is nobody's concern."""
+    return not is_own(entry) and entry.get("subresource") != "status"
+
+
 def _scaled_by_others(entries: Iterable[Mapping[str, Any]]) -> bool:
     return any(
         "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {})
         for entry in entries
-        if (entry.get("manager"), entry.get("operation")) != (FIELD_MANAGER, "Apply")
+        if entry.get("manager") != FIELD_MANAGER  # which may have scaled it, to suspend
     )
 
 
 def _own_fields(entries: Iterable[Mapping[str, Any]]) -> str:
+    return next((_compact(entry.get("fieldsV1") or {}) for entry in entries if is_own(entry)), "{}")
+
+
+def _others_fields(kind: Kind, entries: Iterable[Mapping[str, Any]]) -> str:
+    """Of this version of the kind: in another, the same field may have another name."""
+    fields: dict[str, Any] = {}
     for entry in entries:
-        if (
-            entry.get("manager") == FIELD_MANAGER
-            and entry.get("operation") == "Apply"
-            and not entry.get("subresource")
-        ):
-            return json.dumps(entry.get("fieldsV1") or {}, separators=(",", ":"))
-    return "{}"
+        if is_others(entry) and entry.get("apiVersion") == kind.api_version:
+            fields = union(fields, entry.get("fieldsV1") or {})
+    return _compact(fields) if fields else "{}"
+
+
+def union(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Of two sets of fields, in the form of managedFields."""
+    return {
+        **one,
+        **{key: union(one[key], below) if key in one else below for key, below in other.items()},
+    }
+
+
+def _compact(fields: Mapping[str, Any]) -> str:
+    return json.dumps(fields, separators=(",", ":"))

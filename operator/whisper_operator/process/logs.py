@@ -43,8 +43,8 @@ def _level_what_kopf_tries_again(record: logging.LogRecord) -> bool:
     return True
 
 
-def configure(level: int = logging.INFO) -> None:
-    """Log to stderr. kopf's chatter about every event stays out."""
+def configure(level: str = "info") -> None:
+    """Log to stderr what is of that level or above. kopf's chatter about every event stays out."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         _Formatter(
@@ -54,8 +54,8 @@ def configure(level: int = logging.INFO) -> None:
         )
     )
     handler.addFilter(_level_what_kopf_tries_again)
-    logging.basicConfig(level=level, handlers=[handler], force=True)
-    logging.getLogger("kopf").setLevel(logging.WARNING)
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.root.level))
     # Which kinds a cluster lacks is said by ourselves, and only what is wanted of them is a matter of concern.
     logging.getLogger("kopf._core.reactor.observation").addFilter(
         lambda record: not record.getMessage().startswith("Unresolved resources cannot be served")

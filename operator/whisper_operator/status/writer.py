@@ -51,6 +51,7 @@ class StatusWriter:
                 raise
             self._cache.upsert(ENDPOINT, answer)
         for event in report.events:
+            logger.info("%s: %s", event["reason"], event["message"])
             try:
                 await self._api.create_event(_event(resource, event, now))
             except (Refused, Retry) as reason:  # Events are a courtesy: the status says the same.

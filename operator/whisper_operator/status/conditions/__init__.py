@@ -11,6 +11,7 @@ from whisper_operator.observed.children import Observed
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.status.condition import SUSPENDED, Condition, Fault, Previous
 from whisper_operator.status.conditions import (
+    access,
     address,
     autoscaling,
     certificates,
@@ -34,7 +35,11 @@ def of(
         *certificates.conditions(endpoint, observed, previous, now),
         *autoscaling.conditions(endpoint, observed),
     ]
-    fault = obstacles.fault(endpoint, outcome) or workload.fault(endpoint, observed, previous)
+    fault = (
+        obstacles.fault(endpoint, outcome)
+        or access.fault(observed)
+        or workload.fault(endpoint, observed, previous)
+    )
     suspended = isinstance(endpoint, WhisperEndpoint) and endpoint.suspend
     if not suspended:  # what is not to be served needs neither address nor certificate yet
         fault = (
@@ -49,7 +54,7 @@ def of(
         words = "spec.suspend is true: nothing runs, as asked; address and certificate are kept."
         ready = Condition("Ready", "True", SUSPENDED, words)
     else:
-        ready = _ready(endpoint, others)
+        ready = _ready(endpoint, observed, others)
     found = [available, *others, ready]
     if ready.needs_action:
         found.append(Condition("Stalled", "True", ready.reason, ready.message, needs_action=True))
@@ -57,14 +62,15 @@ def of(
 
 
 def _unmet(others: list[Condition]) -> Fault | None:
-    # What a person has to mend comes before what mends itself.
-    for condition in sorted(others, key=lambda each: not each.needs_action):
+    # What a person has to mend comes before what mends itself, and a cause before what only waits for it.
+    for condition in sorted(others, key=lambda each: (not each.needs_action, each.reason == address.WAITS)):
         if condition.status != "True" and not autoscaling.serves_all_the_same(condition):
             return Fault(condition.reason, condition.message, condition.needs_action)
     return None
 
 
-def _ready(endpoint: WhisperEndpoint | SpecError, others: list[Condition]) -> Condition:
+def _ready(endpoint: WhisperEndpoint | SpecError, observed: Observed, others: list[Condition]) -> Condition:
     everything = ", with all it asks for" if all(each.status == "True" for each in others) else ""
     said = notes.of(endpoint, others) if isinstance(endpoint, WhisperEndpoint) else []
+    said += access.notes(observed)
     return Condition("Ready", "True", "Ready", " ".join([f"The current spec is served{everything}.", *said]))

@@ -28,6 +28,9 @@ MANAGED = "mcrt-"
 UNKNOWN_SECONDS = 10.0
 """How long the controller of a load balancer that serves has to complain of what is not known here: it tries again at once."""
 
+WAITS = "CertificatePending"
+"""The reason where CertificateReady knows the cause."""
+
 LEARNED = (
     "StaticIPNotFound",
     "TLSSecretMissing",
@@ -36,12 +39,12 @@ LEARNED = (
     "FrontendConfigMissing",
     "NoHTTPAndNoCertificate",
     "LoadBalancerQuota",
-    "CertificatePending",
+    WAITS,
     "SyncFailed",
 )
 """Reasons that come from events, which expire."""
 
-PASSING_REASONS = ("CertificatePending", "FrontendConfigMissing", "SyncFailed")
+PASSING_REASONS = (WAITS, "FrontendConfigMissing", "SyncFailed")
 """Those of what may pass without anybody's doing."""
 
 
@@ -135,7 +138,7 @@ def _known(ingress: Child, public: Public | None, words: str, observed: Observed
         )
     if (found := CERTIFICATE.search(words)) and found[1].startswith(MANAGED):
         return Fault(
-            "CertificatePending",
+            WAITS,
             f"{where}it waits for a managed certificate that Google has not made yet; CertificateReady says more of it.",
             needs_action=False,
         )

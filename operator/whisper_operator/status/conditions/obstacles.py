@@ -20,7 +20,7 @@ def fault(endpoint: WhisperEndpoint | SpecError, outcome: Outcome) -> Fault | No
         return Fault(
             "NameConflict",
             f"An object that is not this endpoint's has the name of one of its own: {names}. It was not touched, and "
-            f"nothing else was written: {remedy}.",
+            f"nothing was written that needs it: {remedy}.",
         )
     if outcome.missing_kinds:
         names = ", ".join(kind.qualified for kind in outcome.missing_kinds)

@@ -44,9 +44,12 @@ def fault(endpoint: WhisperEndpoint | SpecError, observed: Observed, previous: P
         return Fault("RollingOut", words, needs_action=False)
     updated, serving = live.get("updatedReplicas", 0), live.get("availableReplicas", 0)
     late = condition(deployment.status, "Progressing").get("reason") == "ProgressDeadlineExceeded"
-    trouble = None if serving >= asked and not late else _trouble(endpoint, deployment, observed, previous)
-    if updated >= wanted and serving >= wanted and live.get("replicas", 0) <= updated and not late:
-        return _short_of(asked, serving, trouble) if asked > serving and trouble is not None else None
+    is_done = updated >= wanted and serving >= wanted and live.get("replicas", 0) <= updated and not late
+    if is_done and serving >= asked:
+        return None
+    trouble = _trouble(endpoint, deployment, observed, previous)
+    if is_done:
+        return None if trouble is None else _short_of(asked, serving, trouble)
     if late and (trouble is None or trouble.reason == "Unschedulable"):
         minutes = deployment.spec.get("progressDeadlineSeconds", 600) // 60
         return _stuck(About.of(endpoint, deployment.namespace), minutes, trouble)

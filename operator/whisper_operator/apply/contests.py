@@ -1,0 +1,102 @@
+"""Who takes back what the operator has put right, again and again: it slows down, and says who.
+
+An autoscaler of one's own on a Deployment with a fixed number of replicas, or another tool that keeps an object as it wants it,
+would else be answered as fast as it writes, for ever. Each field of each child counts for itself, so that a fight about one
+holds up no repair of another, nor a change of the spec.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from whisper_operator.apply.outcome import Contest
+
+BURST = 3
+"""Repairs of a field that are made at once."""
+FIRST_SECONDS = 5.0
+LONGEST_SECONDS = 300.0
+"""From one repair to the next, doubled from each to the one after."""
+HELD_SECONDS = 60.0
+"""What holds that long was no fight: an autoscaler looks every 15 s, most controllers at once."""
+
+MOST = 10_000
+"""Endpoints that are remembered."""
+
+Field = tuple[str, str]
+"""The uid of a child, and a path in it."""
+
+
+@dataclass
+class _Fight:
+    what: str
+    repairs: int = 0
+    repaired_at: float = 0.0
+    editor: str = ""
+    lost_at: float | None = None
+    """Since when it is taken back again, as far as was seen."""
+
+    @property
+    def due_at(self) -> float:
+        """When it may be put right again."""
+        if self.repairs < BURST:
+            return self.repaired_at
+        return self.repaired_at + min(FIRST_SECONDS * 2.0 ** min(self.repairs - BURST, 30), LONGEST_SECONDS)
+
+    def over(self, now: float) -> bool:
+        """Whether the last repair has held."""
+        return (now if self.lost_at is None else self.lost_at) - self.repaired_at >= HELD_SECONDS
+
+
+class Contests:
+    """In memory alone: after a restart, it answers as fast as at first."""
+
+    def __init__(self) -> None:
+        self._fights: dict[str, dict[Field, _Fight]] = {}
+        """By the uid of the endpoint."""
+
+    def look(self, endpoint: str, lost: Collection[Field], now: float) -> None:
+        """Take in which fields of an endpoint's children are somebody else's now."""
+        fights = self._fights.get(endpoint, {})
+        for field, fight in list(fights.items()):
+            if field not in lost:
+                fight.lost_at = None
+            elif fight.lost_at is None:
+                fight.lost_at = now
+            if fight.over(now):
+                del fights[field]
+        if not fights:
+            self._fights.pop(endpoint, None)
+
+    def wait(self, endpoint: str, child: str, lost: Collection[str], now: float) -> float:
+        """Seconds until what is lost of a child may be put right: 0 if nobody fights about one of the fields."""
+        fights = self._fights.get(endpoint, {})
+        due = [fights[child, path].due_at if (child, path) in fights else now for path in lost]
+        return max(0.0, min(due, default=now) - now)
+
+    def repaired(self, endpoint: str, child: str, what: str, editors: Mapping[str, str], now: float) -> None:
+        """Take in that fields of a child were put right just now, and who had each."""
+        if len(self._fights) >= MOST:
+            self._fights = {
+                each: fights
+                for each, fights in self._fights.items()
+                if any(fight.due_at + HELD_SECONDS > now for fight in fights.values())
+            }
+        fights = self._fights.setdefault(endpoint, {})
+        for path, editor in editors.items():
+            fight = fights.setdefault((child, path), _Fight(what))
+            fight.repairs += 1
+            fight.repaired_at, fight.lost_at = now, None
+            fight.editor = editor or fight.editor
+
+    def of(self, endpoint: str, now: float) -> tuple[Contest, ...]:
+        """What is fought about."""
+        return tuple(
+            Contest(
+                fight.what,
+                path,
+                fight.editor,
+                max(fight.due_at if fight.lost_at is not None else fight.repaired_at + HELD_SECONDS, now)
+                - now,
+            )
+            for (_, path), fight in self._fights.get(endpoint, {}).items()
+            if fight.repairs >= BURST
+        )

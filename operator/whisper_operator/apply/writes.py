@@ -1,0 +1,165 @@
+"""The writes to one child: made, put right, removed or scaled to nothing, each with a line in the log."""
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from whisper_operator.apply import plan as planning
+from whisper_operator.apply.contests import MOST, Contests
+from whisper_operator.apply.ownership import take_over
+from whisper_operator.informer.access import Access
+from whisper_operator.informer.cache import Cache
+from whisper_operator.kube.client import Api
+from whisper_operator.kube.errors import Conflict, Refused
+from whisper_operator.kube.kinds import (
+    ENDPOINT,
+    ENDPOINT_LABEL,
+    FIELD_MANAGER,
+    HASH_ANNOTATION,
+    MANAGED_BY_LABEL,
+)
+from whisper_operator.kube.objects import Raw
+from whisper_operator.manifests import Manifest
+from whisper_operator.observed.children import Child
+
+INVALID = 422
+
+logger = logging.getLogger(__name__)
+
+
+class NameTakenError(Exception):
+    """An object that is not the endpoint's has the child's name."""
+
+
+class GoingError(Exception):
+    """An earlier object of that name is on its way out."""
+
+
+class Writes:
+    """Go to the API server, and their answers into the cache."""
+
+    def __init__(self, api: Api, cache: Cache, access: Access, contests: Contests) -> None:
+        self._api = api
+        self._cache = cache
+        self._access = access
+        self._contests = contests
+        self._declared: dict[str, str] = {}
+        """By uid, the hash of what was declared when an object was last put right."""
+
+    async def create(self, resource: Raw, manifest: Manifest) -> None:
+        """Make a child that the cache lacks. An object that has its name after all is looked at: the endpoint's own is put right,
+        a foreign one is not touched. Raises NameTakenError, GoingError, Refused, Retry."""
+        try:
+            answer = await self._api.apply(manifest.kind, planning.applied(manifest), force=False)
+        except Conflict:
+            await self._inherit(resource, manifest)
+            return
+        self._took(manifest, answer)
+        logger.info("Created %s", _what(manifest))
+
+    async def update(self, resource: Raw, manifest: Manifest, child: Child) -> None:
+        """Apply what is declared to a live child, and take back what is the operator's. Raises Refused, Retry."""
+        lost = self.lost(manifest, child)
+        editors = await self._take_back(manifest, child, unowned=False) if lost else {}
+        body = planning.applied(manifest, uid=child.uid)
+        try:
+            answer = await self._api.apply(manifest.kind, body, force=True)
+        except Refused as error:
+            # Perhaps for what stands beside what we declare, whosever it is.
+            if error.status != INVALID or not (taken := await self._take_back(manifest, child, unowned=True)):
+                raise
+            editors |= taken
+            answer = await self._api.apply(manifest.kind, body, force=True)
+        self._took(manifest, answer)
+        self._note(resource, manifest, child, {**dict.fromkeys(lost, ""), **editors})
+
+    async def delete(self, child: Child) -> None:
+        """Delete that very object. Raises Refused, Retry."""
+        held = await self._api.delete(child.kind, child.namespace, child.name, child.uid)
+        logger.info("Removed %s, which is no longer wanted", _what(child))
+        # Else the next pass might come before the watch's news, and delete it once more.
+        if held is None:
+            self._cache.deleted(child)
+        else:
+            self._cache.upsert(child.kind, held)
+
+    async def stop(self, child: Child) -> None:
+        """Scale a Deployment to nothing, and leave it as it is otherwise. Raises Refused, Retry."""
+        await self._api.scale(child.kind, child.namespace, child.name, child.uid, 0)
+        logger.info("Scaled %s to nothing, as spec.suspend says", _what(child))
+
+    def lost(self, manifest: Manifest, child: Child) -> frozenset[str]:
+        """Paths of a child's fields that somebody has changed, its hash among them if it was put right before."""
+        lost = planning.lost(manifest, child)
+        if planning.is_new(manifest, child) and self._declared.get(child.uid) == planning.fingerprint(
+            manifest
+        ):
+            return lost | {planning.HASH_PATH}
+        return lost
+
+    async def _inherit(self, resource: Raw, manifest: Manifest) -> None:
+        raw = await self._api.get(manifest.kind, manifest.namespace, manifest.name)
+        if raw is None:
+            raise Conflict(f"{_what(manifest)} was there, and is gone")
+        child, metadata = Child.of(manifest.kind, raw), resource["metadata"]
+        if child.owner is None:
+            if not _left_behind(manifest, raw, metadata["name"]):
+                raise NameTakenError
+        elif child.owner.kind != ENDPOINT.name or child.owner.name != metadata["name"]:
+            raise NameTakenError
+        elif child.deleting or child.owner.uid != metadata["uid"]:
+            raise GoingError
+        self._cache.upsert(manifest.kind, raw)
+        if child.deleting:
+            raise GoingError
+        if child.owner is None and manifest.kind.owned:
+            logger.info("Adopting %s, which carries the operator's marks and has no owner", _what(manifest))
+        if planning.differs(manifest, child):
+            await self.update(resource, manifest, child)
+
+    async def _take_back(self, manifest: Manifest, child: Child, *, unowned: bool) -> dict[str, str]:
+        """Write over to the operator what has to go with the next apply; what was whose."""
+        live = await self._api.get(manifest.kind, manifest.namespace, manifest.name)
+        if live is None or live["metadata"]["uid"] != child.uid:
+            raise Conflict(f"{_what(manifest)} is no longer the one that was seen")
+        found = planning.editors(manifest, live["metadata"].get("managedFields") or ())
+        takeover = take_over(manifest, live, unowned=unowned)
+        if takeover is None:
+            return {} if unowned else found
+        await self._api.hand_over(manifest.kind, live, takeover.entries)
+        return {**found, **takeover.fields}
+
+    def _took(self, manifest: Manifest, answer: Mapping[str, Any]) -> None:
+        self._access.found(manifest.kind, manifest.namespace)
+        live = planning.after_apply(manifest, Child.of(manifest.kind, answer))
+        self._cache.applied(manifest.kind, answer, live.refused)
+
+    def _note(self, resource: Raw, manifest: Manifest, child: Child, editors: Mapping[str, str]) -> None:
+        what = _what(manifest)
+        changed = ", ".join(f"{path} ({who or 'removed'})" for path, who in sorted(editors.items()))
+        if planning.is_new(manifest, child) and planning.HASH_PATH not in editors:
+            logger.info("Updated %s%s", what, f", and took back {changed}" if changed else "")
+        else:
+            logger.info("Repaired %s: took back %s", what, changed)
+        if len(self._declared) >= MOST:
+            self._declared.clear()
+        self._declared[child.uid] = planning.fingerprint(manifest)
+        endpoint = resource["metadata"]["uid"]
+        self._contests.repaired(endpoint, child.uid, what, editors, time.monotonic())
+
+
+def _what(one: Manifest | Child) -> str:
+    return f"{one.kind.name} {one.name}"
+
+
+def _left_behind(manifest: Manifest, raw: Raw, endpoint: str) -> bool:
+    """Whether an object without an owner is the operator's all the same: an address outlives its endpoint, and a deletion that
+    orphans, or a backup that is restored, leaves the rest. Our labels alone say little: anybody may copy them."""
+    labels = raw["metadata"].get("labels") or {}
+    if labels.get(MANAGED_BY_LABEL) != FIELD_MANAGER:
+        return False
+    if not manifest.kind.owned:
+        return True
+    annotations = raw["metadata"].get("annotations") or {}
+    return HASH_ANNOTATION in annotations and labels.get(ENDPOINT_LABEL) == endpoint
