@@ -1,6 +1,9 @@
 """Speech is found, silence and noise are not; spans are what Whisper can take."""
 
 import itertools
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -74,3 +77,12 @@ def test_spans_are_in_order_and_short_enough(marks: list[float], longest: float)
     for begin, end in speech:
         covered = sum(max(0.0, min(end, b) - max(begin, a)) for a, b in found)
         assert covered == pytest.approx(end - begin, abs=0.02)
+
+
+def test_the_runtime_tells_nobody_and_leaves_nothing(tmp_path: Path) -> None:
+    """onnxruntime reports its use unless it is told not to before it is first imported; its session file shows that it would."""
+    hear = "import numpy; from whisper_server.audio import vad; assert vad.spans(numpy.zeros(16000, numpy.int16)) == []"
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"TMPDIR": str(tmp_path), "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run([sys.executable, "-c", hear], env=environment, check=True, timeout=120)
+    assert list(tmp_path.rglob("*")) == []

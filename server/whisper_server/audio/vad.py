@@ -1,13 +1,13 @@
 """Where in a file somebody speaks: Silero's voice activity detector, cut to spans that Whisper can take as they are."""
 
 import itertools
+import os
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from whisper_server.engine.interface import SAMPLE_RATE, Samples
@@ -70,6 +70,10 @@ def probabilities(samples: Samples) -> NDArray[np.float32]:
 @lru_cache(maxsize=1)
 def _session() -> Any:
     """The detector, loaded once. Its runs share nothing, so that threads may run it at the same time."""
+    # The runtime would tell its maker of every session otherwise, and leave a file in the temporary directory.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
     # The package is a home for its model: importing it sets the number of threads of all of torch to one.
     package = find_spec("silero_vad")
     if package is None or not package.submodule_search_locations:
