@@ -23,6 +23,7 @@ MODELS = (
     *("large-v1", "large-v2", "large-v3", "large", "large-v3-turbo", "turbo"),
 )
 MAX_PROMPT_CHARACTERS = 4096
+_IN_A_POD = "KUBERNETES_SERVICE_HOST"
 
 
 class ConfigError(ValueError):
@@ -165,6 +166,13 @@ class Settings:
         "work waits and the device computes nothing for so long: it hangs, and /healthz fails; "
         "default: 60 with WHISPER_DEVICE=cuda, else 300, as a CPU may take minutes for a large model's windows",
     )
+    proxies: int = _setting(
+        0,
+        _integer(0, 10),
+        "how many of the last entries of X-Forwarded-For come from proxies that stand before the server: the first of those "
+        "is the client; 0: the peer is; 2: Google's load balancer, which adds the client's address and its own. "
+        "In a pod of Kubernetes, 2 is the default",
+    )
     cors_origins: tuple[str, ...] = _setting(
         ("*",), _origins, "browser origins that may call, separated by commas, or `*`; empty: none"
     )
@@ -206,6 +214,9 @@ class Settings:
                 values[entry.name] = entry.metadata["parse"](text)
             except ValueError as problem:
                 raise ConfigError(f"{variable(entry)}={text!r}: {problem}") from None
+        if _IN_A_POD in environ:
+            # As the operator runs it. Elsewhere, whoever calls could write there what they like.
+            values.setdefault("proxies", 2)
         settings = cls(**values)
         settings._check_combinations()
         return settings

@@ -4,6 +4,8 @@ A list of our own, because openai-whisper's comes with torch: settings must be c
 has none. A test holds it equal.
 """
 
+import re
+
 _TABLE = """
     en:english zh:chinese de:german es:spanish ru:russian ko:korean fr:french ja:japanese pt:portuguese
     tr:turkish pl:polish ca:catalan nl:dutch ar:arabic sv:swedish it:italian id:indonesian hi:hindi
@@ -41,3 +43,17 @@ _ALIASES = {
 }
 CODES = {name: code for code, name in NAMES.items()} | _ALIASES
 """Name to code, with openai-whisper's further names."""
+
+_OTHER_CODES = {
+    **{"jv": "jw", "nb": "no", "fil": "tl", "iw": "he", "in": "id", "ji": "yi", "mo": "ro", "cmn": "zh"},
+}
+"""Codes that others use for the same languages, or used to."""
+
+
+def code_of(text: str) -> str | None:
+    """The code that the models know for a language as people and programs write it: a code, also one with a region such as
+    pt-BR, or an English name; None for what is no language of theirs."""
+    text = text.strip().lower()
+    plain = re.split("[-_]", text, maxsplit=1)[0]
+    found = (CODES.get(text) or _OTHER_CODES.get(each, each) for each in (text, plain))
+    return next((code for code in found if code in NAMES), None)

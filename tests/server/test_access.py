@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +87,14 @@ def test_refusals_come_before_the_body_is_read(locked: WhisperProcess) -> None:
     for path in (TRANSCRIPTIONS, "/whisper"):
         response = requests.post(locked.url + path, data=b"not multipart", timeout=30)
         assert response.status_code == 401
+
+
+def test_who_is_refused_is_not_asked_for_the_body(locked: WhisperProcess) -> None:
+    with socket.create_connection(("127.0.0.1", locked.port), timeout=60) as client:
+        client.sendall(
+            f"POST {TRANSCRIPTIONS} HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n".encode()
+        )
+        assert client.recv(1 << 16).startswith(b"HTTP/1.1 401 ")
 
 
 def test_known_keys_are_let_in(locked: WhisperProcess) -> None:

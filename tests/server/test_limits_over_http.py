@@ -30,7 +30,7 @@ LIGHT = {"X-Forwarded-For": "203.0.113.2, 203.0.113.255"}
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WhisperProcess]:
     """A server that takes three requests with 600 s of audio."""
-    settings = {"WHISPER_MAX_QUEUE": "3", "WHISPER_MAX_AUDIO_SECONDS": "600"}
+    settings = {"WHISPER_MAX_QUEUE": "3", "WHISPER_MAX_AUDIO_SECONDS": "600", "WHISPER_PROXIES": "2"}
     settings["WHISPER_MAX_QUEUE_AUDIO_SECONDS"] = "600"
     with running(tmp_path_factory.mktemp("narrow"), **settings) as process:
         process.wait_until_ready()
@@ -84,7 +84,7 @@ def test_the_places_of_one_client_leave_room_for_anothers(narrow: WhisperProcess
         refused = [ask(narrow, HELLO, HEAVY, api) for api in ("/whisper", OPENAI)]
         served = ask(narrow, HELLO, LIGHT)
     assert served.status_code == 200
-    check_refusals(refused, "WHISPER_MAX_QUEUE)")
+    check_refusals(refused, "WHISPER_MAX_QUEUE, or limits.maxQueue of a WhisperEndpoint)")
 
 
 def check_refusals(refused: list[requests.Response], reason: str) -> None:

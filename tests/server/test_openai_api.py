@@ -3,6 +3,7 @@
 import io
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from whisper.utils import WriteSRT, WriteVTT
 from whisper_server.http import responses
-from whisper_server.http.form.fields import FIELDS, NOT_SERVED
+from whisper_server.http.form.fields import ALIASES, FIELDS, IGNORED, NOT_SERVED
 from whisper_server.transcribe.transcript import Segment
 
 from tests.server.whisper_process import EXAMPLES, WhisperProcess, ffmpeg, table
@@ -32,13 +33,19 @@ def ask(
 
 
 def events(response: requests.Response) -> list[dict[str, Any]]:
-    """The data of server-sent events, the last one's first."""
+    """The data of server-sent events, each under its name, with the end that some clients wait for."""
     assert response.status_code == 200, response.text
     assert response.headers["Content-Type"].startswith("text/event-stream")
-    blocks = response.content.decode().split("\n\n")
+    *blocks, end, nothing = response.content.decode().split("\n\n")
     assert blocks[0].startswith(":")
-    assert blocks.pop() == ""
-    return [json.loads(block.removeprefix("data: ")) for block in blocks if not block.startswith(":")]
+    assert (end, nothing) == ("data: [DONE]", "")
+    found = []
+    for block in blocks:
+        if not block.startswith(":"):
+            name, data = block.split("\n")
+            found.append(json.loads(data.removeprefix("data: ")))
+            assert name == f"event: {found[-1]['type']}"
+    return found
 
 
 def test_json_is_the_default_format(server: WhisperProcess) -> None:
@@ -81,6 +88,7 @@ def test_granularities_choose_what_is_told(server: WhisperProcess) -> None:
 
 def test_subtitles_are_those_of_openai_whisper(server: WhisperProcess) -> None:
     segments = ask(server, response_format="verbose_json").json()["segments"]
+    segments = [one for one in segments if one["text"]]
     for writer, name, kind in ((WriteSRT, "srt", "application/x-subrip"), (WriteVTT, "vtt", "text/vtt")):
         file = io.StringIO()
         writer(".").write_result({"segments": segments}, file)
@@ -103,10 +111,11 @@ def test_times_of_subtitles_round_as_openai_whisper_does(seconds: float) -> None
         compression_ratio=1,
         no_speech_prob=0,
     )
+    silent = replace(one, text=" ")  # which players would show as an empty box
     for writer, mine in ((WriteSRT, responses.srt), (WriteVTT, responses.vtt)):
         file = io.StringIO()
         writer(".").write_result({"segments": [{"start": one.start, "end": one.end, "text": one.text}]}, file)
-        assert mine([one]) == file.getvalue()
+        assert mine([silent, one, silent]) == file.getvalue()
 
 
 @pytest.mark.parametrize("form", ["json", "text", "verbose_json"])
@@ -114,11 +123,13 @@ def test_streamed_text_is_the_text_not_streamed(server: WhisperProcess, workshop
     long = workshop / "streamed.wav"
     if not long.exists():
         ffmpeg("-stream_loop", "9", "-i", HELLO, long)
-    whole = ask(server, file=long).json()["text"]
+    answer = ask(server, file=long).json()
+    whole = answer["text"]
     *deltas, done = events(ask(server, file=long, stream="true", response_format=form))
     assert {delta["type"] for delta in deltas} == {"transcript.text.delta"}
     assert done["type"] == "transcript.text.done"
     assert "".join(delta["delta"] for delta in deltas) == done["text"] == whole
+    assert done["usage"] == answer["usage"]
     if form == "verbose_json":
         assert [one for delta in deltas for one in delta["segments"]] == done["segments"]
 
@@ -141,7 +152,7 @@ def test_text_comes_while_the_rest_is_transcribed(server: WhisperProcess, worksh
         ) as response,
     ):
         for line in response.iter_lines():
-            if not line.startswith(b"data: "):
+            if not line.startswith(b"data: {"):
                 continue
             kind = json.loads(line.removeprefix(b"data: "))["type"]
             if not arrived:
@@ -172,15 +183,27 @@ BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
     ({"temperature": "1.5"}, "temperature", "from 0 to 1"),
     ({"temperature": "nan"}, "temperature", "from 0 to 1"),
     ({"language": "klingon"}, "language", "a language that Whisper knows"),
-    ({"timestamp_granularities_": "word"}, "timestamp_granularities[]", "verbose_json"),
+    ({"timestamp_granularities_": "word"}, "timestamp_granularities[]", "word needs response_format"),
+    ({"timestamp_granularities": "word"}, "timestamp_granularities[]", "word needs response_format"),
     (
         {"timestamp_granularities_": "phrase", "response_format": "verbose_json"},
         "timestamp_granularities[]",
-        "word, seg",
+        "word or segment",
     ),
     ({"stream": "maybe"}, "stream", "true or false"),
     ({"stream": "true", "response_format": "srt"}, "stream", "verbose_json"),
     ({"include_": "logprobs"}, "include[]", "avg_logprob"),
+    ({"hotwords": "Kubernetes"}, "hotwords", "use prompt"),
+    ({"keywords_": "Kubernetes"}, "keywords[]", "use prompt"),
+    ({"languages_": "en"}, "languages[]", "use language"),
+    ({"diarize": "true"}, "diarize", "speakers are not told apart"),
+    ({"diarization": "true"}, "diarization", "speakers are not told apart"),
+    ({"vad_parameters": "{}"}, "vad_parameters", "use vad=true"),
+    ({"temperature_inc": "0.4"}, "temperature_inc", "leave it out"),
+    ({"batch_size": "16"}, "batch_size", "parallel=true"),
+    ({"max_new_tokens": "128"}, "max_new_tokens", "leave it out"),
+    ({"repetition_penalty": "1.1"}, "repetition_penalty", "use compression_ratio_threshold"),
+    ({"no_repeat_ngram_size": "3"}, "no_repeat_ngram_size", "use compression_ratio_threshold"),
     ({"chunking_strategy[type]": "server_vad"}, "chunking_strategy", "must be auto"),
     ({"known_speaker_names_": "Ann"}, "known_speaker_names[]", "not served"),
     ({"known_speaker_references_": "data:"}, "known_speaker_references[]", "not served"),
@@ -199,8 +222,11 @@ BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
     ({"hallucination_silence_threshold": "0"}, "hallucination_silence_threshold", "from 0.1"),
     ({"seed": "-1"}, "seed", "whole number"),
     ({"language": ["en", "de"]}, "language", "more than once"),
-    ({"task": "translate"}, "task", "unknown field"),
-    ({"initial_prompt": "x"}, "initial_prompt", "unknown field"),
+    ({"task": "translate"}, "task", "/v1/audio/translations"),
+    ({"vad": "true", "vad_filter": "false"}, "vad", "more than once"),
+    ({"clip_timestamps": "0,2,2,2"}, "clip_timestamps", "rising"),
+    ({"beamsize": "2"}, "beamsize", "unknown field; did you mean beam_size?"),
+    ({"quality": "hd"}, "quality", "unknown field; leave it out; /openapi.json"),
 ]
 
 
@@ -224,8 +250,7 @@ def test_every_field_has_a_test_of_nonsense() -> None:
         "compression_ratio_threshold",
         "no_speech_threshold",
     }  # as their likes
-    harmless |= {"keywords[]", "languages[]"}
-    assert {param for _, param, _ in BAD_FIELDS} - {"task", "initial_prompt"} | harmless == {
+    assert {param for _, param, _ in BAD_FIELDS} - {"beamsize", "quality"} | harmless == {
         *FIELDS,
         *NOT_SERVED,
     }
@@ -242,6 +267,39 @@ def test_file_must_be_one_and_a_file(server: WhisperProcess) -> None:
     assert (missing.status_code, missing.json()["error"]["param"]) == (400, "file")
     text = requests.post(server.url + TRANSCRIPTIONS, files={"file": (None, "speech.wav")}, timeout=60)
     assert "this is text" in text.json()["error"]["message"]
+
+
+def multipart(server: WhisperProcess, path: str, *parts: tuple[bytes, bytes]) -> requests.Response:
+    """A body to the letter: (the rest of a part's Content-Disposition, content)."""
+    body = b"".join(
+        b"--b\r\nContent-Disposition: form-data; " + rest + b"\r\n\r\n" + content + b"\r\n"
+        for rest, content in parts
+    )
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    return requests.post(server.url + path, body + b"--b--\r\n", headers=headers, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [
+        (rb"D:\rec\a.wav", r"D:\rec\a.wav"),
+        (rb"D:\\rec\\a.wav", r"D:\rec\a.wav"),
+        (rb"the \"best\".wav", 'the "best".wav'),
+        ("Grüße\\Köln.wav".encode(), "Grüße\\Köln.wav"),
+    ],
+)
+def test_file_names_come_back_as_they_were_sent(server: WhisperProcess, sent: bytes, name: str) -> None:
+    file = (b'name="file"; filename="' + sent + b'"', HELLO.read_bytes())
+    assert multipart(server, "/whisper", file).json()["results"][0]["filename"] == name
+    broken = (b'name="file"; filename="' + sent + b'"', b"no audio")
+    assert multipart(server, TRANSCRIPTIONS, broken).json()["error"]["message"].startswith(f"{name}: it is")
+
+
+def test_a_file_input_that_was_left_empty_is_no_file(server: WhisperProcess) -> None:
+    empty, file = (b'name="file"; filename=""', b""), (b'name="file"; filename="a.wav"', HELLO.read_bytes())
+    assert multipart(server, TRANSCRIPTIONS, empty).json()["error"]["message"].startswith("file: missing")
+    other = (b'name="video"; filename=""', b"")
+    assert multipart(server, TRANSCRIPTIONS, file, other).json()["text"] == HELLO_TEXT
 
 
 def test_broken_audio_is_named(server: WhisperProcess, workshop: Path) -> None:
@@ -263,14 +321,79 @@ def test_models(server: WhisperProcess) -> None:
 
 
 def test_other_errors_have_the_same_form(server: WhisperProcess) -> None:
-    for method, path, status in (
-        ("GET", "/v1/nothing", 404),
-        ("GET", TRANSCRIPTIONS, 405),
-        ("POST", TRANSCRIPTIONS, 400),
+    for method, path, status, advice in (
+        ("GET", "/v1/nothing", 404, "POST /v1/audio/transcriptions"),
+        ("GET", TRANSCRIPTIONS, 405, "use POST"),
+        ("POST", "/v1/models/demo", 405, "use GET"),
+        ("POST", TRANSCRIPTIONS, 400, "curl -F file=@speech.wav"),
     ):
         response = requests.request(method, server.url + path, timeout=10)
         assert response.status_code == status
         assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+        assert advice in response.json()["error"]["message"]
+    lost = requests.post(server.url + "/audio/transcriptions", timeout=10)  # a base URL without /v1
+    assert lost.status_code == 404
+    assert "POST /v1/audio/transcriptions" in lost.json()["error"]
+
+
+def test_empty_fields_are_absent_ones(server: WhisperProcess) -> None:
+    """As programs send them that send all they have, whether it was set or not."""
+    every: dict[str, Any] = dict.fromkeys((*FIELDS, *NOT_SERVED, *ALIASES, *IGNORED, "unknown"), "")
+    assert ask(server, **every).json() == ask(server).json()
+    assert ask(server, model=" ", temperature=" ", stream=" ").json() == ask(server).json()
+    assert ask(server, "/v1/audio/translations", **every).status_code == 200
+
+
+# What known clients send besides, with what comes of it where it changes something.
+TAKEN: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"vad_filter": "true"}, {"vad": "true"}),
+    ({"initial_prompt": "hello world"}, {"prompt": "hello world"}),
+    ({"task": "transcribe"}, {}),
+    ({"user": "somebody"}, {}),
+    ({"timestamp_granularities": "segment"}, {}),
+    ({"timestamp_granularities_": "segment", "response_format": "srt"}, {"response_format": "srt"}),
+    ({"diarize": "false", "hotwords": "none"}, {}),
+    ({"clip_timestamps": "0,2,2,4"}, {"clip_timestamps": "0,2,2,4"}),
+    *(
+        (
+            {"response_format": "verbose_json", **fields},
+            {"response_format": "verbose_json", "timestamp_granularities_": ["word", "segment"]},
+        )
+        for fields in (
+            {"timestamp_granularities": ["word", "segment"]},
+            {"timestamp_granularities[0]": "word", "timestamp_granularities[1]": "segment"},
+            {"timestamp_granularities": "word,segment"},
+            {"timestamp_granularities_": '["word", "segment"]'},
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("sent", "meant"), TAKEN, ids=lambda value: str(value)[:50])
+def test_what_known_clients_send_is_taken(
+    server: WhisperProcess, sent: dict[str, Any], meant: dict[str, Any]
+) -> None:
+    answer = ask(server, **sent)
+    assert answer.status_code == 200, answer.text
+    assert answer.content == ask(server, **meant).content
+
+
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        ("jv", "javanese"),
+        ("nb", "norwegian"),
+        ("fil", "tagalog"),
+        ("iw", "hebrew"),
+        ("pt-BR", "portuguese"),
+        ("zh_TW", "chinese"),
+        ("EN-us", "english"),
+        ("Mandarin", "chinese"),
+        ("Haitian Creole", "haitian creole"),
+    ],
+)
+def test_languages_go_by_other_names(server: WhisperProcess, told: str, name: str) -> None:
+    assert ask(server, language=told, response_format="verbose_json").json()["language"] == name
 
 
 # The document.
@@ -290,8 +413,7 @@ def test_document_is_valid_and_names_every_route(server: WhisperProcess) -> None
 def test_document_has_the_fields_that_are_served(server: WhisperProcess) -> None:
     document = requests.get(server.url + "/openapi.json", timeout=10).json()
     documented = set(document["components"]["schemas"]["AudioRequest"]["properties"]) - {"file"}
-    known = ask(server, no_such_field="1").json()["error"]["message"]
-    assert documented == set(known.partition("known are file, ")[2].split(", "))
+    assert documented == set(FIELDS)
 
 
 def test_answers_are_as_documented(server: WhisperProcess) -> None:

@@ -81,6 +81,8 @@ def test_stream(client: OpenAI) -> None:
     assert "".join(event.delta for event in events if event.type == "transcript.text.delta") == TEXT
     (done,) = [event for event in events if event.type == "transcript.text.done"]
     assert done.text == TEXT
+    assert done.usage is not None
+    assert done.usage.to_dict() == {"type": "duration", "seconds": 5}
     assert events[-1] is done
 
 

@@ -1,5 +1,6 @@
 """Clients that send slowly, hang up, or send what is refused: none holds a thread, none waits for an answer in vain."""
 
+import http
 import http.client
 import http.server
 import json
@@ -95,7 +96,7 @@ def test_slow_clients_are_told_or_cut_off(server: WhisperProcess) -> None:
         answer = http.client.HTTPResponse(headers)
         answer.begin()
         assert answer.status == 408
-        assert b"headers did not end" in answer.read()
+        assert "headers did not end" in json.loads(answer.read())["error"]["message"]
         assert headers.recv(1000) == b""
         answer = http.client.HTTPResponse(body)
         answer.begin()
@@ -186,20 +187,32 @@ def test_idle_connections_do_not_delay_the_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("forwarded", "client"),
+    ("proxies", "forwarded", "client"),
     [
-        (None, "192.0.2.1"),
-        ("198.51.100.7, 203.0.113.9", "198.51.100.7"),
-        ("6.6.6.6, 198.51.100.7, 203.0.113.9", "198.51.100.7"),
-        ("2001:db8::1,203.0.113.9", "2001:db8::1"),
-        ("203.0.113.9", "192.0.2.1"),
-        ("<script>, 203.0.113.9", "192.0.2.1"),
+        (2, None, "192.0.2.1"),
+        (2, "198.51.100.7, 203.0.113.9", "198.51.100.7"),
+        (2, "6.6.6.6, 198.51.100.7, 203.0.113.9", "198.51.100.7"),
+        (2, "2001:db8::1,203.0.113.9", "2001:db8::1"),
+        (2, "203.0.113.9", "192.0.2.1"),  # it did not come through both of them
+        (2, "<script>, 203.0.113.9", "192.0.2.1"),
+        (1, "6.6.6.6, 198.51.100.7", "198.51.100.7"),
+        (1, "198.51.100.7", "198.51.100.7"),
+        (1, "", "192.0.2.1"),
+        (0, "6.6.6.6", "192.0.2.1"),
+        (0, "6.6.6.6, 198.51.100.7, 203.0.113.9", "192.0.2.1"),
     ],
 )
-def test_client_is_who_the_load_balancer_says(forwarded: str | None, client: str) -> None:
-    headers = [("X-Forwarded-For", forwarded)] if forwarded else []
+def test_client_is_who_the_proxies_say(proxies: int, forwarded: str | None, client: str) -> None:
+    headers = [] if forwarded is None else [("X-Forwarded-For", forwarded)]
     environ = EnvironBuilder(headers=headers, environ_base={"REMOTE_ADDR": "192.0.2.1"}).get_environ()
-    assert address(Request(environ)) == client  # type: ignore[arg-type]  # flask's adds nothing that matters here
+    assert address(Request(environ), proxies) == client  # type: ignore[arg-type]  # flask's adds nothing here
+
+
+def test_without_proxies_the_header_is_nobodys_word(server: WhisperProcess) -> None:
+    forged = {"X-Forwarded-For": "203.0.113.66, 203.0.113.67", "X-Request-Id": "forged"}
+    assert requests.get(server.url, headers=forged, timeout=10).ok
+    wait_for(lambda: "request_id=forged" in server.log)
+    assert "client=127.0.0.1" in next(line for line in server.log.splitlines() if "request_id=forged" in line)
 
 
 def test_watchdog_shuts_down_what_is_over() -> None:
@@ -295,8 +308,73 @@ def test_headers_without_end_are_refused(narrow_server: WhisperProcess) -> None:
         answer = http.client.HTTPResponse(client)
         answer.begin()
         assert answer.status == 431
-        assert b"32768 bytes" in answer.read()
+        assert "32768 bytes" in json.loads(answer.read())["error"]["message"]
         assert client.recv(1000) == b""
+
+
+MALFORMED = {
+    b"what is this\r\n\r\n": 400,
+    b"GET /ui HTTP/9.9\r\n\r\n": 400,
+    b"GET /ui HTTP/1.1\r\nno colon\r\n\r\n": 400,
+    b"GET /ui HTTP/1.1\r\nHost: a\r\nX-Long: " + bytes(9000).replace(b"\0", b"x") + b"\r\n\r\n": 431,
+    b"GET /" + bytes(9000).replace(b"\0", b"x") + b" HTTP/1.1\r\nHost: a\r\n\r\n": 414,
+    b"GET /ui HTTP/1.1\r\nHost: a\r\nExpect: miracles\r\n\r\n": 417,
+    b"POST /whisper HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gossip\r\n\r\n": 501,
+}
+
+
+@pytest.mark.parametrize("sent", MALFORMED, ids=lambda sent: sent[:40].decode())
+def test_what_is_no_request_is_answered_in_json(narrow_server: WhisperProcess, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", narrow_server.port), timeout=60) as client:
+        client.sendall(sent)
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        assert (answer.status, answer.headers["Content-Type"]) == (MALFORMED[sent], "application/json")
+        assert answer.headers["x-should-retry"] == "false"
+        assert "malformed" in json.loads(answer.read())["error"]
+        assert client.recv(1000) == b""
+    assert "Traceback" not in narrow_server.log
+
+
+def test_chunks_that_are_none_are_refused(narrow_server: WhisperProcess) -> None:
+    with socket.create_connection(("127.0.0.1", narrow_server.port), timeout=60) as client:
+        client.sendall(HEAD + FORM + b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n")
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        assert answer.status == 400
+        assert "malformed" in json.loads(answer.read())["error"]["message"]
+    assert "Traceback" not in narrow_server.log
+
+
+def until_continued(
+    server: WhisperProcess, head: bytes, body: bytes
+) -> tuple[bytes, http.client.HTTPResponse]:
+    """Send headers, wait for what is said to them, and only then a body; the first line, and the answer."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
+        client.sendall(head + b"Expect: 100-continue\r\n\r\n")
+        first = client.recv(1 << 16, socket.MSG_PEEK).split(b"\r\n")[0]
+        if first == b"HTTP/1.1 100 Continue":
+            client.sendall(body)
+        answer = http.client.HTTPResponse(client)
+        answer.begin()  # which passes over 100
+        answer.body = answer.read()  # type: ignore[attr-defined]
+        return first, answer
+
+
+def test_the_body_is_asked_for_once_the_headers_have_been_accepted(server: WhisperProcess) -> None:
+    body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+    body += HELLO.read_bytes() + b"\r\n--b--\r\n"
+    first, answer = until_continued(server, HEAD + FORM + f"Content-Length: {len(body)}\r\n".encode(), body)
+    assert (first, answer.status) == (b"HTTP/1.1 100 Continue", 200)
+    for head, status in (
+        (HEAD + FORM + b"Content-Length: 90000000\r\n", 413),
+        (b"POST /nothing HTTP/1.1\r\nHost: test\r\n" + FORM + b"Content-Length: 90\r\n", 404),
+        (HEAD + b"Content-Type: text/plain\r\nContent-Length: 90\r\n", 415),
+    ):
+        first, answer = until_continued(server, head, b"")
+        assert answer.status == status
+        assert first == f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}".upper().encode()
+        assert answer.will_close
 
 
 def test_client_that_closes_its_half_after_the_headers_is_answered(narrow_server: WhisperProcess) -> None:

@@ -18,6 +18,8 @@ from typing import Self
 
 from werkzeug.exceptions import ServiceUnavailable, TooManyRequests
 
+from whisper_server.http.errors import limit
+
 MAX_RETRY_AFTER = 60  # seconds; clients give up on an answer that asks for minutes
 _WEIGHT = 0.2
 """Of the newest request in the running averages."""
@@ -83,7 +85,7 @@ class Admission:
             if self.in_flight >= bound(self._limits.requests, holds_any=bool(mine)):
                 raise self._too_many(
                     f"{self.in_flight} requests are being served or waiting, and this server takes no more "
-                    "(WHISPER_MAX_QUEUE)"
+                    f"({limit('WHISPER_MAX_QUEUE')})"
                 )
             most = bound(self._limits.bytes, holds_any=any(place.bytes for place in mine))
             if self.bytes and self.bytes + length > most:

@@ -2,7 +2,8 @@
 
 import time
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, jsonify, redirect, request
+from werkzeug.wrappers import Response as WerkzeugResponse
 
 from whisper_server import __version__
 from whisper_server.http import auth, cors, errors
@@ -10,6 +11,7 @@ from whisper_server.http.auth import ApiKeys
 from whisper_server.http.lifecycle import Call, Lifecycle, current
 from whisper_server.http.routes import openai, openapi, ui, whisper
 from whisper_server.http.uploads import UploadRequest
+from whisper_server.languages import NAMES
 from whisper_server.metrics import Metrics
 
 MAX_FORM_PARTS = 256  # each file among them is an open one
@@ -31,7 +33,7 @@ def create_app(lifecycle: Lifecycle, metrics: Metrics, keys: ApiKeys | None) -> 
         response.headers["X-Content-Type-Options"] = "nosniff"
         # The route, not the path: paths are the client's choice and would be labels without end.
         route = request.url_rule.rule if request.url_rule else "other"
-        response.call_on_close(lambda: count(route, response.status_code, call))
+        response.call_on_close(lambda: count(route, call.failed or response.status_code, call))
         return response
 
     def count(route: str, status: int, call: Call) -> None:
@@ -43,7 +45,7 @@ def create_app(lifecycle: Lifecycle, metrics: Metrics, keys: ApiKeys | None) -> 
                 metrics.request_seconds.observe(time.monotonic() - call.begin)
 
     errors.install(app)
-    auth.install(app, keys)
+    auth.install(app, keys, settings.proxies)
     cors.install(app, settings.cors_origins)
     app.register_blueprint(whisper.blueprint(lifecycle))
     app.register_blueprint(openai.blueprint(lifecycle))
@@ -51,14 +53,21 @@ def create_app(lifecycle: Lifecycle, metrics: Metrics, keys: ApiKeys | None) -> 
     app.register_blueprint(openapi.blueprint(settings, keys is not None))
 
     @app.get("/")
-    def about() -> Response:
-        """Say what this is and how to use it."""
+    def about() -> WerkzeugResponse:
+        """Say what this is and how to use it; a browser is sent to the page."""
+        if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
+            # Not from the root: a proxy may have given this server a path of its own.
+            page = redirect("ui")
+            page.vary.add("Accept")
+            return page
         info = lifecycle.scheduler.info
-        return jsonify(
+        response = jsonify(
             name="whisper-server",
             version=__version__,
             model=openai.model_id(settings),
             translates=info.translates if info else None,
+            language=settings.language,
+            languages={code: NAMES[code] for code in info.languages} if info else None,
             key_needed=keys is not None,
             max_upload_bytes=settings.max_upload_bytes,
             max_audio_seconds=settings.max_audio_seconds,
@@ -72,5 +81,7 @@ def create_app(lifecycle: Lifecycle, metrics: Metrics, keys: ApiKeys | None) -> 
                 "GET /ui": "a page to try it",
             },
         )
+        response.vary.add("Accept")
+        return response
 
     return app

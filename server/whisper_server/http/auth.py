@@ -86,12 +86,12 @@ class ApiKeys:
         return digests
 
 
-def install(app: Flask, keys: ApiKeys | None) -> None:
+def install(app: Flask, keys: ApiKeys | None, proxies: int) -> None:
     """Begin a Call for each request of `app`, and refuse those that need a key and have none that is known."""
 
     @app.before_request
     def begin() -> None:
-        call = begin_call(request)
+        call = begin_call(request, proxies)
         if keys is None or request.method == "OPTIONS" or not _is_protected(request.path):
             return  # a browser's preflight carries no key
         if request.headers.get("X-Forwarded-Proto", "https").strip().lower() == "http":

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from gunicorn.http.errors import ParseException
+
 STALL_SECONDS = 20.0
 """How long nothing at all may come."""
 MIN_BYTES_PER_SECOND = 16 * 1024
@@ -73,8 +75,11 @@ class Body:
         self.too_slow = False
 
     def read(self, size: int = -1) -> bytes:
-        """As of a file; raises TimeoutError when the client is too slow."""
-        data: bytes = self._stream.read(size)
+        """As of a file; raises TimeoutError when the client is too slow, and ValueError for chunks that are none."""
+        try:
+            data: bytes = self._stream.read(size)
+        except ParseException as problem:
+            raise ValueError(str(problem)) from None
         if self.too_slow:
             raise TimeoutError("the body came too slowly")
         self.received += len(data)
@@ -87,6 +92,33 @@ class Body:
         earned = STALL_SECONDS + self.received / MIN_BYTES_PER_SECOND
         self.too_slow = now > min(self._deadline, self._begin + earned, self._progress + STALL_SECONDS)
         return self.too_slow
+
+
+class ContinuedBody:
+    """The body of a request whose client waits to be told to send it: it is told when somebody wants to read.
+
+    Until then the connection can't be used again: whether a body or the next request follows is the client's choice.
+    """
+
+    def __init__(self, request: Any, connection: socket.socket) -> None:
+        """`request` is gunicorn's."""
+        self._request, self._body, self._connection = request, request.body, connection
+        self._closes, request.must_close = request.must_close, True
+        self._asked_for = False
+
+    @property
+    def failed(self) -> bool:
+        """As of gunicorn's body."""
+        return bool(self._body.failed)
+
+    def read(self, size: int | None = None) -> bytes:
+        """As of gunicorn's body."""
+        if not self._asked_for:
+            self._asked_for = True
+            self._request.must_close = self._closes
+            self._connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        data: bytes = self._body.read(size)
+        return data
 
 
 def is_gone(connection: socket.socket | None) -> bool:

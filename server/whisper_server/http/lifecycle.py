@@ -25,7 +25,7 @@ from whisper_server.engine.interface import SAMPLE_RATE, Samples
 from whisper_server.http import connection, uploads
 from whisper_server.http.admission import Admission, Place
 from whisper_server.http.connection import Watchdog
-from whisper_server.http.errors import ClientGone
+from whisper_server.http.errors import ClientGone, limit
 from whisper_server.logs import ENVIRON
 from whisper_server.metrics import Metrics
 from whisper_server.scheduling.scheduler import Job, Scheduler
@@ -48,6 +48,8 @@ class Call:
     audio_seconds: float = 0.0
     queue_seconds: float = 0.0
     decode_seconds: float = 0.0
+    failed: int | None = None
+    """The status that an answer should have had whose first part was sent already."""
 
     def values(self) -> dict[str, object]:
         """For the access log."""
@@ -58,6 +60,7 @@ class Call:
             "queue_seconds": round(self.queue_seconds, 3),
             "decode_seconds": round(self.decode_seconds, 3),
             "seconds": round(time.monotonic() - self.begin, 3),
+            **({"failed": self.failed} if self.failed else {}),
         }
 
     def __str__(self) -> str:
@@ -70,23 +73,22 @@ def current() -> Call:
     return call
 
 
-def begin(request: Request) -> Call:
+def begin(request: Request, proxies: int) -> Call:
     """Make the call of a request that has just come in, and leave it where `current` and the access log find it."""
-    g.call = call = Call(id=_id(request.headers.get("X-Request-Id", "")), client=address(request))
+    g.call = call = Call(id=_id(request.headers.get("X-Request-Id", "")), client=address(request, proxies))
     request.environ[ENVIRON] = call
     return call
 
 
-def address(request: Request) -> str:
-    """Where a request comes from.
+def address(request: Request, proxies: int) -> str:
+    """Where a request comes from: the first of the entries that `proxies` wrote at the end of X-Forwarded-For.
 
-    Google's load balancer appends the client's address and its own to X-Forwarded-For; what stands before those two is the
-    client's own invention.
+    What stands before them is the client's own invention; a header with fewer did not come through the proxies.
     """
-    forwarded = [part.strip() for part in request.headers.get("X-Forwarded-For", "").split(",")]
-    if len(forwarded) >= 2:
+    forwarded = request.headers.get("X-Forwarded-For", "").split(",")
+    if 0 < proxies <= len(forwarded):
         try:
-            return str(ipaddress.ip_address(forwarded[-2]))
+            return str(ipaddress.ip_address(forwarded[-proxies].strip()))
         except ValueError:
             pass
     return request.remote_addr or "unknown"
@@ -121,7 +123,7 @@ class Lifecycle:
         if (length or 0) > self.settings.max_upload_bytes:
             raise RequestEntityTooLarge(
                 f"the request has {length} bytes; "
-                f"this server takes {self.settings.max_upload_bytes} (WHISPER_MAX_UPLOAD_BYTES)"
+                f"this server takes {self.settings.max_upload_bytes} ({limit('WHISPER_MAX_UPLOAD_BYTES')})"
             )
         length = self.settings.max_upload_bytes if length is None else length
         return self.admission.admit(current().client, length)
@@ -211,7 +213,8 @@ class Lifecycle:
             rest = f" with the files before it: {problem}" if several else f": {problem}"
             raise RequestEntityTooLarge(
                 f"{file.filename} is too long{rest}; "
-                f"this server takes {self.settings.max_audio_seconds} seconds in one request"
+                f"this server takes {self.settings.max_audio_seconds} seconds in one request "
+                f"({limit('WHISPER_MAX_AUDIO_SECONDS')})"
             ) from None
 
 
@@ -221,7 +224,8 @@ def _in_time(settings: Settings) -> Iterator[None]:
         yield
     except TimeoutError:
         raise ServiceUnavailable(
-            f"not done within {settings.request_timeout_seconds} seconds, the limit of this server; "
+            f"not done within {settings.request_timeout_seconds} seconds, the limit of this server "
+            f"({limit('WHISPER_REQUEST_TIMEOUT_SECONDS')}); "
             "send shorter audio, or try again when it is less busy",
             retry_after=30,
         ) from None

@@ -13,14 +13,15 @@ FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 
 def json(transcript: Transcript) -> dict[str, Any]:
     """The text and little more."""
-    return {"text": transcript.text, "usage": _usage(transcript)}
+    return {"text": transcript.text, "usage": usage(transcript)}
 
 
 def verbose(transcript: Transcript, task: str, granularities: frozenset[str]) -> dict[str, Any]:
     """All that is known; `granularities` of "segment" and "word" say which times are wanted."""
     body: dict[str, Any] = {
         "task": task,
-        "language": NAMES[transcript.language],
+        # Of the text, that is; it was heard in transcript.language.
+        "language": "english" if task == "translate" else NAMES[transcript.language],
         "duration": round(transcript.duration, 3),
         "text": transcript.text,
     }
@@ -28,7 +29,7 @@ def verbose(transcript: Transcript, task: str, granularities: frozenset[str]) ->
         body["segments"] = [segment(each) for each in transcript.segments]
     if "word" in granularities:
         body["words"] = words(transcript.segments)
-    return body | {"usage": _usage(transcript)}
+    return body | {"usage": usage(transcript)}
 
 
 def segment(one: Segment) -> dict[str, Any]:
@@ -47,22 +48,30 @@ def srt(segments: Iterable[Segment]) -> str:
     """SubRip: numbered cues, each followed by an empty line."""
     return "".join(
         f"{number}\n{_clock(one.start, ',', True)} --> {_clock(one.end, ',', True)}\n{_cue(one)}\n\n"
-        for number, one in enumerate(segments, 1)
+        for number, one in enumerate(_spoken(segments), 1)
     )
 
 
 def vtt(segments: Iterable[Segment]) -> str:
     """WebVTT."""
-    cues = (f"{_clock(one.start, '.')} --> {_clock(one.end, '.')}\n{_cue(one)}\n\n" for one in segments)
+    cues = (
+        f"{_clock(one.start, '.')} --> {_clock(one.end, '.')}\n{_cue(one)}\n\n" for one in _spoken(segments)
+    )
     return "WEBVTT\n\n" + "".join(cues)
 
 
-def _usage(transcript: Transcript) -> dict[str, Any]:
+def usage(transcript: Transcript) -> dict[str, Any]:
+    """What the audio counts, as of OpenAI's models that are paid by its duration."""
     return {"type": "duration", "seconds": math.ceil(transcript.duration)}
 
 
 def _word(one: Word) -> dict[str, Any]:
     return {"word": one.word.strip(), "start": round(one.start, 3), "end": round(one.end, 3)}
+
+
+def _spoken(segments: Iterable[Segment]) -> Iterable[Segment]:
+    """Those that have a text: players show an empty cue as a box."""
+    return (one for one in segments if one.text.strip())
 
 
 def _cue(one: Segment) -> str:

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import re
 import tempfile
 from typing import IO, cast
 
@@ -15,9 +16,10 @@ from werkzeug.exceptions import (
     UnsupportedMediaType,
 )
 from werkzeug.formparser import FormDataParser
+from werkzeug.http import parse_options_header
 
 from whisper_server.http.connection import Body, Watchdog
-from whisper_server.http.errors import BadField, TooSlow
+from whisper_server.http.errors import BadField, TooSlow, limit
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,7 @@ def read_body(request: Request, watchdog: Watchdog, deadline: float) -> Body:
             request.files  # noqa: B018  # werkzeug parses at first use
     except RequestEntityTooLarge as problem:
         problem.description = (
-            f"more than {request.max_content_length} bytes, this server's limit (WHISPER_MAX_UPLOAD_BYTES)"
+            f"more than {request.max_content_length} bytes, this server's limit ({limit('WHISPER_MAX_UPLOAD_BYTES')})"
             if request.content_length is None
             else f"a form field is too large for text, or there are too many; {HOW_TO_CALL}"
         )
@@ -81,32 +83,46 @@ def read_body(request: Request, watchdog: Watchdog, deadline: float) -> Body:
     # werkzeug takes a part without a name for one of the name None, whatever its types say.
     if any(name is None for name in (*request.form, *request.files)):
         raise BadRequest(f"the body is malformed (a part of it has no name); {HOW_TO_CALL}")
+    for file in _files(request):
+        file.filename = _filename(file)
     return body
 
 
 def files_of(request: Request) -> list[FileStorage]:
     """The files of a body that has been read, of any field names, in the order sent within a name; raises werkzeug's 400."""
-    # A browser's form sends a file input that was left empty as a part without name and content.
-    every = [file for name in request.files for file in request.files.getlist(name)]
-    files = [file for file in every if file.filename or file.stream.seek(0, 2)]
+    files = _files(request)
     if not files:
         raise BadRequest(f"no file in the request; {HOW_TO_CALL}")
     for file in files:
         if not file.filename:
             raise BadRequest(f"a file in field {file.name!r} has no filename; {HOW_TO_CALL}")
-        file.stream.seek(0)
     return files
 
 
 def file_of(request: Request) -> FileStorage:
     """The one file of a body that has been read, in the field `file`, as OpenAI's API has it; raises BadField."""
-    if "file" in request.form:
+    if request.form.get("file"):
         raise BadField("file", "this is text; upload a file, for example: curl -F file=@speech.wav")
-    for name in request.files:
-        if name != "file" or len(request.files.getlist(name)) > 1:
-            raise BadField(name, "one file is transcribed at a time, in the field file")
-    if "file" not in request.files:
+    files = _files(request)
+    if not files:
         raise BadField("file", "missing; upload a file, for example: curl -F file=@speech.wav")
-    file = request.files["file"]
-    file.stream.seek(0)
-    return file
+    if len(files) > 1 or files[0].name != "file":
+        name = next((file.name for file in files if file.name != "file"), None) or "file"
+        raise BadField(name, "one file is transcribed at a time, in the field file")
+    return files[0]
+
+
+def _files(request: Request) -> list[FileStorage]:
+    """All of them, each at its beginning. A browser's form sends a file input that was left empty as a part without name and
+    content: that is none."""
+    every = [file for name in request.files for file in request.files.getlist(name)]
+    files = [file for file in every if file.filename or file.stream.seek(0, 2)]
+    for file in files:
+        file.stream.seek(0)
+    return files
+
+
+def _filename(file: FileStorage) -> str | None:
+    """As it was sent: of D:\\rec\\a.wav, werkzeug takes the backslashes away, which few programs escape as they should."""
+    sent = file.headers.get("Content-Disposition", "")
+    return parse_options_header(re.sub(r'\\([^"\\])', r"\\\\\1", sent))[1].get("filename", file.filename)

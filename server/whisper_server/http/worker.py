@@ -1,6 +1,7 @@
 """gunicorn's worker of threads, made safe against clients that keep it waiting."""
 
 import errno
+import json
 import selectors
 import socket
 import struct
@@ -11,9 +12,11 @@ from http import HTTPStatus
 from typing import Any
 
 from gunicorn import util
+from gunicorn.http import errors
 from gunicorn.workers.gthread import ThreadWorker
 
-from whisper_server.http.connection import is_gone
+from whisper_server.http.connection import ContinuedBody, is_gone
+from whisper_server.http.errors import PASSING, form_of
 
 _SEND_TIMEOUT = struct.pack("ll", 30, 0)
 """A struct timeval: how long a client may read nothing at all of its answer."""
@@ -26,6 +29,19 @@ _REST_BYTES = 1 << 20
 _CLOSE_SECONDS = 10.0
 """How long a client may go on sending, or not close, after its last answer."""
 _PIECE = 64 << 10
+
+
+_STATUSES = {
+    errors.InvalidResponseHeader: 500,
+    errors.InvalidResponseHeaderName: 500,
+    errors.ConfigurationProblem: 500,
+    errors.LimitRequestLine: 414,
+    errors.LimitRequestHeaders: 431,
+    errors.ExpectationFailed: 417,
+    errors.UnsupportedTransferCoding: 501,
+    errors.ParseException: 400,
+}
+"""What gunicorn finds wrong with a request; the first that fits."""
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -61,7 +77,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             conn.data_ready = True
             super().enqueue_req(conn)
         elif len(head) > _MAX_HEADER_BYTES:
-            self._refuse(conn, 431, f"the headers have more than {_MAX_HEADER_BYTES} bytes; send less")
+            self._refuse(
+                conn, 431, f"the headers have more than {_MAX_HEADER_BYTES} bytes; send less", _path(head)
+            )
         elif is_gone(client):
             self._close(conn)
         else:
@@ -75,10 +93,27 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Called by `handle` with the headers."""
+        if req._expected_100_continue:
+            # gunicorn would ask for the body at once, before the headers have decided whether it is wanted.
+            req._expected_100_continue = False
+            req.body = ContinuedBody(req, conn.sock)
         try:
             return super().handle_request(req, conn)
         except BlockingIOError:
             raise ConnectionResetError(errno.ECONNRESET, "the client does not read its answer") from None
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
+        """Called by `handle` for what is no request, and for what went wrong outside of the application."""
+        path = getattr(req or getattr(exc, "req", None), "path", None) or ""
+        status = next((status for kind, status in _STATUSES.items() if isinstance(exc, kind)), 500)
+        if status == 500:
+            self.log.error("unexpected error", exc_info=exc)
+            reason = "internal error; the server's log says more"
+        else:
+            self.log.warning("a malformed request from %s: %s", addr[0] if addr else "unknown", exc)
+            reason = f"the request is malformed ({exc}); send HTTP/1.1"
+        with suppress(OSError):
+            _send_error(client, status, reason, path)
 
     def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:
         """Whether the connection can be used again, which it can't while there is a body in the way."""
@@ -106,11 +141,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                     408,
                     f"the headers did not end within {HEADER_SECONDS:g} seconds; each of their lines, and an empty one "
                     "after them, ends in CR LF",
+                    _path(b"".join(_arrived(conn))),
                 )
 
-    def _refuse(self, conn: Any, status: int, reason: str) -> None:
+    def _refuse(self, conn: Any, status: int, reason: str, path: str) -> None:
         with suppress(OSError):
-            util.write_error(conn.sock, status, HTTPStatus(status).phrase, reason)
+            _send_error(conn.sock, status, reason, path)
         self._close_later(conn)
 
     def _close_later(self, conn: Any) -> None:
@@ -156,6 +192,25 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._forget(conn)
         self.nr_conns -= 1
         conn.close()
+
+
+def _path(head: bytes) -> str:
+    """Of a request that has come in part."""
+    return [*head.split(b" ", 2), b""][1].decode("latin-1")
+
+
+def _send_error(client: socket.socket, status: int, reason: str, path: str) -> None:
+    """Answer what never came to the application, as the application would."""
+    content = json.dumps(form_of(path, reason, status)).encode()
+    lines = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        "Connection: close",
+        "Content-Type: application/json",
+        f"Content-Length: {len(content)}",
+        "X-Content-Type-Options: nosniff",
+        *([] if status in PASSING else ["x-should-retry: false"]),
+    )
+    util.write_nonblock(client, "\r\n".join((*lines, "", "")).encode() + content)
 
 
 def _arrived(conn: Any) -> tuple[bytes, bytes]:

@@ -46,12 +46,14 @@ test("verbose_json with words", async () => {
 test("stream", async () => {
   let deltas = "";
   let done;
+  let usage;
   for await (const event of await client.audio.transcriptions.create({ file: file(), model, stream: true })) {
     if (event.type === "transcript.text.delta") deltas += event.delta;
-    if (event.type === "transcript.text.done") done = event.text;
+    if (event.type === "transcript.text.done") ({ text: done, usage } = event);
   }
   assert.equal(done, TEXT);
   assert.equal(deltas, TEXT);
+  assert.deepEqual(usage, { type: "duration", seconds: 5 });
 });
 
 test("translation", async () => {

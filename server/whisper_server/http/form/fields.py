@@ -12,12 +12,27 @@ MAX_BEAMS = 8
 
 NOT_SERVED = {
     "include[]": "log-probabilities of tokens are not served; verbose_json has avg_logprob of each segment",
-    "known_speaker_names[]": "speakers are not told apart",
-    "known_speaker_references[]": "speakers are not told apart",
-    "keywords[]": "use prompt: words in it are more likely to be recognised",
+    **dict.fromkeys(
+        ("known_speaker_names[]", "known_speaker_references[]", "diarize", "diarization"),
+        "speakers are not told apart",
+    ),
+    **dict.fromkeys(("keywords[]", "hotwords"), "use prompt: words in it are more likely to be recognised"),
     "languages[]": "use language, or leave it out to have the language detected",
+    "vad_parameters": "use vad=true, whose parameters are fixed",
+    "temperature_inc": "leave it out: temperature 0 rises in steps of 0.2 where the text is not good enough",
+    "batch_size": "leave it out: all requests share the batches of the device; parallel=true cuts a long file into parts",
+    "max_new_tokens": "leave it out: a window's text ends by itself",
+    **dict.fromkeys(
+        ("repetition_penalty", "no_repeat_ngram_size"), "use compression_ratio_threshold against repetitions"
+    ),
 }
-"""Fields of OpenAI's API that no Whisper model can fulfil, and what to do instead."""
+"""Fields of OpenAI's API and of other servers that are not fulfilled here, and what to do instead."""
+
+ALIASES = {"vad_filter": "vad", "initial_prompt": "prompt"}
+"""Names that other servers and openai-whisper itself have for a field."""
+
+IGNORED = {"user"}
+"""Fields that clients send with all requests, and that mean nothing for audio."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +59,11 @@ FIELDS = {
             name="language",
             parse=values.language,
             schema={"type": "string", "example": "en"},
-            meaning="the language spoken, as a code or name; absent: the server's default, or detected",
+            meaning="the language spoken, as a code or name; auto: detected; absent: the server's default, or detected",
         ),
         Field(
             name="prompt",
-            parse=lambda text: text[-MAX_PROMPT_CHARACTERS:] or None,
+            parse=lambda text: text[-MAX_PROMPT_CHARACTERS:],
             schema={"type": "string"},
             meaning=_PROMPT,
         ),
@@ -65,13 +80,13 @@ FIELDS = {
         ),
         Field(
             name="timestamp_granularities[]",
-            parse=values.one_of("word", "segment"),
+            parse=values.granularities,
             schema={
                 "type": "array",
                 "items": {"type": "string", "enum": ["word", "segment"]},
                 "default": ["segment"],
             },
-            meaning="needs response_format verbose_json",
+            meaning="word needs response_format verbose_json",
             repeated=True,
         ),
         Field(
@@ -87,6 +102,12 @@ FIELDS = {
             meaning="auto: long audio is cut at silences and transcribed side by side, as parallel=true",
         ),
         # openai-whisper's, by its own names.
+        Field(
+            name="task",
+            parse=values.one_of("transcribe", "translate"),
+            schema={"type": "string", "enum": ["transcribe", "translate"]},
+            meaning="as the path says already",
+        ),
         Field(
             name="beam_size",
             parse=values.whole_number(1, MAX_BEAMS),
@@ -114,7 +135,7 @@ FIELDS = {
             name="suppress_tokens",
             parse=values.tokens,
             schema={"type": "string", "default": "-1"},
-            meaning="numbers separated by commas; -1 stands for symbols that are no speech",
+            meaning="numbers separated by commas; -1 stands for symbols that are no speech; none: suppress nothing",
         ),
         Field(
             name="condition_on_previous_text",

@@ -1,7 +1,9 @@
 """A form to what it asks for: each field parsed, all of them checked against each other and against the model."""
 
+import difflib
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +12,7 @@ from werkzeug.datastructures import MultiDict
 from whisper_server.config import Settings
 from whisper_server.engine.interface import ModelInfo
 from whisper_server.http.errors import BadField
-from whisper_server.http.form.fields import FIELDS, NOT_SERVED
+from whisper_server.http.form.fields import ALIASES, FIELDS, IGNORED, NOT_SERVED
 from whisper_server.transcribe.options import FALLBACK_TEMPERATURES, Options
 
 
@@ -32,6 +34,8 @@ _PASSED_ON = (
 """Fields that are options under the same name."""
 
 
+_OFF = {"false", "0", "no", "off", "none", "null"}
+"""What asks for nothing, also of a field that is not served."""
 _LEAST_TEMPERATURE = 0.001
 """Below, the scores that are divided by it would overflow, and what it means is that the most probable token be taken."""
 
@@ -41,18 +45,19 @@ def parse(
 ) -> TranscriptionRequest:
     """What a form asks for, with the server's defaults for what it leaves out; raises BadField."""
     values = _values(form)
-    values.pop("model", None)
     chosen = values.get("response_format", "json")
-    granularities = frozenset(values.get("timestamp_granularities[]") or ["segment"])
+    granularities = frozenset(itertools.chain(*values.get("timestamp_granularities[]", ()))) or frozenset(
+        {"segment"}
+    )
+    stream = values.get("stream", False)
+    _check_together(values, task, chosen, granularities, stream)
     if values.get("word_timestamps"):
         granularities |= {"word"}
-    stream = values.get("stream", False)
-    _check_together(values, chosen, stream)
     temperature = values.get("temperature", 0.0)
     if temperature < _LEAST_TEMPERATURE:
         temperature = 0.0
     options = Options(
-        language=_spoken(values.get("language") or settings.language, info),
+        language=_spoken(values.get("language", settings.language), info),
         fast_detection=settings.detect == "fast",
         task=_translated(task, info),
         initial_prompt=values.get("prompt", settings.prompt),
@@ -73,13 +78,20 @@ def check_duration(options: Options, duration: float) -> None:
         )
 
 
+def filled(form: "MultiDict[str, str]") -> "MultiDict[str, str]":
+    """The fields that are not empty: many clients send all that they have, and an empty one says nothing."""
+    return MultiDict((name, text) for name, text in form.items(multi=True) if text.strip())
+
+
 def _values(form: "MultiDict[str, str]") -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, texts in _canonical(form).items():
         if name in NOT_SERVED:
+            if all(text.strip().lower() in _OFF for text in texts):
+                continue
             raise BadField(name, f"not served: {NOT_SERVED[name]}")
         if name not in FIELDS:
-            raise BadField(name, f"unknown field; known are file, {', '.join(FIELDS)}")
+            raise BadField(name, f"unknown field; {_instead(name)}")
         known = FIELDS[name]
         if len(texts) > 1 and not known.repeated:
             raise BadField(name, "given more than once")
@@ -94,16 +106,31 @@ def _values(form: "MultiDict[str, str]") -> dict[str, Any]:
 def _canonical(form: "MultiDict[str, str]") -> dict[str, list[str]]:
     """Lists may come as name or name[], and what their members are called is of no interest where none is served."""
     texts: dict[str, list[str]] = {}
+    form = filled(form)
     for name in form:
         plain = re.sub(r"\[.*", "", name)
+        plain = ALIASES.get(plain, plain)
         known = next((each for each in (f"{plain}[]", plain) if each in (*FIELDS, *NOT_SERVED)), name)
-        texts.setdefault(known, []).extend(form.getlist(name))
+        if plain not in IGNORED:
+            texts.setdefault(known, []).extend(form.getlist(name))
     return texts
 
 
-def _check_together(values: Mapping[str, Any], chosen: str, stream: bool) -> None:
-    if "timestamp_granularities[]" in values and chosen != "verbose_json":
-        raise BadField("timestamp_granularities[]", "needs response_format=verbose_json")
+def _instead(name: str) -> str:
+    close = difflib.get_close_matches(name, FIELDS, 1)
+    return (
+        f"did you mean {close[0]}?" if close else "leave it out; /openapi.json describes those that are known"
+    )
+
+
+def _check_together(
+    values: Mapping[str, Any], task: str, chosen: str, granularities: Set[str], stream: bool
+) -> None:
+    if values.get("task", task) != task:
+        other = "translations" if task == "transcribe" else "transcriptions"
+        raise BadField("task", f"send it to /v1/audio/{other}: the path says what is done")
+    if "word" in granularities and chosen != "verbose_json":
+        raise BadField("timestamp_granularities[]", "word needs response_format=verbose_json")
     if stream and chosen in ("srt", "vtt"):
         raise BadField(
             "stream", f"{chosen} is not streamed; use response_format=verbose_json, whose events have times"
@@ -117,6 +144,8 @@ def _check_together(values: Mapping[str, Any], chosen: str, stream: bool) -> Non
 
 
 def _spoken(language: str | None, info: ModelInfo) -> str | None:
+    if language == "auto":
+        return None
     if language is not None and language not in info.languages:
         which = (
             "English only" if not info.is_multilingual else f"{info.num_languages} languages, not this one"

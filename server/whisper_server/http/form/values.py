@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Callable
 
-from whisper_server.languages import CODES, NAMES
+from whisper_server.languages import code_of
 
 MAX_LIST = 1000
 TEXT_TOKENS = 50256
@@ -41,7 +41,7 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
 
 
 def or_none(parse: Callable[[str], float]) -> Callable[[str], float | None]:
-    return lambda text: None if text.lower() in ("", "none", "null") else parse(text)
+    return lambda text: None if text.lower() in ("none", "null") else parse(text)
 
 
 def one_of(*allowed: str) -> Callable[[str], str]:
@@ -57,11 +57,14 @@ def one_of(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
-def language(text: str) -> str | None:
-    code = CODES.get(text.lower(), text.lower())
-    if text and code not in NAMES:
-        raise ValueError("must be a language that Whisper knows, as a code or name such as en or German")
-    return code or None
+def language(text: str) -> str:
+    """A code, or "auto": to be detected."""
+    code = "auto" if text.strip().lower() == "auto" else code_of(text)
+    if code is None:
+        raise ValueError(
+            "must be a language that Whisper knows, as a code or name such as en or German; or auto"
+        )
+    return code
 
 
 def chunking(text: str) -> str:
@@ -72,10 +75,22 @@ def chunking(text: str) -> str:
     return text
 
 
+def granularities(text: str) -> list[str]:
+    """Several may come in one field, also as a list of JSON."""
+    chosen = re.findall(r"[^\s,\[\]\"']+", text)
+    if not chosen or not {"word", "segment"}.issuperset(chosen):
+        raise ValueError("must be word or segment")
+    return chosen
+
+
 def spans(text: str) -> tuple[float, ...]:
-    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    parts = [part.strip() for part in text.split(",")]
     times = [float(part) if re.fullmatch(r"[0-9]{1,7}(\.[0-9]{1,6})?", part) else math.nan for part in parts]
-    rising = all(early < late for early, late in itertools.pairwise(times))
+    # A span may begin where the one before it ends.
+    rising = all(
+        early < late or (early == late and number % 2 == 1)
+        for number, (early, late) in enumerate(itertools.pairwise(times))
+    )
     if len(times) > MAX_LIST or any(map(math.isnan, times)) or not rising:
         raise ValueError(
             f"must be rising seconds, start,end,start,end,... like 0,12.5,60; at most {MAX_LIST} of them"
@@ -84,7 +99,7 @@ def spans(text: str) -> tuple[float, ...]:
 
 
 def tokens(text: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    parts = [] if text.lower() in ("none", "null") else [part.strip() for part in text.split(",")]
     valid = all(re.fullmatch("-1|[0-9]{1,6}", part) and int(part) < TEXT_TOKENS for part in parts)
     if len(parts) > MAX_LIST or not valid:
         raise ValueError(

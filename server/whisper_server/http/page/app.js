@@ -148,8 +148,9 @@ async function read(response) {
     const events = rest.split("\n\n");
     rest = events.pop();
     for (const event of events) {
-      if (!event.startsWith("data: ")) continue;
-      const data = JSON.parse(event.slice(6));
+      const line = event.split("\n").find((each) => each.startsWith("data: "));
+      if (!line) continue;
+      const data = JSON.parse(line.slice(6));
       if (data.error) throw new Error(data.error.message);
       if (data.type === "transcript.text.delta") data.segments.forEach(show);
       if (data.type === "transcript.text.done") {

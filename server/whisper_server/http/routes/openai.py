@@ -1,7 +1,6 @@
 """OpenAI's audio API, so that programs made for it need another base URL and nothing else."""
 
 import json
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -9,11 +8,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request, stream_with_context
-from werkzeug.exceptions import HTTPException
 
 from whisper_server.config import Settings
 from whisper_server.http import responses
-from whisper_server.http.errors import ClientGone, UnknownModel, openai_form
+from whisper_server.http.errors import ClientGone, UnknownModel, explain, openai_form
 from whisper_server.http.form.request import TranscriptionRequest, check_duration, parse
 from whisper_server.http.lifecycle import Lifecycle, current
 from whisper_server.http.uploads import file_of
@@ -24,8 +22,6 @@ ALIAS = "whisper-1"
 """OpenAI's name for its own Whisper: taken for whatever model is served."""
 COMMENT_SECONDS = 15.0
 """Idle connections are cut by proxies; a comment line keeps them."""
-
-log = logging.getLogger(__name__)
 
 
 def model_id(settings: Settings) -> str:
@@ -73,7 +69,7 @@ def blueprint(lifecycle: Lifecycle) -> Blueprint:
             lifecycle.receive(place)
             info = lifecycle.scheduler.info
             assert info is not None  # noqa: S101  # requests are admitted once it is loaded
-            known(request.form.get("model", ALIAS))
+            known(request.form.get("model", "").strip() or ALIAS)
             file = file_of(request)
             asked = parse(request.form, task, lifecycle.settings, info)
             (samples,) = lifecycle.decode([file], place)
@@ -120,17 +116,18 @@ def _events(lifecycle: Lifecycle, job: Job, asked: TranscriptionRequest) -> Iter
                 continue
             last = time.monotonic()
     except ClientGone:
+        current().failed = ClientGone.code
         return
-    except HTTPException as problem:
-        yield _event(openai_form(problem.description or "", problem.code or 500))
-        return
-    except Exception:
-        log.exception("unexpected error")
-        yield _event(openai_form("internal error; the server's log says more", 500))
+    except Exception as problem:
+        known = explain(problem)
+        current().failed = known.code
+        yield f"event: error\n{_data(openai_form(known.description or '', known.code or 500))}"
         return
     transcript = job.transcript()
     details = responses.verbose(transcript, asked.options.task, asked.granularities) if verbose else {}
-    yield _event({"type": "transcript.text.done", **details, "text": transcript.text})
+    done = {"type": "transcript.text.done", **details, "text": transcript.text}
+    yield _event(done | {"usage": responses.usage(transcript)})
+    yield "data: [DONE]\n\n"
 
 
 def _delta(update: Update, verbose: bool) -> dict[str, Any]:
@@ -139,4 +136,8 @@ def _delta(update: Update, verbose: bool) -> dict[str, Any]:
 
 
 def _event(data: dict[str, Any]) -> str:
+    return f"event: {data['type']}\n{_data(data)}"
+
+
+def _data(data: dict[str, Any]) -> str:
     return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
