@@ -32,12 +32,16 @@ class Lister:
         changed: set[Key] = set()
         listed, failure = 0, None
         for kind, namespace in places:
+            before = self._access.obstacle(kind, namespace)
             try:
                 changed |= await self._list(kind, namespace)
                 listed += 1
             except Retry as error:
                 failure = error
                 self._access.note(kind, namespace, Obstacle(FAILING, str(error)))
+            if _forbidden(before) != _forbidden(self._access.obstacle(kind, namespace)):
+                # Their status says so.
+                changed.update(key for key in self._cache.endpoints() if namespace in (None, key[0]))
         if failure is not None and not listed:
             raise Unavailable(str(failure)) from failure
         return changed
@@ -66,3 +70,7 @@ class Lister:
         # Of a kind that is gone, nothing is left.
         at = sys.maxsize if version is None else version
         return changed | self._cache.replace(kind, {uid for _, uid in alive}, at, namespace)
+
+
+def _forbidden(obstacle: Obstacle | None) -> bool:
+    return obstacle is not None and obstacle.reason == FORBIDDEN
