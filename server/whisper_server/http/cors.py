@@ -16,7 +16,7 @@ def install(app: Flask, origins: tuple[str, ...]) -> None:
             if request.origin not in origins:
                 return response
             headers["Access-Control-Allow-Origin"] = request.origin
-        headers["Access-Control-Expose-Headers"] = "Retry-After, X-Request-Id"
+        headers["Access-Control-Expose-Headers"] = "Retry-After, X-Audio-Seconds, X-Request-Id"
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             headers["Access-Control-Allow-Methods"] = headers.get("Allow", "GET, POST, OPTIONS")
             wanted = request.headers.get("Access-Control-Request-Headers")

@@ -1,21 +1,36 @@
-// The page at /ui: a file or a recording goes to the server's own API, and its text is shown as the events come.
+// The page at /ui: files or a recording go to the server's own API, and their text is shown as it comes.
 
-import { clock, srt, vtt } from "./subtitles.js";
+import { events, send } from "./events.js";
+import { Recording } from "./recording.js";
+import { Result } from "./result.js";
+import { moment } from "./subtitles.js";
 
 const $ = (id) => document.getElementById(id);
-const transcript = $("transcript");
-let chosen = null; // the File to send
-let recorder = null;
-let sending = null; // the AbortController of the request under way
+const LOADING_SECONDS = 2;
+let chosen = []; // Files to send
+let results = [];
+let recording = null;
+let sending = null; // the AbortController of the requests under way
 let limits = {};
 
 async function describe() {
-  const about = await (await fetch("./")).json();
+  const about = await (await fetch("./", { headers: { Accept: "application/json" } })).json();
   limits = about;
   $("about").textContent = `${about.name} ${about.version}, model ${about.model}`;
-  $("limits").textContent = `up to ${size(about.max_upload_bytes)} and ${length(about.max_audio_seconds)}; or record yourself`;
+  $("demo").hidden = about.model !== "demo";
+  $("limits").textContent = `up to ${size(about.max_upload_bytes)} and ${length(about.max_audio_seconds)} each; or record yourself`;
   $("key-row").hidden = !about.key_needed;
+  if (!about.languages) {
+    say("The model is being loaded.");
+    setTimeout(() => describe().catch(unreachable), LOADING_SECONDS * 1000);
+    return;
+  }
+  say("");
   if (about.translates === false) $("task").querySelector("[value=translations]").disabled = true;
+  const known = Object.entries(about.languages).map(([code, name]) => new Option(capital(name), code));
+  known.sort((one, other) => one.text.localeCompare(other.text));
+  $("language").append(...known);
+  if (about.language) $("language").value = about.language;
 }
 
 function size(bytes) {
@@ -27,17 +42,27 @@ function length(seconds) {
   return seconds >= 3600 ? `${+(seconds / 3600).toFixed(1)} h` : `${+(seconds / 60).toFixed(1)} min`;
 }
 
-function choose(file) {
+function capital(name) {
+  return name.replace(/(^| )./g, (first) => first.toUpperCase());
+}
+
+function choose(files) {
   complain("");
-  if (file.size > limits.max_upload_bytes) {
-    complain(`${file.name} has ${size(file.size)}; this server takes ${size(limits.max_upload_bytes)}.`);
+  const large = files.find((file) => file.size > limits.max_upload_bytes);
+  if (large) {
+    complain(`${large.name} has ${size(large.size)}; this server takes ${size(limits.max_upload_bytes)}.`);
     return;
   }
-  chosen = file;
-  $("chosen").textContent = file.name;
-  $("drop").classList.add("filled");
-  $("start").disabled = false;
-  say(`${file.name} is chosen.`);
+  chosen = files;
+  const names = files.map((file) => file.name).join(", ");
+  $("chosen").textContent = names || "No file is chosen";
+  $("drop").classList.toggle("filled", files.length > 0);
+  enable();
+  if (names) say(files.length > 1 ? `${files.length} files are chosen.` : `${names} is chosen.`);
+}
+
+function enable() {
+  $("start").disabled = !chosen.length || recording !== null || sending !== null;
 }
 
 function say(text) {
@@ -50,53 +75,53 @@ function complain(text) {
   if (text) $("error").focus();
 }
 
+function unreachable() {
+  complain("The server can't be reached; reload the page.");
+}
+
 async function toggleRecording() {
-  if (recorder) {
-    recorder.stop();
+  if (recording) {
+    const file = await recording.end();
+    recording = null;
+    showRecording(false);
+    choose([file]);
+    $("start").focus();
     return;
   }
-  let microphone;
   try {
-    microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
+    recording = await Recording.begin((seconds, level) => {
+      $("elapsed").textContent = moment(seconds);
+      $("level").value = level;
+    });
   } catch {
     complain("The microphone can't be used: allow it for this page, which must be opened with https:// or on localhost.");
     return;
   }
-  complain("");
-  const parts = [];
-  recorder = new MediaRecorder(microphone);
-  recorder.addEventListener("dataavailable", (event) => parts.push(event.data));
-  recorder.addEventListener("stop", () => {
-    microphone.getTracks().forEach((track) => track.stop());
-    const type = recorder.mimeType || "audio/webm";
-    recorder = null;
-    showRecording(false);
-    const ending = type.includes("mp4") ? "m4a" : type.includes("ogg") ? "ogg" : "webm";
-    choose(new File(parts, `recording.${ending}`, { type }));
-    $("start").focus();
-  });
-  recorder.start();
+  choose([]);
   showRecording(true);
 }
 
 function showRecording(on) {
   $("record").setAttribute("aria-pressed", String(on));
   $("record-label").textContent = on ? "Stop recording" : "Record";
+  $("recording").hidden = !on;
+  $("chosen").hidden = on;
+  $("file").disabled = on;
+  $("elapsed").textContent = moment(0);
   say(on ? "Recording." : "");
 }
 
-function form() {
+function form(file) {
   const fields = new FormData();
-  const model = "whisper-1";
-  Object.entries({ model, response_format: "verbose_json", stream: "true" }).forEach(([name, value]) => fields.append(name, value));
-  if ($("language").value.trim()) fields.append("language", $("language").value.trim());
-  if ($("prompt").value.trim()) fields.append("prompt", $("prompt").value.trim());
-  if ($("vad").checked) fields.append("vad", "true");
-  fields.append("file", chosen);
+  const values = { model: "whisper-1", response_format: "verbose_json", stream: "true" };
+  Object.assign(values, { language: $("language").value, prompt: $("prompt").value.trim() });
+  if ($("vad").checked) values.vad = "true";
+  Object.entries(values).forEach(([name, value]) => fields.append(name, value));
+  fields.append("file", file);
   return fields;
 }
 
-async function transcribe() {
+async function transcribeAll() {
   complain("");
   if (!$("key-row").hidden && !$("key").value.trim()) {
     complain("This server needs an API key.");
@@ -105,123 +130,78 @@ async function transcribe() {
   }
   sending = new AbortController();
   busy(true);
-  say("Sending.");
-  transcript.replaceChildren();
-  try {
-    const headers = $("key").value ? { Authorization: `Bearer ${$("key").value.trim()}` } : {};
-    const options = { method: "POST", body: form(), headers, signal: sending.signal };
-    const response = await fetch(`v1/audio/${$("task").value}`, options);
-    if (!response.ok) throw new Error(await reason(response));
-    say("Transcribing.");
-    await read(response);
-  } catch (problem) {
-    if (problem.name === "AbortError") say("Stopped.");
-    else {
-      say("");
+  results.forEach((each) => each.remove());
+  results = [];
+  $("empty").hidden = true;
+  let told = "";
+  for (const file of chosen) {
+    try {
+      told = await transcribe(file);
+    } catch (problem) {
+      if (problem.name === "AbortError") {
+        told = "Stopped.";
+        break;
+      }
       complain(problem instanceof TypeError ? "The server can't be reached; try again." : problem.message);
     }
-    if (!transcript.textContent) empty();
-  } finally {
-    busy(false);
-    sending = null;
   }
+  say(told);
+  sending = null;
+  busy(false);
 }
 
-async function reason(response) {
-  const wait = response.headers.get("Retry-After");
-  let text = `The server answered with status ${response.status}.`;
+// What to say of it when it is done; throws what went wrong. What has been understood until then stays.
+async function transcribe(file) {
+  const result = new Result(file, say);
+  results.push(result);
+  $("results").append(result.element);
+  if (results.length === 1) show($("transcript"));
+  say("Sending.");
+  let empty = "";
   try {
-    text = (await response.json()).error.message;
-  } catch {
-    // not the server itself, but a proxy before it
-  }
-  return wait ? `${text} (in ${wait} s)` : text;
-}
-
-async function read(response) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) throw new Error("The connection ended before the transcript did; try again.");
-    rest += value;
-    const events = rest.split("\n\n");
-    rest = events.pop();
-    for (const event of events) {
-      const line = event.split("\n").find((each) => each.startsWith("data: "));
-      if (!line) continue;
-      const data = JSON.parse(line.slice(6));
-      if (data.error) throw new Error(data.error.message);
-      if (data.type === "transcript.text.delta") data.segments.forEach(show);
-      if (data.type === "transcript.text.done") {
-        finish(data);
-        return;
-      }
+    const response = await send(`v1/audio/${$("task").value}`, form(file), $("key").value.trim(), sending.signal);
+    result.begin(Number(response.headers.get("X-Audio-Seconds")));
+    say("Transcribing.");
+    for await (const event of events(response)) {
+      if (event.type === "transcript.text.delta") result.add(event.segments);
+      if (event.type !== "transcript.text.done") continue;
+      empty = "No speech was heard.";
+      return `Done: ${length(event.duration)} of ${capital(event.language)}.`;
     }
+    return "";
+  } finally {
+    result.end(empty);
+    if (!empty && !result.segments.length) result.remove();
+    $("empty").hidden = results.some((each) => each.element.isConnected);
   }
 }
 
-function show(segment) {
-  if (!segment.text.trim()) return;
-  const line = document.createElement("p");
-  const time = document.createElement("span");
-  time.className = "time";
-  time.setAttribute("aria-hidden", "true");
-  time.textContent = clock(segment.start, ".", false).slice(0, -4);
-  const text = document.createElement("span");
-  text.textContent = segment.text.trim();
-  line.append(time, text);
-  transcript.append(line);
-  transcript.scrollTop = transcript.scrollHeight;
-}
-
-function finish(done) {
-  if (!done.text) empty("No speech was heard.");
-  say(`Done: ${length(done.duration)} of ${done.language.replace(/^./, (first) => first.toUpperCase())}.`);
-  const name = chosen.name.replace(/\.[^.]*$/, "");
-  const files = { txt: done.text + "\n", srt: srt(done.segments), vtt: vtt(done.segments) };
-  for (const [kind, content] of Object.entries(files)) {
-    const link = $(`save-${kind}`);
-    if (link.href) URL.revokeObjectURL(link.href);
-    link.href = URL.createObjectURL(new Blob([content], { type: "text/plain;charset=utf-8" }));
-    link.download = `${name}.${kind}`;
-  }
-  $("copy").onclick = async () => {
-    await navigator.clipboard.writeText(done.text);
-    say("Copied.");
-  };
-  $("results").hidden = false;
-}
-
-function empty(text = "The text appears here as it is understood.") {
-  const line = document.createElement("p");
-  line.className = "empty";
-  line.textContent = text;
-  transcript.replaceChildren(line);
+function show(section) {
+  if (section.getBoundingClientRect().top < innerHeight * 0.6) return;
+  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  section.scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "start" });
 }
 
 function busy(on) {
-  $("start").disabled = on;
   $("cancel").hidden = !on;
-  $("progress").hidden = !on;
-  if (on) $("results").hidden = true;
-  transcript.setAttribute("aria-busy", String(on));
+  enable();
+  if (!on && document.activeElement === document.body) $("start").focus({ preventScroll: true });
 }
 
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  transcribe();
+  transcribeAll();
 });
 $("cancel").addEventListener("click", () => sending?.abort());
 $("record").addEventListener("click", toggleRecording);
-$("file").addEventListener("change", () => $("file").files.length && choose($("file").files[0]));
+$("file").addEventListener("change", () => $("file").files.length && choose([...$("file").files]));
 $("key").value = sessionStorage.getItem("key") ?? "";
 $("key").addEventListener("change", () => sessionStorage.setItem("key", $("key").value));
 for (const name of ["dragenter", "dragover", "dragleave", "drop"]) {
   document.addEventListener(name, (event) => {
     event.preventDefault();
     $("drop").classList.toggle("over", name === "dragenter" || name === "dragover");
-    if (name === "drop" && event.dataTransfer.files.length) choose(event.dataTransfer.files[0]);
+    if (name === "drop" && event.dataTransfer.files.length && !recording) choose([...event.dataTransfer.files]);
   });
 }
-describe().catch(() => complain("The server can't be reached; reload the page."));
+describe().catch(unreachable);

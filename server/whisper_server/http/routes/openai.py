@@ -81,6 +81,8 @@ def blueprint(lifecycle: Lifecycle) -> Blueprint:
             response = Response(events, mimetype="text/event-stream", headers={"Cache-Control": "no-store"})
             # nginx and others would hold events back to fill a buffer.
             response.headers["X-Accel-Buffering"] = "no"
+            # What the times of the events are a part of.
+            response.headers["X-Audio-Seconds"] = f"{current().audio_seconds:.3f}"
             # The place is held until the last event is sent, or the client is gone.
             response.call_on_close(stack.pop_all().close)
             return response

@@ -1,19 +1,15 @@
 """/ui: a page to try the server with. Static, without anything from elsewhere."""
 
 from importlib import resources
+from pathlib import PurePosixPath
 
 from flask import Blueprint, Response
 from werkzeug.exceptions import NotFound
 
-_KINDS = {
-    "index.html": "text/html",
-    "app.js": "text/javascript",
-    "subtitles.js": "text/javascript",
-    "style.css": "text/css",
-}
+_KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "img-src 'self' data:; media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -25,10 +21,10 @@ def blueprint() -> Blueprint:
     """The page and its parts."""
     routes = Blueprint("ui", __name__)
     folder = resources.files("whisper_server.http") / "page"
-    contents = {name: folder.joinpath(name).read_bytes() for name in _KINDS}
+    contents = {part.name: part.read_bytes() for part in folder.iterdir()}
 
     def answer(name: str) -> Response:
-        return Response(contents[name], mimetype=_KINDS[name], headers=_HEADERS)
+        return Response(contents[name], mimetype=_KINDS[PurePosixPath(name).suffix], headers=_HEADERS)
 
     @routes.get("/ui")
     def page() -> Response:
@@ -38,7 +34,7 @@ def blueprint() -> Blueprint:
     @routes.get("/ui/<name>")
     def part(name: str) -> Response:
         """Its script and style."""
-        if name not in _KINDS:
+        if name not in contents:
             raise NotFound("the page has no such part; it is at /ui")
         return answer(name)
 
