@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from whisper_operator import __version__, config
+from whisper_operator.kube.errors import NoCluster
 from whisper_operator.offline.render import OPTIONAL, InputError, Options, render
 from whisper_operator.process import logs
 from whisper_operator.process.shutdown import ShutdownWatchdog
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             chosen = Options(options.namespace, options.settled, kinds)
             return 1 if render(options.files, settings, chosen, sys.stdout) else 0
         _run(settings)
-    except (config.ConfigError, InputError) as error:
+    except (config.ConfigError, NoCluster, InputError) as error:
         print(f"whisper-operator: {error}", file=sys.stderr)
         return 2
     return 0
@@ -36,7 +37,7 @@ def _run(settings: config.Settings) -> None:
     async def once(watchdog: ShutdownWatchdog) -> bool:
         try:
             return await controller.run(settings, watchdog)
-        except config.ConfigError:
+        except (config.ConfigError, NoCluster):
             raise
         except Exception:
             # Not by returning: asyncio would wait for all that is left behind, which may be for ever.

@@ -1,11 +1,10 @@
-"""The running operator: kopf's watches, the regular listing and the workers, started in the order that keeps the cache true."""
+"""The running operator: kopf's watches, the lists and the workers, started in the order that keeps the cache true."""
 
 import asyncio
 import logging
-import random
 import signal
+import time
 from collections.abc import Callable
-from contextlib import suppress
 
 import kopf
 from prometheus_client import Counter
@@ -15,8 +14,9 @@ from whisper_operator.config import Settings
 from whisper_operator.informer import watching
 from whisper_operator.informer.access import Access
 from whisper_operator.informer.cache import Cache
+from whisper_operator.informer.gate import Gate
 from whisper_operator.informer.liveness import GRACE_SECONDS, Watches
-from whisper_operator.informer.relist import Lister
+from whisper_operator.informer.relist import Lister, WentBack, names
 from whisper_operator.kube.client import Api, connect
 from whisper_operator.kube.errors import Retry
 from whisper_operator.kube.metrics import REGISTRY
@@ -31,11 +31,12 @@ from whisper_operator.workqueue import WorkQueue
 logger = logging.getLogger(__name__)
 
 NAME = "whisper-operator"
-NOT_LISTED_YET_SECONDS = 3.0
-UNTIL_LISTED_SECONDS = 2.0
-"""From when one watch lists anew to when all have: they break together."""
-UNTIL_DISCOVERED_SECONDS = 2.0
-"""From when the API server serves a new kind to when its discovery documents surely name it."""
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15.0
+"""From one try to list while the API server can't be asked to the next, in seconds."""
+LOOK_SECONDS = 2.0
+"""From one look at the watches to the next."""
+UNTIL_ANEW_SECONDS = 30.0
+"""That a run lasts at the least before another begins: nothing that can't be had is tried for all the time."""
 
 RECONCILES = Counter(
     "whisper_operator_reconciles",
@@ -46,113 +47,134 @@ RECONCILES = Counter(
 
 
 async def run(settings: Settings, watchdog: ShutdownWatchdog) -> bool:
-    """Run until SIGINT or SIGTERM, or until a part fails: then its exception. Returns whether to run anew. Raises ConfigError.
+    """Run until SIGINT or SIGTERM, or until a part fails: then its exception. Returns whether to run anew.
 
-    That is so when the cluster has got a kind that it lacked: kopf looks for the resources of a new CRD when it sees that, which
-    may be before the API server serves them, and then never again.
+    That is so when kopf does not watch what can be listed: it looks for the resources of a new CRD when it sees that, which may
+    be before the API server serves them, and then never again. And when the cluster is as it was once before.
+    Raises ConfigError, NoCluster.
     """
-    access, queue, watches, stop = Access(settings.namespaces), WorkQueue[Key](), Watches(), asyncio.Event()
-    cache = Cache(access)
-    registry = kopf.OperatorRegistry()
-    watching.register(registry, cache, queue, watches)
-    health = Health(cache, queue, watches)
+    async with connect() as api:
+        running = _Running(api, settings)
+        async with serve(running.health, settings.health_port):
+            return await running.run(watchdog)
 
-    def finish(*_: object) -> None:
-        stop.set()
-        watchdog.start()
 
-    async with serve(health, settings.health_port), connect() as api:
-        lister = Lister(api, cache, access, watches)
-        working = asyncio.create_task(_work(api, lister, access, health, settings, finish))
-        appearing = asyncio.create_task(_until_a_kind_appears(access))
+class _Running:
+    """One run: all that is made for it, and goes with it."""
+
+    def __init__(self, api: Api, settings: Settings) -> None:
+        self.api = api
+        self.settings = settings
+        self.queue = WorkQueue[Key]()
+        self.access = Access(settings.namespaces)
+        self.cache = Cache(self.access)
+        grace = min(GRACE_SECONDS, settings.list_again_seconds)
+        self.watches = Watches(self.access, lambda place: self.lister.begun(place), grace)
+        self.lister = Lister(api, self.cache, self.access, self.watches, settings.list_again_seconds)
+        self.health = Health(self.cache, self.queue, self.access, self.watches)
+
+    async def run(self, watchdog: ShutdownWatchdog) -> bool:
+        stop = asyncio.Event()
+        registry = kopf.OperatorRegistry()
+        gate = Gate(self.watches, self.access.places, self.cache.concerns)
+        watching.register(registry, self.api, gate, self.cache, self.queue, self.watches)
+
+        def finish(*_: object) -> None:
+            stop.set()
+            gate.end()
+            watchdog.start()
+
+        working = asyncio.create_task(self._work(finish))
+        working.add_done_callback(finish)
 
         async def end(**_: object) -> None:
             finish()
             working.cancel()
-            appearing.cancel()
-            await asyncio.gather(working, appearing, return_exceptions=True)
+            await asyncio.gather(working, return_exceptions=True)
 
-        for task in (working, appearing):
-            task.add_done_callback(finish)
-        # Else kopf would wait some seconds for these tasks when it ends.
+        # Else kopf would wait some seconds for this task when it ends.
         kopf.on.cleanup(registry=registry)(end)
         await kopf.operator(
             registry=registry,
-            settings=watching.settings(settings.namespaces),
-            clusterwide=not settings.namespaces,
-            namespaces=settings.namespaces,
+            settings=watching.settings(self.settings.namespaces),
+            clusterwide=not self.settings.namespaces,
+            namespaces=self.settings.namespaces,
             standalone=True,
             # Else kopf asks for the name of the user, which a container's user id need not have.
             identity=NAME,  # type: ignore[arg-type]  # a str by a private name
             stop_flag=stop,
         )
-        if not working.cancelled():
-            working.result()
-        return not appearing.cancelled()
+        return not working.cancelled() and working.result()
 
+    async def _work(self, finish: Callable[[], None]) -> bool:
+        """Workers start only once every kind has been listed: until then, a child that is not in the cache might well exist.
 
-async def _until_a_kind_appears(access: Access) -> None:
-    await access.appeared.wait()
-    await asyncio.sleep(UNTIL_DISCOVERED_SECONDS)
-    logger.info("The cluster has a kind that it lacked: starting anew")
+        Returns when all has to begin anew.
+        """
+        await self.watches.settle()
+        await self._list()
+        # By now kopf has set its own handlers, which would start no watchdog.
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(sign, finish)
+        for key in self.cache.endpoints():
+            self.queue.add(key)
+        self.health.working = True
+        logger.info("Reconciling %d endpoints", len(self.queue))
+        applier, writer = Applier(self.api, self.cache, self.access), StatusWriter(self.api, self.cache)
 
+        async def job(key: Key) -> float | None:
+            result = "error"
+            try:
+                with logs.about(key):
+                    backlogged = self.queue.backlogged(key)
+                    next_look = await reconcile(
+                        key, self.cache, applier, writer, self.settings, backlogged=backlogged
+                    )
+                result = "done"
+            except Retry:
+                result = "retry"
+                raise
+            finally:
+                RECONCILES.labels(result).inc()
+            return next_look
 
-async def _work(
-    api: Api, lister: Lister, access: Access, health: Health, settings: Settings, finish: Callable[[], None]
-) -> None:
-    """Workers start only once every kind has been listed: until then, a child that is not in the cache might well exist."""
-    cache, queue = health.cache, health.queue
-    applier, writer = Applier(api, cache, access), StatusWriter(api, cache)
-
-    async def job(key: Key) -> float | None:
-        result = "error"
+        workers = asyncio.create_task(self.queue.work(self.settings.workers, job))
+        keeping = asyncio.create_task(self._keep_true())
         try:
-            with logs.about(key):
-                next_look = await reconcile(
-                    key, cache, applier, writer, settings, backlogged=queue.backlogged(key)
-                )
-            result = "done"
-        except Retry:
-            result = "retry"
-            raise
+            await asyncio.wait({workers, keeping}, return_when=asyncio.FIRST_COMPLETED)
+            return keeping.result() if keeping.done() else bool(workers.result())
         finally:
-            RECONCILES.labels(result).inc()
-        return next_look
+            workers.cancel()
+            keeping.cancel()
+            await asyncio.gather(workers, keeping, return_exceptions=True)
 
-    await _list(lister, access)
-    # By now kopf has set its own handlers, which would start no watchdog.
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(sign, finish)
-    for key in cache.endpoints():
-        queue.add(key)
-    health.working = True
-    logger.info("Reconciling %d endpoints", len(queue))
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_list_regularly(lister, access, health, settings.list_again_seconds))
-        group.create_task(queue.work(settings.workers, job))
+    async def _keep_true(self) -> bool:
+        """List what the watches may have missed, until all has to begin anew."""
+        start, dead = time.monotonic(), list[str]()
+        while True:
+            await self.lister.wait(LOOK_SECONDS)
+            try:
+                changed = await self._list()
+            except WentBack:
+                logger.warning("The cluster is as it was once before, as after a restore: starting anew")
+                return True
+            for key in changed:
+                self.queue.add(key)
+            if self.watches.dead and self.watches.dead != dead:
+                logger.error("The watch of %s is dead: a restart is needed", ", ".join(self.watches.dead))
+            dead = self.watches.dead
+            if self.watches.unwatched and time.monotonic() - start > UNTIL_ANEW_SECONDS:
+                logger.info("Nothing watches %s yet: starting anew", names(self.watches.unwatched))
+                return True
 
-
-async def _list(lister: Lister, access: Access) -> set[Key]:
-    """List everything, trying until it works."""
-    while True:
-        try:
-            return await lister.list(access.places)
-        except Retry as error:
-            logger.warning("Cannot list the cluster's objects yet: %s", error)
-            await asyncio.sleep(NOT_LISTED_YET_SECONDS)
-
-
-async def _list_regularly(lister: Lister, access: Access, health: Health, seconds: float) -> None:
-    """Find what the watches missed, and watches that are dead. Reads only. Soon, if a watch is known to have missed something."""
-    pause = seconds * random.uniform(0.9, 1.1)
-    while True:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(health.watches.began_anew.wait(), pause)
-            await asyncio.sleep(min(pause, UNTIL_LISTED_SECONDS))
-        health.watches.began_anew.clear()
-        for key in await _list(lister, access):
-            health.queue.add(key)
-        if health.watches.dead:
-            logger.error("The watch of %s is dead: a restart is needed", ", ".join(health.watches.dead))
-        grace = min(GRACE_SECONDS, seconds)
-        pause = grace if health.watches.behind else seconds * random.uniform(0.9, 1.1)
+    async def _list(self) -> set[Key]:
+        """List what is due, trying until it works. Raises WentBack."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return await self.lister.list()
+            except Retry as error:
+                wait = max(pause, error.after)
+                logger.warning("The API server can't be asked; trying again in %.0f s: %s", wait, error)
+                await asyncio.sleep(wait)
+                pause = min(2 * pause, LONGEST_PAUSE)

@@ -7,7 +7,7 @@ import pytest
 from devcluster import Cluster
 from devcluster.faults import FaultProxy
 from devcluster.installation import Operator
-from tests.cluster.support import endpoint, live, until, wait_for_condition
+from tests.cluster.support import endpoint, exists, live, until, wait_for_condition
 
 
 def test_metrics_probes_and_logs_tell_what_the_operator_does(
@@ -77,15 +77,34 @@ def test_a_watch_that_reports_nothing_any_more_is_found_out(installed: Cluster, 
 
 
 @pytest.mark.timeout(300)
-def test_the_operator_ends_when_its_watches_fail(installed: Cluster) -> None:
-    """For Kubernetes to start it anew, however much of it still waits for something."""
+def test_watches_that_fail_are_tried_again_and_end_nothing(installed: Cluster, namespace: str) -> None:
+    """Whatever the API server answers."""
     with FaultProxy(installed) as proxy, Operator(installed, server=proxy.url) as operator:
         operator.wait_until_working()
         with proxy.blind():
-            proxy.fail("500", "500", "nonsense", "nonsense", agent="kopf")
-        until(lambda: operator.exit_status() == 1, "the end of the operator")
-        (last,) = (line for line in operator.log() if line["level"] == "CRITICAL")
-        assert "The operator failed" in last["message"]
+            proxy.fail(*("500", "nonsense", "429", "cut", "503", "nonsense") * 8, agent="kopf")
+        installed.apply(endpoint("whisper", namespace, device="cpu"))
+        wait_for_condition(installed, namespace, "whisper")
+        until(lambda: len(proxy.done) == 48, "all of that was met")
+        start = time.monotonic()
+        installed.kubectl("delete", "service", "whisper", "-n", namespace)
+        until(lambda: exists(installed, namespace, "service", "whisper"), "the Service back")
+        assert time.monotonic() - start < 30
+        assert operator.exit_status() is None
+        assert operator.complaints() == []
+
+
+@pytest.mark.timeout(300)
+def test_an_api_server_that_is_away_costs_one_line_a_try(installed: Cluster, namespace: str) -> None:
+    with FaultProxy(installed) as proxy:
+        operator = Operator(installed, server=proxy.url)
+    try:  # the proxy is gone, so nothing answers
+        operator.start()
+        until(lambda: len(operator.log()) >= 3, "some tries")
+        lines = [str(line["message"]) for line in operator.log()]
+        assert all("The API server can't be asked; trying again in" in line for line in lines), lines
+    finally:
+        operator.stop()
 
 
 @pytest.mark.timeout(300)

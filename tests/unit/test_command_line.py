@@ -1,7 +1,10 @@
 """What people meet first: the command line, and the settings of an installation."""
 
+import json
 import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +127,9 @@ def test_a_configuration_that_cannot_be_read_stops_with_one_line(
 
 
 def test_a_port_that_is_taken_stops_the_start_with_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    use(tmp_path / "kubeconfig", KUBECONFIG, monkeypatch)
     path = tmp_path / "config.yaml"
     with socket.socket() as other:
         other.bind(("0.0.0.0", 0))
@@ -133,3 +137,61 @@ def test_a_port_that_is_taken_stops_the_start_with_one_line(
         path.write_text(f"healthPort: {other.getsockname()[1]}\n")
         assert main(["run", "--config", str(path)]) == 2
     assert "cannot listen on healthPort" in capsys.readouterr().err
+
+
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+current-context: here
+contexts: [{name: here, context: {cluster: here, user: me}}]
+clusters: [{name: here, cluster: {server: "http://127.0.0.1:1"}}]
+users: [{name: me, user: {}}]
+"""
+
+
+def use(path: Path, kubeconfig: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_text(kubeconfig)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setenv("KUBECONFIG", str(path))
+
+
+def test_run_without_a_kubeconfig_says_so_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nowhere"))
+    assert main(["run"]) == 2
+    said = capsys.readouterr().err
+    assert said == (
+        f"whisper-operator: no cluster to work for: there is no {tmp_path}/nowhere; let KUBECONFIG name a kubeconfig\n"
+    )
+
+
+@pytest.mark.parametrize("text", ["a: [", "[]", "apiVersion: v1\nkind: Config\n"])
+def test_a_kubeconfig_that_makes_no_sense_is_named_in_one_line(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(tmp_path / "kubeconfig", text, monkeypatch)
+    assert main(["run"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"whisper-operator: cannot use the kubeconfig {tmp_path}/kubeconfig: ")
+    assert "Traceback" not in said
+
+
+def test_a_part_that_fails_ends_the_process_whatever_still_waits() -> None:
+    """For Kubernetes to start it anew."""
+    code = (
+        "import asyncio, threading; from whisper_operator import __main__, controller\n"
+        "async def run(*_):\n"
+        "    asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)\n"
+        "    raise RuntimeError('broken')\n"
+        "controller.run = run\n"
+        "__main__.main(['run'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    line = json.loads(done.stderr)
+    assert (line["level"], line["message"]) == ("CRITICAL", "The operator failed, ending")
+    assert "RuntimeError: broken" in line["exc_info"]

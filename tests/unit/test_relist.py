@@ -1,20 +1,23 @@
 """Listing everything, when one object, kind or namespace among the others can't be read."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from whisper_operator.informer.access import FAILING, FORBIDDEN, MISSING, Access
+from whisper_operator.informer.access import FAILING, FORBIDDEN, MISSING, Access, Obstacle, Place
 from whisper_operator.informer.cache import Cache
 from whisper_operator.informer.liveness import Watches
-from whisper_operator.informer.relist import Lister
-from whisper_operator.kube.client import Api
+from whisper_operator.informer.relist import AGAIN_SECONDS, GATHER_SECONDS, Lister, WentBack
+from whisper_operator.kube.client import PAGE, Api
 from whisper_operator.kube.errors import Forbidden, Retry, Unavailable
 from whisper_operator.kube.kinds import COMPUTE_ADDRESS, DEPLOYMENT, ENDPOINT, POD, POD_MONITOR, SERVICE, Kind
 from whisper_operator.kube.metrics import REGISTRY
+from whisper_operator.kube.objects import Key
 
 KEY = ("asr", "whisper")
+SECONDS = 600.0
 
 
 class Lists(Api):
@@ -23,11 +26,20 @@ class Lists(Api):
     def __init__(self, objects: dict[Kind, list[dict[str, Any]]]) -> None:
         self.objects = objects
         self.version = 9
-        self.answers: dict[tuple[Kind, str | None], Exception | None] = {}
+        self.answers: dict[Place, Exception | None] = {}
+        self.asked: list[Place] = []
 
     async def list_all(
-        self, kind: Kind, namespace: Any, labels: Any, fields: Any, take: Callable[[dict[str, Any]], None]
+        self,
+        kind: Kind,
+        namespace: str | None,
+        labels: str | None,
+        fields: str | None,
+        take: Callable[[dict[str, Any]], None],
+        *,
+        page: int = PAGE,
     ) -> int | None:
+        self.asked.append((kind, namespace))
         if (kind, namespace) in self.answers:
             answer = self.answers[kind, namespace]
             if answer is not None:
@@ -46,10 +58,14 @@ class Listed:
         self.api = Lists(objects)
         self.access = Access(namespaces)
         self.cache = Cache(self.access)
-        self.lister = Lister(self.api, self.cache, self.access, Watches())
+        self.watches = Watches(self.access, lambda place: self.lister.begun(place))
+        self.lister = Lister(self.api, self.cache, self.access, self.watches, SECONDS)
 
-    def again(self) -> set[tuple[str, str]]:
-        return asyncio.run(self.lister.list(self.access.places))
+    def again(self) -> set[Key]:
+        """List all."""
+        for place in self.access.places:
+            self.lister._due[place] = 0.0
+        return asyncio.run(self.lister.list())
 
 
 def named(name: str, namespace: str = "asr", **more: Any) -> dict[str, Any]:
@@ -80,7 +96,10 @@ def test_a_forbidden_namespace_is_nobody_elses_trouble_and_comes_back(
     forbidden = Forbidden(403, "whisperendpoints is forbidden")
     listed.api.answers = {(kind, "nlp"): forbidden for kind, place in listed.access.places if place == "nlp"}
     listed.api.objects[ENDPOINT] = [named("whisper"), named("other")]
-    assert listed.again() == {("asr", "other"), ("nlp", "whisper")}  # whose status says so
+    assert listed.again() == {
+        ("asr", "other"),
+        ("nlp", "whisper"),
+    }  # which is told why it is not looked after
     assert listed.again() == set()
     # What was known of it stays: nobody has said that it is gone.
     assert set(listed.cache.endpoints()) == {KEY, ("asr", "other"), ("nlp", "whisper")}
@@ -89,13 +108,15 @@ def test_a_forbidden_namespace_is_nobody_elses_trouble_and_comes_back(
     assert (obstacle.reason, obstacle.message) == (FORBIDDEN, "whisperendpoints is forbidden")
     assert listed.access.obstacle(ENDPOINT, "asr") is None
     assert unreadable(ENDPOINT, "nlp", FORBIDDEN) == 1
-    (line,) = (each for each in caplog.messages if each.startswith("whisperendpoints"))
-    assert "can't be read in namespace nlp (forbidden: whisperendpoints is forbidden)" in line
-    assert "the rest goes on" in line
+    (line,) = (each for each in caplog.messages if "can't be read" in each)
+    assert line.startswith("whisperendpoints.whisper-operator.io, ")
+    assert "deployments.apps" in line
+    assert (
+        "can't be read in namespace nlp (forbidden: whisperendpoints is forbidden); the rest goes on" in line
+    )
 
     listed.api.answers.clear()
     assert listed.again() == {("nlp", "whisper")}
-    assert listed.access.unreadable() == []
     assert unreadable(ENDPOINT, "nlp", FORBIDDEN) is None
 
 
@@ -131,3 +152,46 @@ def test_objects_of_a_kind_that_is_gone_are_gone() -> None:
     listed.api.answers = {(ENDPOINT, None): None}
     assert listed.again() == {KEY}
     assert listed.cache.endpoints() == []
+
+
+def test_what_cannot_be_read_is_listed_again_soon_and_all_the_rest_from_time_to_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    listed = Listed({})
+    forbidden: Place = (COMPUTE_ADDRESS, None)
+    unwatched: Place = (SERVICE, None)
+    listed.api.answers = {forbidden: Forbidden(403, "no")}
+    listed.access.watching(unwatched, Obstacle(FORBIDDEN, "no"))
+    listed.again()
+
+    def asked() -> set[Place]:
+        listed.api.asked.clear()
+        asyncio.run(listed.lister.list())
+        return set(listed.api.asked)
+
+    assert asked() == set()
+    now += 1.1 * AGAIN_SECONDS
+    assert asked() == {forbidden, unwatched}
+    assert asked() == set()
+    # What a watch may have missed comes a moment later, as watches break together.
+    listed.lister.begun((POD, None))
+    listed.lister.begun((DEPLOYMENT, None))
+    assert asked() == set()
+    now += GATHER_SECONDS
+    assert asked() == {(POD, None), (DEPLOYMENT, None)}
+    now += 1.1 * SECONDS
+    assert asked() == set(listed.access.places)
+
+
+def test_a_cluster_that_was_put_back_is_noticed() -> None:
+    listed = Listed({})
+    listed.again()
+    listed.api.version = 8
+    with pytest.raises(WentBack):
+        listed.again()
+    shown = Listed({})
+    shown.watches.shows(POD, {"metadata": {"namespace": "asr", "resourceVersion": "12"}})
+    with pytest.raises(WentBack):
+        shown.again()

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from whisper_operator import workqueue
-from whisper_operator.kube.errors import Retry
+from whisper_operator.kube.errors import Retry, Unavailable
 from whisper_operator.kube.metrics import REGISTRY
 from whisper_operator.workqueue import WorkQueue
 
@@ -146,6 +146,20 @@ async def test_back_off_starts_over_after_success(monkeypatch: pytest.MonkeyPatc
     longest = [0.2, 0.4, 0.8, 1.6, 3.2, 0.2]
     assert len(delays) == len(longest)
     assert all(most / 2 <= delay <= most for delay, most in zip(delays, longest, strict=True))
+
+
+async def test_a_retry_comes_no_sooner_than_the_api_server_asks_for() -> None:
+    queue, delays = WorkQueue[str](), list[float]()
+
+    async def job(key: str) -> None:
+        raise Unavailable("429", 17.0)
+
+    queue.add("a")
+    async with working(queue, job):
+        await until(lambda: "a" in queue._timers)
+        delays.append(queue._timers["a"].when() - asyncio.get_running_loop().time())
+        queue._timers["a"].cancel()
+    assert 16 < delays[0] <= 17
 
 
 async def test_the_next_look_comes_by_itself_and_an_event_comes_first() -> None:

@@ -11,7 +11,7 @@ from whisper_operator.apply.contests import Contests
 from whisper_operator.apply.outcome import Outcome
 from whisper_operator.apply.plan import Plan
 from whisper_operator.apply.writes import GoingError, NameTakenError, Writes
-from whisper_operator.informer.access import MISSING, Access, Obstacle
+from whisper_operator.informer.access import Access
 from whisper_operator.informer.cache import Cache
 from whisper_operator.kube.client import Api
 from whisper_operator.kube.errors import NoSuchKind, Refused, Retry
@@ -130,7 +130,7 @@ class Applier:
         elif isinstance(failure, GoingError):
             tally.waiting.append(manifest.name)
         elif isinstance(failure, NoSuchKind):
-            self._access.note(manifest.kind, manifest.namespace, Obstacle(MISSING))
+            self._access.missing(manifest.kind, manifest.namespace)
             if not manifest.kind.optional:
                 tally.missing_kinds.append(manifest.kind)
         else:

@@ -1,6 +1,5 @@
 """What the operator can read: a fact of each kind in each namespace, of which one that is amiss stops no other."""
 
-import asyncio
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ UNREADABLE = Gauge(
 )
 
 WATCHED = (ENDPOINT, *CHILDREN, *WITNESSES)
-HOW_TO_HAVE_IT = ": apply crds/whisperendpoints.yaml"
+HOW_TO_HAVE_IT = "apply crds/whisperendpoints.yaml"
 
 Place = tuple[Kind, str | None]
 """A kind in a namespace; None: in the whole cluster."""
@@ -39,53 +38,84 @@ class Obstacle:
 
 
 class Access:
-    """What came of the last list of each kind in each namespace."""
+    """What came of the last list and the last watch of each kind in each namespace."""
 
     def __init__(self, namespaces: Collection[str] = ()) -> None:
         """`namespaces`: the only ones to look into; empty: all."""
+        self._namespaces = frozenset(namespaces)
         self.places: list[Place] = [(kind, each) for kind in WATCHED for each in namespaces or (None,)]
         """All that is to be read."""
-        self._found: dict[Place, Obstacle | None] = {}
-        self.appeared = asyncio.Event()
-        """Set when a kind that was missing turns out to be there."""
+        self._listing: dict[Place, Obstacle | None] = {}
+        self._watching: dict[Place, Obstacle | None] = {}
+        self._told: dict[Place, Obstacle] = {}
 
-    def note(self, kind: Kind, namespace: str | None, obstacle: Obstacle | None) -> None:
-        """Reading the kind there met this obstacle, or none. What is new is logged."""
-        place = self._place(kind, namespace)
-        before = self._found.get(place)
-        self._found[place] = obstacle
-        if (before and before.reason) == (obstacle and obstacle.reason):
-            return
-        where = f" in namespace {place[1]}" if place[1] is not None else ""
-        if before is not None:
-            UNREADABLE.remove(kind.qualified, place[1] or "", before.reason)
-            if before.reason == MISSING:
-                self.appeared.set()
-        if obstacle is None:
-            logger.info("%s can be read%s again", kind.qualified, where)
-            return
-        UNREADABLE.labels(kind.qualified, place[1] or "", obstacle.reason).set(1)
-        if obstacle.reason == MISSING:
-            logger.info("The cluster has no %s%s", kind.qualified, HOW_TO_HAVE_IT if kind is ENDPOINT else "")
-        else:
-            logger.warning(
-                "%s can't be read%s (%s: %s); the rest goes on, and this is tried again",
-                *(kind.qualified, where, obstacle.reason, obstacle.message),
-            )
+    def listing(self, place: Place, obstacle: Obstacle | None) -> None:
+        """A list met this obstacle, or none."""
+        self._note(self._listing, place, obstacle)
 
-    def found(self, kind: Kind, namespace: str) -> None:
-        """The cluster has the kind, as a write to it has shown."""
-        obstacle = self.obstacle(kind, namespace)
-        if obstacle is not None and obstacle.reason == MISSING:
-            self.note(kind, namespace, None)
+    def watching(self, place: Place, obstacle: Obstacle | None) -> None:
+        """A watch met this obstacle, or none."""
+        self._note(self._watching, place, obstacle)
+
+    def listed(self, place: Place) -> bool:
+        """Whether it could be listed last time."""
+        return place in self._listing and self._listing[place] is None
 
     def obstacle(self, kind: Kind, namespace: str | None) -> Obstacle | None:
         """What keeps the kind from being read in a namespace."""
-        return self._found.get(self._place(kind, namespace))
+        return self._of(self.place(kind, namespace))
 
-    def unreadable(self) -> list[Place]:
-        """Where something is amiss."""
-        return [place for place, obstacle in self._found.items() if obstacle is not None]
+    def found(self, kind: Kind, namespace: str) -> None:
+        """The cluster has the kind, as a write to it has shown."""
+        place = self.place(kind, namespace)
+        obstacle = self._listing.get(place)
+        if obstacle is not None and obstacle.reason == MISSING:
+            self.listing(place, None)
 
-    def _place(self, kind: Kind, namespace: str | None) -> Place:
-        return (kind, None) if (kind, None) in self.places else (kind, namespace)
+    def missing(self, kind: Kind, namespace: str) -> None:
+        """The cluster does not have the kind, as a write to it has shown."""
+        self.listing(self.place(kind, namespace), Obstacle(MISSING))
+
+    def place(self, kind: Kind, namespace: str | None) -> Place:
+        """Where an object is read."""
+        return kind, namespace if self._namespaces else None
+
+    def _of(self, place: Place) -> Obstacle | None:
+        return self._listing.get(place) or self._watching.get(place)
+
+    def tell(self) -> list[Place]:
+        """Log what has changed since the last time, and where that is: a line for each namespace and reason, however many kinds
+        it concerns."""
+        now = {place: obstacle for place in self.places if (obstacle := self._of(place)) is not None}
+        groups: dict[tuple[str | None, str], list[Place]] = {}
+        for place in self.places:
+            before, after = self._told.get(place), now.get(place)
+            if (before and before.reason) != (after and after.reason):
+                groups.setdefault((place[1], after.reason if after else ""), []).append(place)
+        self._told = now
+        for (namespace, reason), places in groups.items():
+            kinds = ", ".join(kind.qualified for kind, _ in places)
+            where = f" in namespace {namespace}" if namespace is not None else ""
+            if not reason:
+                logger.info("%s can be read%s again", kinds, where)
+            elif reason == MISSING:
+                hint = f": {HOW_TO_HAVE_IT}" if (ENDPOINT, namespace) in places else ""
+                logger.info("The cluster has no %s%s", kinds, hint)
+            else:
+                logger.warning(
+                    "%s can't be read%s (%s: %s); the rest goes on, and this is tried again",
+                    *(kinds, where, reason, now[places[0]].message),
+                )
+        return [place for places in groups.values() for place in places]
+
+    def _note(self, what: dict[Place, Obstacle | None], place: Place, obstacle: Obstacle | None) -> None:
+        before = self._of(place)
+        what[place] = obstacle
+        after = self._of(place)
+        if (before and before.reason) == (after and after.reason):
+            return
+        labels = place[0].qualified, place[1] or ""
+        if before is not None:
+            UNREADABLE.remove(*labels, before.reason)
+        if after is not None:
+            UNREADABLE.labels(*labels, after.reason).set(1)

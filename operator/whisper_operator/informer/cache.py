@@ -136,7 +136,11 @@ class Cache:
             woken |= self._claims.note(key, resource, own)
         return woken
 
-    def _concerned(self, event: Raw) -> Iterable[Key]:
+    def concerns(self, event: Raw) -> bool:
+        """Whether an Event may concern an endpoint."""
+        return bool(self._concerned(event))
+
+    def _concerned(self, event: Raw) -> Collection[Key]:
         """The endpoints that an Event may concern: those of the child that it is about, or else by the name, as those of children
         and pods begin with the endpoint's."""
         about = event["involvedObject"]

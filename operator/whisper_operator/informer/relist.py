@@ -1,76 +1,138 @@
-"""Listing everything into the cache: before the first worker starts, and regularly, for what the watches missed."""
+"""Listing into the cache: all, before the first worker starts and regularly; sooner, what may have been missed or not read.
 
+Only this lists: kopf's watches begin with nothing, and what was there then is listed afterwards.
+"""
+
+import asyncio
 import logging
+import random
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Collection
 
 from whisper_operator.informer.access import FAILING, FORBIDDEN, MISSING, Access, Obstacle, Place
 from whisper_operator.informer.cache import Cache
 from whisper_operator.informer.liveness import Watches
-from whisper_operator.kube.client import Api
+from whisper_operator.kube.client import PAGE, Api
 from whisper_operator.kube.errors import Refused, Retry, Unavailable
-from whisper_operator.kube.kinds import ENDPOINT, EVENT, OURS, WARNINGS, Kind
+from whisper_operator.kube.kinds import ENDPOINT, EVENT, OURS, WARNINGS
 from whisper_operator.kube.objects import Key, Raw
 
 logger = logging.getLogger(__name__)
+
+AGAIN_SECONDS = 15.0
+"""From one look at what can't be read to the next."""
+GATHER_SECONDS = 1.0
+"""From when one watch begins anew to when all have: they break together."""
+EVENTS_TO_A_PAGE = 500
+"""They are small, and nearly all of them are foreign and kept by nobody."""
+
+
+class WentBack(Exception):
+    """The cluster is as it was once before, as after etcd was put back to a backup: resourceVersions order nothing any more."""
 
 
 class Lister:
     """Reads only. What can't be listed is noted, and keeps nothing else from being listed."""
 
-    def __init__(self, api: Api, cache: Cache, access: Access, watches: Watches) -> None:
+    def __init__(self, api: Api, cache: Cache, access: Access, watches: Watches, seconds: float) -> None:
+        """`seconds`: how often all is listed."""
         self._api = api
         self._cache = cache
         self._access = access
         self._watches = watches
+        self._seconds = seconds
+        self._due = dict.fromkeys(access.places, 0.0)
+        """When each is to be listed, by the monotonic clock."""
+        self._versions: dict[Place, int] = {}
+        """The resourceVersion of the last list."""
+        self._sooner = asyncio.Event()
 
-    async def list(self, places: Iterable[Place]) -> set[Key]:
-        """List these kinds in these namespaces; the endpoints that something changed for.
+    def begun(self, place: Place) -> None:
+        """A watch has begun: what was deleted before is never reported, and what was there is not shown."""
+        self._due[place] = min(self._due[place], time.monotonic() + GATHER_SECONDS)
+        self._sooner.set()
 
-        Raises Retry if none could be: then it is the API server that can't be asked.
+    async def wait(self, seconds: float) -> None:
+        """Until something is to be listed, but no longer than that."""
+        self._sooner.clear()
+        left = min(min(self._due.values()) - time.monotonic(), seconds)
+        if left > 0:
+            try:
+                await asyncio.wait_for(self._sooner.wait(), left)
+            except TimeoutError:
+                return
+
+    async def list(self) -> set[Key]:
+        """List what is due; the endpoints that something changed for.
+
+        Raises Retry if nothing could be: then it is the API server that can't be asked. Raises WentBack.
         """
         changed: set[Key] = set()
-        listed, failure = 0, None
-        for kind, namespace in places:
-            before = self._access.obstacle(kind, namespace)
+        failures: dict[Place, Retry] = {}
+        now = time.monotonic()
+        due = [place for place, at in self._due.items() if at <= now]
+        for place in due:
             try:
-                changed |= await self._list(kind, namespace)
-                listed += 1
+                changed |= await self._list(place)
             except Retry as error:
-                failure = error
-                self._access.note(kind, namespace, Obstacle(FAILING, str(error)))
-            if _forbidden(before) != _forbidden(self._access.obstacle(kind, namespace)):
-                # Their status says so.
-                changed.update(key for key in self._cache.endpoints() if namespace in (None, key[0]))
-        if failure is not None and not listed:
-            raise Unavailable(str(failure)) from failure
+                failures[place] = error
+                self._due[place] = now
+        if due and len(failures) == len(due):
+            reason = next(iter(failures.values()))
+            raise Unavailable(str(reason), reason.after) from reason
+        for place, failure in failures.items():
+            self._access.listing(place, Obstacle(FAILING, str(failure)))
+            self._again(place, AGAIN_SECONDS)
+        for _, namespace in self._access.tell():
+            # Each says whether that concerns it.
+            changed.update(key for key in self._cache.endpoints() if namespace in (None, key[0]))
         return changed
 
-    async def _list(self, kind: Kind, namespace: str | None) -> set[Key]:
+    async def _list(self, place: Place) -> set[Key]:
+        kind, namespace = place
         changed: set[Key] = set()
-        alive: list[tuple[int, str]] = []
+        alive: dict[str, int] = {}
 
         def take(raw: Raw) -> None:
+            metadata = raw["metadata"]
             try:
                 changed.update(self._cache.upsert(kind, raw))
             except Exception:  # of one object, which must not be everybody's trouble
-                where = (raw["metadata"].get("namespace"), raw["metadata"]["name"])
+                where = (metadata.get("namespace"), metadata["name"])
                 logger.exception("%s %s/%s can't be read, and counts as unchanged", kind.name, *where)
-            alive.append((int(raw["metadata"]["resourceVersion"]), raw["metadata"]["uid"]))
+            alive[metadata["uid"]] = int(metadata["resourceVersion"])
 
         labels = None if kind in (ENDPOINT, EVENT) else OURS
-        fields = WARNINGS if kind is EVENT else None
+        fields, page = (WARNINGS, EVENTS_TO_A_PAGE) if kind is EVENT else (None, PAGE)
+        self._again(place, self._seconds)
+        known = max(self._versions.get(place, 0), self._watches.shown_until(place))
         try:
-            version = await self._api.list_all(kind, namespace, labels, fields, take)
+            version = await self._api.list_all(kind, namespace, labels, fields, take, page=page)
         except Refused as error:
-            self._access.note(kind, namespace, Obstacle(FORBIDDEN, error.message))
+            self._obstacle(place, Obstacle(FORBIDDEN, error.message))
             return set()
-        self._access.note(kind, namespace, Obstacle(MISSING) if version is None else None)
-        self._watches.listed(kind, alive)
-        # Of a kind that is gone, nothing is left.
-        at = sys.maxsize if version is None else version
-        return changed | self._cache.replace(kind, {uid for _, uid in alive}, at, namespace)
+        if version is None:
+            self._obstacle(place, Obstacle(MISSING))
+            return self._cache.replace(kind, (), sys.maxsize, namespace)
+        if version < known:
+            raise WentBack
+        self._versions[place] = version
+        self._access.listing(place, None)
+        if self._access.obstacle(*place) is not None:  # that of its watch
+            self._again(place, AGAIN_SECONDS)
+        self._watches.listed(place, max(alive.values(), default=None))
+        return changed | self._cache.replace(kind, alive, version, namespace)
+
+    def _obstacle(self, place: Place, obstacle: Obstacle) -> None:
+        self._access.listing(place, obstacle)
+        self._again(place, AGAIN_SECONDS)
+
+    def _again(self, place: Place, seconds: float) -> None:
+        """In so many seconds, spread, so that not all come at once; later ones still count."""
+        self._due[place] = time.monotonic() + min(seconds, self._seconds) * random.uniform(0.9, 1.1)
 
 
-def _forbidden(obstacle: Obstacle | None) -> bool:
-    return obstacle is not None and obstacle.reason == FORBIDDEN
+def names(places: Collection[Place]) -> str:
+    """As people read them."""
+    return ", ".join(sorted({kind.qualified for kind, _ in places}))

@@ -4,25 +4,36 @@ Only `on.event` is used: it writes nothing to the objects, where kopf's other ha
 would keep an endpoint from being deleted while the operator is down.
 """
 
-import dataclasses
-import os
 from collections.abc import Collection
 from typing import Any, cast
 
 import kopf
 
+from whisper_operator.informer.access import WATCHED
 from whisper_operator.informer.cache import Cache
+from whisper_operator.informer.gate import Gate
 from whisper_operator.informer.liveness import Watches
-from whisper_operator.kube.client import PAGE, in_cluster
-from whisper_operator.kube.kinds import CHILDREN, ENDPOINT, EVENT, OURS, WARNINGS, WITNESSES, Kind
+from whisper_operator.kube.client import Api
+from whisper_operator.kube.kinds import ENDPOINT, EVENT, OURS, WARNINGS, Kind
 from whisper_operator.kube.objects import Key
 from whisper_operator.workqueue import WorkQueue
 
 
-def register(registry: kopf.OperatorRegistry, cache: Cache, queue: WorkQueue[Key], watches: Watches) -> None:
+def register(
+    registry: kopf.OperatorRegistry,
+    api: Api,
+    gate: Gate,
+    cache: Cache,
+    queue: WorkQueue[Key],
+    watches: Watches,
+) -> None:
     """Watch every kind; an event about an endpoint, a child of one, or what tells of them wakes that endpoint's key."""
-    kopf.on.login(registry=registry)(_login)
-    for kind in (ENDPOINT, *CHILDREN, *WITNESSES):
+
+    async def login(**_: Any) -> kopf.AiohttpSession:
+        return kopf.AiohttpSession(server=api.server, aiohttp_session=api.session(gate))
+
+    kopf.on.login(registry=registry)(login)
+    for kind in WATCHED:
         kopf.on.event(kind.group, kind.version, kind.plural, id=kind.plural, registry=registry)(
             _listener(kind, cache, queue, watches)
         )
@@ -36,17 +47,19 @@ def settings(namespaces: Collection[str]) -> kopf.OperatorSettings:
     chosen = kopf.OperatorSettings()
     # What is in the cluster as a whole, such as its namespaces and CRDs, is nothing that a few namespaces give a right to see.
     chosen.scanning.disabled = bool(namespaces)
-    for kind in (*CHILDREN, *WITNESSES):
+    for kind in WATCHED:
         if kind is EVENT:
             chosen.watching.field_selectors[kind.group, kind.plural] = WARNINGS
-        else:
+        elif kind is not ENDPOINT:
             chosen.watching.label_selectors[kind.group, kind.plural] = OURS
+    # Waiting and trying again is the gate's.
+    chosen.networking.error_backoffs = ()
+    chosen.networking.request_timeout = None
     chosen.posting.enabled = False
     chosen.persistence.diffbase_storage = _NoMemory()
     # The cheapest: it is never used either.
     chosen.persistence.progress_storage = kopf.StatusProgressStorage()
-    # Of every kind at a time, and each object until its task ends: this is what decides how much memory a start takes.
-    chosen.watching.chunk_size = PAGE
+    # Each object until its task ends: this is what decides how much memory a burst takes.
     chosen.queueing.idle_timeout = 0.5
     return chosen
 
@@ -66,7 +79,7 @@ class _NoMemory(kopf.DiffBaseStorage):
 
 def _listener(kind: Kind, cache: Cache, queue: WorkQueue[Key], watches: Watches) -> Any:
     async def on_event(event: Any, **_: Any) -> None:
-        watches.shown(kind, event["object"], at_start=event["type"] is None)
+        watches.shows(kind, event["object"])
         take = cache.delete if event["type"] == "DELETED" else cache.upsert
         for key in take(kind, event["object"]):
             queue.add(key, low_priority=_can_wait(kind, event["object"]))
@@ -78,13 +91,3 @@ def _can_wait(kind: Kind, raw: Any) -> bool:
     """Whether it is no new spec: new children come first, what is said of old ones after."""
     observed = (raw.get("status") or {}).get("observedGeneration")
     return kind is not ENDPOINT or observed == raw["metadata"].get("generation")
-
-
-def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-    if not in_cluster():
-        return kopf.login_via_client(**kwargs)
-    account = kopf.login_with_service_account(**kwargs)
-    # kopf goes by the name kubernetes.default.svc; the address that every other client uses needs no DNS.
-    host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ.get("KUBERNETES_SERVICE_PORT", "443")
-    server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
-    return account and dataclasses.replace(account, server=server)

@@ -15,12 +15,14 @@ import aiohttp
 from kubernetes.aio import client, config
 
 from whisper_operator.kube import metrics
-from whisper_operator.kube.errors import Conflict, Forbidden, NoSuchKind, Refused, Unavailable
+from whisper_operator.kube.errors import Conflict, Forbidden, NoCluster, NoSuchKind, Refused, Unavailable
 from whisper_operator.kube.kinds import EVENT, FIELD_MANAGER, HASH_ANNOTATION, Kind
 
 REQUEST_SECONDS = 30.0
+DEFAULT_KUBECONFIG = "~/.kube/config"
 IN_FLIGHT = 16
 """Requests at a time: more would only wait in the API server, which then turns them away."""
+LONGEST_WAIT = 300.0
 PAGE = 50
 """Objects to a page of a list: a thousand at once, and their memory would stay with the process."""
 
@@ -34,6 +36,29 @@ class Api:
     def __init__(self, connection: client.ApiClient) -> None:
         self._connection = connection
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
+
+    @property
+    def server(self) -> str:
+        """Its URL."""
+        return str(self._connection.configuration.host)
+
+    def session(self, *middlewares: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
+        """A session of its own to the same API server and with the same credentials; to be closed by whoever asked for it."""
+        configuration, rest = self._connection.configuration, self._connection.rest_client
+
+        async def authorize(
+            request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+        ) -> aiohttp.ClientResponse:
+            for setting in (await configuration.auth_settings()).values():
+                request.headers[setting["key"]] = setting["value"]
+            return await handler(request)
+
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=rest.ssl_context),
+            middlewares=(*middlewares, authorize),
+            proxy=rest.proxy,
+            trust_env=configuration.client_session_kwargs["trust_env"],
+        )
 
     async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
         """The object as it is now, or None if there is none of that name (or no such kind)."""
@@ -51,19 +76,21 @@ class Api:
         labels: str | None,
         fields: str | None,
         take: Callable[[dict[str, Any]], None],
+        *,
+        page: int = PAGE,
     ) -> int | None:
-        """Hand to `take` every object in the namespace (None: in the cluster) that the selectors match, page by page; the list's
-        resourceVersion. None: no such kind. After a list that grew too old, it takes everything once more.
+        """Hand to `take` every object in the namespace (None: in the cluster) that the selectors match, page by page of
+        so many; the list's resourceVersion. None: no such kind. After a list that grew too old, it takes everything once more.
         """
         token: str | None = None
         while True:
             try:
-                page = await self._request(
+                found = await self._request(
                     "get",
                     kind.path(namespace),
                     labelSelector=labels,
                     fieldSelector=fields,
-                    limit=str(PAGE),
+                    limit=str(page),
                     **({"continue": token} if token else {}),
                 )
             except NoSuchKind:
@@ -73,11 +100,11 @@ class Api:
                     token = None
                     continue
                 raise
-            for item in page["items"]:
+            for item in found["items"]:
                 take(item)
-            token = page["metadata"].get("continue")
+            token = found["metadata"].get("continue")
             if not token:
-                return int(page["metadata"]["resourceVersion"])
+                return int(found["metadata"]["resourceVersion"])
 
     async def apply(self, kind: Kind, body: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
         """Server-side apply of all that the operator declares of an object; its new state. Raises Refused, Conflict.
@@ -195,7 +222,7 @@ class Api:
             metrics.REQUEST_ERRORS.labels("unavailable").inc()
             raise Unavailable(f"{what}: {type(error).__name__}: {error}") from error
         if not 200 <= response.status <= 299:
-            failure = _failure(what, response.status, text)
+            failure = _failure(what, response.status, text, retry_after(response.headers))
             if response.status != 404:
                 metrics.REQUEST_ERRORS.labels(_counted_as(failure)).inc()
             raise failure
@@ -213,28 +240,49 @@ def in_cluster() -> bool:
     return "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
 
 
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds until the API server wants to be asked again; 0 if it does not say."""
+    try:
+        return min(max(0.0, float(headers.get("Retry-After", 0))), LONGEST_WAIT)
+    except ValueError:  # a date, which no API server sends
+        return 0.0
+
+
 @asynccontextmanager
 async def connect() -> AsyncIterator[Api]:
-    """The API server of the pod's ServiceAccount, or else of KUBECONFIG."""
+    """The API server of the pod's ServiceAccount, or else of KUBECONFIG. Raises NoCluster."""
     configuration = client.Configuration()
-    if in_cluster():
-        config.load_incluster_config(client_configuration=configuration)
-    else:
-        await config.load_kube_config(client_configuration=configuration)
+    try:
+        if in_cluster():
+            config.load_incluster_config(client_configuration=configuration)
+        else:
+            files = os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
+            await config.load_kube_config(config_file=files, client_configuration=configuration)
+    except Exception as error:  # whatever is in the file
+        raise NoCluster(_no_cluster(error)) from error
     # Else aiohttp looks for proxies and a .netrc before each request, in a thread.
     configuration.client_session_kwargs = {"trust_env": bool(getproxies_environment())}
     async with client.ApiClient(configuration) as connection:
         yield Api(connection)
 
 
-def _failure(request: str, status: int, body: bytes) -> Exception:
-    message = _message(status, body)
+def _no_cluster(error: Exception) -> str:
+    if in_cluster():
+        return f"cannot use the pod's ServiceAccount: {error}"
+    files = os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
+    if not any(os.path.exists(os.path.expanduser(each)) for each in files.split(os.pathsep)):
+        return f"no cluster to work for: there is no {files}; let KUBECONFIG name a kubeconfig"
+    return f"cannot use the kubeconfig {files}: {error}"
+
+
+def _failure(request: str, status: int, body: bytes, after: float) -> Exception:
+    message = message_of(status, body)
     if status == 409:
         return Conflict(f"{request}: {message}")
     if status == 500 and "failed calling webhook" in message:  # Somebody has to mend it: say so.
         return Refused(status, message)
     if status in PASSING or b"NamespaceTerminating" in body:  # whose objects are all about to go
-        return Unavailable(f"{request}: {status} {message}")
+        return Unavailable(f"{request}: {status} {message}", after)
     # A path that nothing serves is answered in plain text.
     if status == 404 and b'"kind":"Status"' not in body:
         return NoSuchKind(status, message)
@@ -249,7 +297,7 @@ def _counted_as(failure: Exception) -> str:
     )
 
 
-def _message(status: int, body: bytes) -> str:
+def message_of(status: int, body: bytes) -> str:
     """The API server's own words."""
     try:
         return str(json.loads(body)["message"])

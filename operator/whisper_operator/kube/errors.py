@@ -8,6 +8,9 @@ two pass by themselves.
 class Retry(Exception):
     """Work that could not be done for a known and passing reason: it is tried again soon, and nobody has to be told."""
 
+    after: float = 0.0
+    """Seconds until then at the least."""
+
 
 class Refused(Exception):
     """The API server understood the request and will not carry it out."""
@@ -32,3 +35,12 @@ class Conflict(Retry):
 
 class Unavailable(Retry):
     """The API server could not be asked."""
+
+    def __init__(self, message: str, after: float = 0.0) -> None:
+        """`after`: when it wants to be asked again, in seconds."""
+        super().__init__(message)
+        self.after = after
+
+
+class NoCluster(Exception):
+    """Nothing says which API server to talk to, or with which credentials."""

@@ -10,8 +10,10 @@ from prometheus_client import Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from whisper_operator.config import ConfigError
+from whisper_operator.informer.access import HOW_TO_HAVE_IT, Access
 from whisper_operator.informer.cache import Cache
 from whisper_operator.informer.liveness import Watches
+from whisper_operator.kube.kinds import ENDPOINT
 from whisper_operator.kube.metrics import REGISTRY
 from whisper_operator.kube.objects import Key, Raw, condition
 from whisper_operator.workqueue import ACTIVE, DEPTH, FAILING, WorkQueue
@@ -37,6 +39,7 @@ class Health:
 
     cache: Cache
     queue: WorkQueue[Key]
+    access: Access
     watches: Watches
     working: bool = field(default=False)
     """Whether everything has been listed, so that its workers run."""
@@ -51,6 +54,11 @@ class Health:
     async def readyz(self, _: web.Request) -> web.Response:
         if not self.working:
             return web.Response(status=503, text="not everything has been listed yet\n")
+        places = [place for place in self.access.places if place[0] is ENDPOINT]
+        if not any(self.access.listed(place) for place in places):
+            obstacle = self.access.obstacle(*places[0])
+            words = "" if obstacle is None else f" ({obstacle.reason}: {obstacle.message or HOW_TO_HAVE_IT})"
+            return web.Response(status=503, text=f"{ENDPOINT.qualified} can't be read{words}\n")
         return web.Response(text="ok\n")
 
     async def metrics(self, _: web.Request) -> web.Response:

@@ -8,7 +8,7 @@ from typing import Any
 
 from whisper_operator.informer.cache import Cache
 from whisper_operator.kube.client import Api
-from whisper_operator.kube.errors import Refused, Retry
+from whisper_operator.kube.errors import Forbidden, Refused, Retry
 from whisper_operator.kube.kinds import ENDPOINT
 from whisper_operator.kube.objects import Raw
 from whisper_operator.status.status import Report
@@ -17,6 +17,8 @@ from whisper_operator.status.throttle import Throttle
 logger = logging.getLogger(__name__)
 
 COMPONENT = "whisper-operator"
+FORBIDDEN_SECONDS = 30.0
+"""Until the next try to write a status that there was no right to write."""
 
 
 class StatusWriter:
@@ -48,6 +50,9 @@ class StatusWriter:
                     # Deleted, whether or not a watch has said so: there is nobody to report to.
                     self._cache.delete(ENDPOINT, resource)
                     return None
+                if isinstance(error, Forbidden):
+                    logger.info("Could not write the status: %s", error)
+                    return FORBIDDEN_SECONDS
                 raise
             self._cache.upsert(ENDPOINT, answer)
         for event in report.events:
