@@ -63,6 +63,8 @@ class FaultProxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault proxy", daemon=True)
         self._coming: deque[str] = deque()
+        self._kept = ("", "")
+        """In which paths every write fails, and how."""
         self._agent = ""
         self._watches: set[asyncio.Future[bytes]] = set()
         self._seeing = asyncio.Event()
@@ -90,8 +92,13 @@ class FaultProxy:
         self._agent = agent
         self._loop.call_soon_threadsafe(self._coming.extend, faults)
 
+    def keep_failing(self, path: str, fault: str) -> None:
+        """Answer every request that writes to a path with this in it so, one of REFUSALS, until told to behave."""
+        self._kept = (path, fault)
+
     def behave(self) -> None:
         """Forget the faults that have not been met yet."""
+        self._kept = ("", "")
         self._loop.call_soon_threadsafe(self._coming.clear)
 
     def drop_watches(self) -> None:
@@ -144,6 +151,8 @@ class FaultProxy:
         fault = self._coming.popleft() if self._coming and concerned else ""
         if fault == "conflict" and request.method == "GET":
             fault = ""
+        if self._kept[1] and self._kept[0] in request.path and request.method != "GET":
+            fault = self._kept[1]
         if fault:
             self.done.append(f"{fault}: {request.method} {request.path}")
         if fault in REFUSALS:

@@ -41,11 +41,13 @@ async def reconcile(
     except SpecError as error:
         endpoint, due = error, frozen(resource, observed)  # keep what runs, say so
     outcome = await applier.apply(resource, due)
+    if outcome.delays and not outcome.delay_lasts:
+        raise Retry(outcome.delayed)
     now = datetime.now(UTC)
     report = status.of(resource, endpoint, cache.observed(resource), outcome, now)
     held_back = await writer.write(resource, report, now, backlogged=backlogged)
-    if outcome.delays:  # which have been told by now, as they may last
-        raise Retry("; ".join(f"{what}: {why}" for what, why in outcome.delays))
+    if outcome.delays:
+        raise Retry(outcome.delayed)
     return min(
         (each for each in (outcome.next_look, report.next_look, held_back) if each is not None), default=None
     )

@@ -1,13 +1,25 @@
 """What is done to an endpoint's children by hand: it is put right, and what others add stays."""
 
 import json
+import time
 from typing import Any
 
 import pytest
+from whisper_operator.informer.liveness import PAUSE_SECONDS
 
 from devcluster import Cluster
+from devcluster.faults import FaultProxy
 from devcluster.installation import Operator
-from tests.cluster.support import ALL, CERTIFICATE, HOST, children, endpoint, until, wait_for_condition
+from tests.cluster.support import (
+    ALL,
+    CERTIFICATE,
+    HOST,
+    children,
+    endpoint,
+    until,
+    wait_for_condition,
+    wait_until_quiet,
+)
 
 pytestmark = pytest.mark.usefixtures("nothing_to_complain_about")
 
@@ -23,6 +35,31 @@ def test_a_deleted_child_comes_back(settled: Cluster, namespace: str, child: str
 
     until(back, f"{child} made anew")
     wait_for_condition(settled, namespace, "whisper")
+
+
+def test_a_child_that_is_deleted_while_no_watch_sees_it_comes_back(
+    installed: Cluster, namespace: str
+) -> None:
+    """After a 410 a watch lists anew, and what was deleted meanwhile is reported by none: nothing but another list tells."""
+    with (
+        FaultProxy(installed) as proxy,
+        Operator(installed, {"listAgainSeconds": 600}, server=proxy.url) as operator,
+    ):
+        operator.wait_until_working()
+        installed.apply(endpoint("whisper", namespace, device="cpu"))
+        wait_for_condition(installed, namespace, "whisper")
+        wait_until_quiet(installed)
+        time.sleep(PAUSE_SECONDS + 1)  # or what the watches begin with would be taken for one listing
+        before = children(installed, namespace)["NetworkPolicy/whisper"]["metadata"]["uid"]
+        with proxy.blind():
+            time.sleep(0.5)  # until the proxy has shut its eyes
+            installed.kubectl("delete", "networkpolicy", "whisper", "-n", namespace)
+
+        def back() -> bool:
+            found = children(installed, namespace).get("NetworkPolicy/whisper")
+            return found is not None and found["metadata"]["uid"] != before
+
+        until(back, "the NetworkPolicy made anew")
 
 
 EDITS: dict[str, tuple[dict[str, Any], list[str]]] = {
@@ -123,7 +160,7 @@ def test_a_renamed_entry_of_a_list_is_put_right_and_stays_the_operators(
     settled.kubectl("patch", child, "-n", namespace, "--type=merge", "-p", json.dumps({"spec": edit}))
     until(lambda: value() == before, f"{what} as before")
     managers = settled.get(child, "-n", namespace, "--show-managed-fields")["metadata"]["managedFields"]
-    assert "whisper-operator-repair" not in [each["manager"] for each in managers]
+    assert "kubectl-patch" not in [each["manager"] for each in managers]
     wait_for_condition(settled, namespace, "whisper")
 
 

@@ -1,11 +1,15 @@
 """What is wrong with an installation, or with the cluster under it: each endpoint that it concerns says so."""
 
+import json
+from typing import Any
+
 import pytest
 
 from devcluster import Cluster
+from devcluster.faults import FaultProxy
 from devcluster.installation import Operator, install
 from tests.cluster import troubleshooting
-from tests.cluster.support import condition, endpoint, wait_for_condition
+from tests.cluster.support import condition, endpoint, patch, until, wait_for_condition
 
 GKE = (
     "managedcertificates.networking.gke.io",
@@ -26,24 +30,92 @@ def test_an_image_that_nobody_configured_and_kinds_that_the_cluster_lacks(writte
                 endpoint("public", "default", image="registry.example.com/x:1", host="whisper.example.com"),
             )
             cases = (
-                (
-                    "unconfigured",
-                    "ImageNotConfigured",
-                    "make images",
-                    "configure the images, or set spec.image",
-                ),
-                (
-                    "public",
-                    "KindNotInstalled",
-                    "GKE has what a public endpoint needs",
-                    "install what it names, or do without",
-                ),
-            )
-            for (name, reason, words, cure), symptom in zip(cases, troubleshooting.INSTALLATION, strict=True):
+                ("unconfigured", "ImageNotConfigured", "make images", "configure the images, or set spec.image"),
+                ("public", "KindNotInstalled", "GKE has what a public endpoint needs", "install what it names, or do without"),
+            )  # fmt: skip
+            for (name, reason, words, cure), symptom in zip(
+                cases, troubleshooting.INSTALLATION[:2], strict=True
+            ):
                 resource = wait_for_condition(cluster, "default", name, "Stalled", "True", reason)
                 assert words in condition(resource, "Ready")["message"]
-                line = troubleshooting.line(symptom, cure, resource, "Ready")
-                if written is not None:
-                    written.append(line)
-                else:
-                    assert line in troubleshooting.lines(), "docs/troubleshooting.md is out of date"
+                note(written, symptom, cure, resource)
+
+
+def note(written: list[str] | None, symptom: str, cure: str, resource: dict[str, Any]) -> None:
+    """Write a line of the table, or see that it is there."""
+    line = troubleshooting.line(symptom, cure, resource, "Ready")
+    if written is not None:
+        written.append(line)
+    else:
+        assert line in troubleshooting.lines(), (
+            "docs/troubleshooting.md is out of date: see troubleshooting.py"
+        )
+
+
+def autoscaler(namespace: str) -> dict[str, Any]:
+    """One of somebody's own, which keeps at least four replicas."""
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "whisper"}
+    spec = {"scaleTargetRef": target, "minReplicas": 4, "maxReplicas": 5}
+    metadata = {"name": "own", "namespace": namespace}
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": metadata,
+        "spec": spec,
+    }
+
+
+def change_rights(cluster: Cluster, rules: list[dict[str, Any]]) -> None:
+    change = json.dumps({"rules": rules})
+    cluster.kubectl("patch", "clusterrole", "whisper-operator", "--type=merge", "-p", change)
+
+
+def without(rules: list[dict[str, Any]], resource: str) -> list[dict[str, Any]]:
+    """Rules of a role that say nothing of a kind."""
+    less = [{**rule, "resources": [each for each in rule["resources"] if each != resource]} for rule in rules]
+    return [rule for rule in less if rule["resources"]]
+
+
+@pytest.mark.timeout(600)
+def test_what_is_done_to_an_endpoint_from_outside(written: list[str] | None) -> None:
+    fought, failing, forbidden = troubleshooting.INSTALLATION[2:]
+    with Cluster.start() as cluster, FaultProxy(cluster) as proxy:
+        install(cluster)
+        with Operator(cluster, {"listAgainSeconds": 5}, server=proxy.url) as operator:
+            operator.wait_until_working()
+            for namespace in ("fought", "failing", "unread"):
+                cluster.kubectl("create", "namespace", namespace)
+                cluster.apply(endpoint("whisper", namespace, device="cpu", replicas=2))
+                wait_for_condition(cluster, namespace, "whisper")
+
+            cluster.apply(autoscaler("fought"))
+            resource = wait_for_condition(cluster, "fought", "whisper", "Stalled", "True", "FieldContested")
+            assert "spec.replicas of Deployment whisper" in condition(resource, "Ready")["message"]
+            cure = "delete the autoscaler, or set spec.autoscaling instead"
+            note(written, fought, cure, resource)
+            cluster.kubectl("delete", "hpa", "own", "-n", "fought")
+            patch(cluster, "fought", replicas=3)  # which waits for no fight to end
+            until(lambda: replicas(cluster, "fought") == 3, "three replicas")
+
+            proxy.keep_failing("/namespaces/failing/services", "503")
+            cluster.kubectl("delete", "service", "whisper", "-n", "failing")
+            resource = wait_for_condition(cluster, "failing", "whisper", "Ready", "False", "ApplyDelayed")
+            assert condition(resource, "Stalled") == {}
+            assert "Service whisper: " in condition(resource, "Ready")["message"]
+            assert "apiserver is shutting down" in condition(resource, "Ready")["message"]
+            note(written, failing, "see what answers so; the operator goes on by itself", resource)
+            proxy.behave()
+            patch(cluster, "failing", replicas=3)
+            wait_for_condition(cluster, "failing", "whisper")
+
+            rules = cluster.get("clusterrole", "whisper-operator")["rules"]
+            change_rights(cluster, without(rules, "networkpolicies"))
+            resource = wait_for_condition(cluster, "unread", "whisper", "Stalled", "True", "AccessDenied")
+            assert "networkpolicies.networking.k8s.io" in condition(resource, "Ready")["message"]
+            note(written, forbidden, "give it back", resource)
+            change_rights(cluster, rules)
+            wait_for_condition(cluster, "unread", "whisper")
+
+
+def replicas(cluster: Cluster, namespace: str) -> int:
+    return int(cluster.get("deployment", "whisper", "-n", namespace)["spec"]["replicas"])

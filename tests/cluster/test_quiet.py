@@ -1,6 +1,8 @@
 """Silence: nothing is written when nothing changed, not while idle, not after a restart, whatever others write."""
 
+import json
 import time
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from tests.cluster.support import (
     condition,
     endpoint,
     now,
+    patch,
     until,
     wait_for_condition,
     wait_until_quiet,
@@ -102,3 +105,80 @@ def test_three_hundred_endpoints_at_once_all_settle_without_an_error() -> None:
             cluster.kubectl("delete", "wep", "--all", "--wait=false")
             until(lambda: not children(cluster, "default"), "no children", ceiling=280)
             assert operator.complaints() == []
+
+
+STRIP: dict[str, Any] = {
+    "apiVersion": "admissionregistration.k8s.io/v1",
+    "kind": "MutatingAdmissionPolicy",
+    "spec": {
+        "failurePolicy": "Fail",
+        "reinvocationPolicy": "Never",
+        "matchConditions": [
+            {
+                "name": "marked",
+                "expression": "'whisper-operator.io/applied-hash' in object.metadata.?annotations.orValue({})",
+            }
+        ],
+        "mutations": [
+            {
+                "patchType": "JSONPatch",
+                "jsonPatch": {
+                    "expression": "[JSONPatch{op: 'remove', path: '/metadata/annotations/whisper-operator.io~1applied-hash'}]"
+                },
+            }
+        ],
+    },
+}
+
+
+def test_admission_that_takes_the_hash_away_is_answered_once(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    """What is declared next is applied all the same."""
+    match = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+        "resourceRules": [
+            {"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"], "resources": ["*"]}
+        ],
+    }
+    policy = {**STRIP, "metadata": {"name": namespace}}
+    policy["spec"] = {**STRIP["spec"], "matchConstraints": match}
+    binding = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingAdmissionPolicyBinding",
+        "metadata": {"name": namespace},
+        "spec": {"policyName": namespace},
+    }
+    installed.apply(policy, binding)
+    try:
+        marked = {
+            "name": "marked",
+            "namespace": namespace,
+            "annotations": {"whisper-operator.io/applied-hash": "0"},
+        }
+
+        def in_force() -> bool:
+            body = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": marked})
+            answer = installed.kubectl("create", "-f", "-", "--dry-run=server", "-o", "json", input=body)
+            return "annotations" not in json.loads(answer)["metadata"]
+
+        until(in_force, "the policy in force")
+        installed.apply(endpoint("whisper", namespace, host="whisper.example.com"))
+        wait_for_condition(installed, namespace, "whisper")
+        found = children(installed, namespace)["Service/whisper"]["metadata"]["annotations"]
+        assert "whisper-operator.io/applied-hash" not in found, (
+            "admission took nothing: this test would prove nothing"
+        )
+        start = wait_until_quiet(installed)
+        installed.kubectl(
+            "label", "service,deployment,ingress", "whisper", "-n", namespace, "example.com/a=b"
+        )
+        time.sleep(5)
+        assert writes(installed, start, namespace) == []
+        patch(installed, namespace, limits={"requestTimeoutSeconds": 700})
+        until(
+            lambda: children(installed, namespace)["BackendConfig/whisper"]["spec"]["timeoutSec"] == 760,
+            "the change carried out",
+        )
+    finally:
+        installed.kubectl("delete", "mutatingadmissionpolicy,mutatingadmissionpolicybinding", namespace)

@@ -30,8 +30,14 @@ mend it: `pytest tests/cluster/test_faults.py tests/cluster/test_faults_of_insta
 | --- | --- | --- | --- | --- | --- |
 """
 
-INSTALLATION = ("No server image is configured", "The cluster lacks GKE's kinds")
-"""Symptoms of what is wrong with an installation; they come last."""
+INSTALLATION = (
+    "No server image is configured",
+    "The cluster lacks GKE's kinds",
+    "An autoscaler of somebody else's scales the Deployment",
+    "A write fails again and again",
+    "A right of the operator's was taken away",
+)
+"""Symptoms of what is wrong with an installation, or with the cluster under it; they come last."""
 
 
 def line(symptom: str, cure: str, resource: dict[str, Any], kind: str) -> str:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from whisper_operator.apply.outcome import Outcome
+from whisper_operator.apply.outcome import Contest, Outcome
 from whisper_operator.config import Settings
 from whisper_operator.kube.kinds import (
     AUTOSCALER,
@@ -201,6 +201,8 @@ def test_what_may_not_be_read_any_more_is_told_where_it_matters() -> None:
 
 NAME_TAKEN = Outcome(names_taken=(Manifest(INGRESS, "n", "w", {}),))
 REFUSAL = Outcome(refusals=(("Deployment w", "exceeded quota: gpus"),))
+DELAYED = Outcome(delays=(("Service w", "PATCH: 409"),), delayed_for=31.0)
+FOUGHT = Outcome(contests=(Contest("Deployment w", "spec.replicas", "kube-controller-manager (scale)", 5.0),))
 STUCK = {
     **SERVING,
     "conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}],
@@ -254,6 +256,21 @@ FAILED = {"certificateStatus": "ProvisioningFailedPermanently"}
         (observed(), Outcome(missing_kinds=(MANAGED_CERTIFICATE,)), "KindNotInstalled", "GKE has what", True),
         (observed(), REFUSAL, "ApplyRefused", "Deployment w: exceeded quota: gpus", True),
         (observed(), Outcome(waiting=("w",)), "DeletionPending", "deleted: w", False),
+        (observed(SERVING, INGRESS_UP, ACTIVE), DELAYED, "ApplyDelayed", "Service w: PATCH: 409", False),
+        (
+            observed(SERVING, INGRESS_UP, ACTIVE),
+            FOUGHT,
+            "FieldContested",
+            "spec.replicas of Deployment w is set by kube-controller-manager (scale). If it is a HorizontalPodAutoscaler",
+            True,
+        ),
+        (
+            observed(SERVING, INGRESS_UP, ACTIVE),
+            Outcome(contests=(Contest("Service w", "spec.ports", "", 5.0),)),
+            "FieldContested",
+            "spec.ports of Service w is taken away. Have that leave it alone",
+            True,
+        ),
     ],
 )
 def test_what_is_wrong_is_said_first_and_with_what_to_do(

@@ -10,6 +10,10 @@ LOOK_AGAIN_SECONDS = 30.0
 """Until the next look at what no watch reports: a foreign object in the way, a missing kind, a refusal."""
 
 
+DELAY_LASTS_SECONDS = 30.0
+"""A write that fails for that long is told of: most pass with the next try."""
+
+
 @dataclass(frozen=True)
 class Contest:
     """A field that somebody takes back each time that the operator has put it right."""
@@ -44,6 +48,16 @@ class Outcome:
     """Writes that could not be made for a passing reason, and are tried again soon: what, and the reason."""
     delayed_for: float = 0.0
     """For how many seconds each try has had delays."""
+
+    @property
+    def delayed(self) -> str:
+        """What could not be written, and why; "" if all could."""
+        return "; ".join(f"{what}: {why}" for what, why in self.delays)
+
+    @property
+    def delay_lasts(self) -> bool:
+        """Whether it is time to tell of it, and not only to try again."""
+        return bool(self.delays) and self.delayed_for >= DELAY_LASTS_SECONDS
 
     @property
     def next_look(self) -> float | None:

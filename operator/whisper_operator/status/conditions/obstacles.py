@@ -1,6 +1,6 @@
 """What keeps a spec from being written to the cluster at all."""
 
-from whisper_operator.apply.outcome import Outcome
+from whisper_operator.apply.outcome import Contest, Outcome
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.status.condition import Fault
 
@@ -36,6 +36,14 @@ def fault(endpoint: WhisperEndpoint | SpecError, outcome: Outcome) -> Fault | No
             f"The API server refused {text}. Correct what it names, in spec or in the cluster: it is tried again every half "
             "minute.",
         )
+    if outcome.delay_lasts:
+        return Fault(
+            "ApplyDelayed",
+            f"Not all could be written yet, which is tried again, within 5 minutes at the latest: {outcome.delayed}",
+            needs_action=False,
+        )
+    if outcome.contests:
+        return _contested(outcome.contests)
     if outcome.waiting:
         return Fault(
             "DeletionPending",
@@ -43,3 +51,21 @@ def fault(endpoint: WhisperEndpoint | SpecError, outcome: Outcome) -> Fault | No
             needs_action=False,
         )
     return None
+
+
+def _contested(contests: tuple[Contest, ...]) -> Fault:
+    """Of what somebody else changes each time that it was put right."""
+    text = "; ".join(
+        f"{each.field} of {each.what} is {f'set by {each.editor}' if each.editor else 'taken away'}"
+        for each in contests
+    )
+    scaled = any(each.field == "spec.replicas" for each in contests)
+    remedy = (
+        "If it is a HorizontalPodAutoscaler (kubectl get hpa), delete it: spec.autoscaling makes one that the operator knows of."
+        if scaled
+        else "Have that leave it alone, or say in spec what it is to be."
+    )
+    return Fault(
+        "FieldContested",
+        f"Somebody else changes again and again what the operator puts right, each time later: {text}. {remedy}",
+    )
