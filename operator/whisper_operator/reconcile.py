@@ -34,20 +34,33 @@ async def reconcile(
         return DONE  # ownerReferences clean up
     observed = cache.observed(resource)
     endpoint: WhisperEndpoint | SpecError
+    failure: Exception | None = None
     try:
         endpoint = parse(resource, settings)
         claims.check(cache.claimed_by_others(key))
         due = plan(manifests.of(endpoint, observed, settings), observed)
     except SpecError as error:
         endpoint, due = error, frozen(resource, observed)  # keep what runs, say so
+    except Exception as error:  # of the operator's own: to be logged and tried again, but to be told as well
+        endpoint, due, failure = _own_fault(error), frozen(resource, observed), error
     outcome = await applier.apply(resource, due)
     if outcome.delays and not outcome.delay_lasts:
         raise Retry(outcome.delayed)
     now = datetime.now(UTC)
     report = status.of(resource, endpoint, cache.observed(resource), outcome, now)
     held_back = await writer.write(resource, report, now, backlogged=backlogged)
+    if failure is not None:
+        raise failure
     if outcome.delays:
         raise Retry(outcome.delayed)
     return min(
         (each for each in (outcome.next_look, report.next_look, held_back) if each is not None), default=None
+    )
+
+
+def _own_fault(error: Exception) -> SpecError:
+    return SpecError(
+        "OperatorFault",
+        f"The operator can't work out what this endpoint needs, by a fault of its own ({type(error).__name__}: {error}): its log "
+        "has the details. What runs was left as it is, and it is tried again.",
     )

@@ -19,6 +19,7 @@ from tests.cluster.support import (
     patch,
     until,
     wait_for_condition,
+    wait_until_quiet,
 )
 
 A, B, C = "a.example.com", "b.example.com", "c.example.com"
@@ -144,6 +145,23 @@ def test_a_certificate_that_is_lost_takes_the_redirect_with_it(
     until(lambda: redirects(installed, namespace) is False, "no redirect")
     stand_in(installed, namespace)
     until(lambda: redirects(installed, namespace), "the redirect again")
+
+
+def test_a_certificate_that_can_not_be_renewed_keeps_the_redirect(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    """It serves until it expires."""
+    stand_in(installed, namespace)
+    installed.apply(endpoint("whisper", namespace, host=A, ingress={"httpsRedirect": True}))
+    until(lambda: redirects(installed, namespace), "the redirect")
+    wait_for_condition(installed, namespace, "whisper")
+    stand_in(installed, namespace, certificates="RenewalFailed")
+    resource = wait_for_condition(
+        installed, namespace, "whisper", "CertificateReady", "False", "RenewalFailed"
+    )
+    assert "HTTPS ends when it expires" in condition(resource, "CertificateReady")["message"]
+    wait_until_quiet(installed)
+    assert redirects(installed, namespace) is True
 
 
 def attached(cluster: Cluster, namespace: str) -> list[str]:

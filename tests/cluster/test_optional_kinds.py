@@ -12,6 +12,7 @@ from tests.cluster.support import (
     condition,
     endpoint,
     exists,
+    live,
     now,
     patch,
     until,
@@ -119,6 +120,45 @@ def test_an_address_of_somebody_elses_is_not_touched(other: Cluster, its_operato
     made = [each for each in writes(other, start, "default") if each.code < 400]
     assert not [each for each in made if "computeaddresses" in each.resource]
     assert "labels" not in other.get("computeaddress", "theirs", "-n", "default")["metadata"]
+
+
+def test_what_config_connector_says_of_an_address_is_passed_on(
+    other: Cluster, its_operator: Operator
+) -> None:
+    """Its events are about an object that is not named as the endpoint is."""
+    other.kubectl("apply", "-f", str(CRDS / "computeaddresses.yaml"))
+    settings = {"name": "gke-stand-in", "namespace": "default"}
+    other.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": settings, "data": {"missingStaticIPs": "late"}}
+    )
+    other.apply(
+        endpoint("fourth", "default", **{**ADDRESSED, "staticIPName": "late", "host": "d.example.com"})
+    )
+    wait_for_condition(other, "default", "fourth", "AddressAssigned", "False", "StaticIPNotFound")
+    about = other.get("computeaddress", "late", "-n", "default")
+    names = {
+        "kind": "ComputeAddress",
+        "namespace": "default",
+        "name": "late",
+        "uid": about["metadata"]["uid"],
+    }
+    other.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": "late.1", "namespace": "default"},
+            "involvedObject": names,
+            "type": "Warning",
+            "reason": "UpdateFailed",
+            "message": "Update call failed: googleapi: Error 403: forbidden",
+        }
+    )
+    words = "Config Connector says: Update call failed: googleapi: Error 403: forbidden"
+
+    def told() -> bool:
+        return words in condition(live(other, "default", "fourth"), "AddressAssigned")["message"]
+
+    until(told, "the event is passed on")
 
 
 def _raises(cluster: Cluster, resource: dict[str, Any]) -> bool:

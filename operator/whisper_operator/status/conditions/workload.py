@@ -20,8 +20,10 @@ def available(endpoint: WhisperEndpoint | SpecError, observed: Observed, previou
         return Condition("Available", "True", "Serving", f"{serving} of {wanted} replicas serve requests.")
     if deployment is None:
         return Condition("Available", "False", "NotDeployed", "There is no Deployment yet.")
-    if deployment.spec.get("replicas", 1) == 0:
+    if isinstance(endpoint, WhisperEndpoint) and endpoint.suspend:
         return Condition("Available", "False", SUSPENDED, "spec.suspend is true: nothing runs.")
+    if isinstance(endpoint, SpecError) and deployment.spec.get("replicas", 1) == 0:
+        return Condition("Available", "False", SUSPENDED, "Nothing is asked to run.")
     trouble = _trouble(endpoint, deployment, observed, previous)
     message = f"No replica is ready yet. {trouble.message if trouble else ''}".strip()
     return Condition("Available", "False", "NoReplicaReady", message)

@@ -1,0 +1,74 @@
+"""The main flow where it goes wrong: whoever looks at the endpoint is told."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+from whisper_operator.apply.applier import Applier
+from whisper_operator.apply.outcome import Outcome
+from whisper_operator.apply.plan import Plan
+from whisper_operator.config import Settings
+from whisper_operator.informer.cache import Cache
+from whisper_operator.kube.errors import Retry
+from whisper_operator.kube.kinds import ENDPOINT
+from whisper_operator.reconcile import reconcile
+from whisper_operator.status.status import Report
+from whisper_operator.status.writer import StatusWriter
+
+KEY = ("n", "w")
+
+
+@dataclass
+class Cluster:
+    """Takes plans and reports."""
+
+    outcome: Outcome = field(default_factory=Outcome)
+    plans: list[Plan] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
+
+    async def apply(self, _: Any, plan: Plan) -> Outcome:
+        self.plans.append(plan)
+        return self.outcome
+
+    async def write(self, _: Any, report: Report, *__: Any, **___: Any) -> None:
+        self.reports.append(report)
+
+    def reconcile(self, settings: Settings) -> float | None:
+        cache = Cache()
+        metadata = {"namespace": "n", "name": "w", "uid": "u", "resourceVersion": "1", "generation": 1}
+        cache.upsert(ENDPOINT, {"metadata": metadata, "spec": {}})
+        applier, writer = cast(Applier, self), cast(StatusWriter, self)
+        return asyncio.run(reconcile(KEY, cache, applier, writer, settings))
+
+    def told(self) -> dict[str, Any]:
+        (report,) = self.reports
+        return next(each for each in report.patch["conditions"] if each["type"] == "Ready")
+
+
+class Broken(Settings):
+    """What makes the operator itself fail."""
+
+    def server_image(self, engine: str, model: str | None) -> str | None:
+        raise RuntimeError(f"no idea of {model}")
+
+
+def test_a_fault_of_the_operators_own_is_told_and_tried_again() -> None:
+    cluster = Cluster()
+    with pytest.raises(RuntimeError, match="no idea"):
+        cluster.reconcile(Broken())
+    ready = cluster.told()
+    assert (ready["status"], ready["reason"]) == ("False", "OperatorFault")
+    assert "RuntimeError: no idea of large-v3" in ready["message"]
+    assert cluster.plans == [Plan()]  # what runs stays
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.5, False), (31.0, True)])
+def test_a_delay_is_told_once_it_lasts(seconds: float, told: bool) -> None:
+    """Until then, no status says that all is written."""
+    cluster = Cluster(Outcome(delays=(("Service w", "409"),), delayed_for=seconds))
+    with pytest.raises(Retry, match="Service w: 409"):
+        cluster.reconcile(Settings(server_repository="r", server_version="1"))
+    assert bool(cluster.reports) is told
+    if told:
+        assert cluster.told()["reason"] == "ApplyDelayed"
