@@ -52,7 +52,10 @@ def main() -> int:
             if shape != "demo" and shapes and (failed := _wait(shapes.pop(), SECONDS)):
                 return _fail(failed)
             started = time.monotonic()
-            problem = _wait(_start(name, shape, folder, options), SECONDS)
+            left = min(SECONDS, options.seconds - (started - begin))
+            problem = "there was no time left for it"
+            if left > 0:
+                problem = _wait(_start(name, shape, folder, options), left)
             notes = {}
             with suppress(OSError):
                 notes = json.loads(_notes(folder, name, shape).read_text())
@@ -81,6 +84,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a little of everything, on the demo model")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/gpu.json"))
     parser.add_argument("--commit", default="", help="of this source, where git can't tell")
+    parser.add_argument("--seconds", type=float, default=350, help="the most that it may take in all [350]")
     parser.add_argument("--section", default="", help=argparse.SUPPRESS)
     parser.add_argument("--shape", default="demo", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)

@@ -33,7 +33,6 @@ def run(setup: Setup, note: Callable[[str, Any], None]) -> None:
     sounds += [material.long_one(setup)][: setup.some(0, 1)]
     checkpoint = setup.checkpoint()
     reference = whisper.load_model(str(setup.model), device=setup.device)
-    reference.alignment_heads = _sparse(checkpoint.alignment_heads, reference)
     for dtype in setup.dtypes:
         engine = driving.make(checkpoint, dtype, setup.device, windows=8)
         for name, asked in ASKED.items():
@@ -77,11 +76,3 @@ def _words_of(segment: dict[str, Any]) -> list[tuple[str, float, float]]:
         (word["word"], round(float(word["start"]), 2), round(float(word["end"]), 2))
         for word in segment.get("words", [])
     ]
-
-
-def _sparse(heads: tuple[tuple[int, int], ...], model: Any) -> Any:
-    """Alignment heads in openai-whisper's form."""
-    dense = torch.zeros(model.dims.n_text_layer, model.dims.n_text_head, dtype=torch.bool)
-    for head in heads:
-        dense[head] = True
-    return dense.to_sparse().to(model.device)

@@ -43,13 +43,13 @@ def run(setup: Setup, note: Callable[[str, Any], None]) -> None:
     second = driving.run(engine, files)
     note(
         "while little memory is left",
-        _figures(second, engine, on_gpu) | {"as before": second.texts() == first.texts()},
+        _figures(second, engine, on_gpu) | _as(first, second),
     )
     ballast.clear()
     if on_gpu:
         torch.cuda.empty_cache()
     third = driving.run(engine, files)
-    note("after that", _figures(third, engine, on_gpu) | {"as before": third.texts() == first.texts()})
+    note("after that", _figures(third, engine, on_gpu) | _as(first, third))
 
 
 def _figures(outcome: driving.Outcome, engine: Any, on_gpu: bool) -> dict[str, Any]:
@@ -61,6 +61,12 @@ def _figures(outcome: driving.Outcome, engine: Any, on_gpu: bool) -> dict[str, A
         "windows_a_second": outcome.figures()["windows_a_second"],
         **_taken(on_gpu),
     }
+
+
+def _as(first: driving.Outcome, later: driving.Outcome) -> dict[str, int]:
+    """How many files say what they said before: all in float32; in float16 other batches have other last bits."""
+    pairs = zip(first.texts(), later.texts(), strict=True)
+    return {"texts_as_before": sum(one == other for one, other in pairs)}
 
 
 def _taken(on_gpu: bool) -> dict[str, int]:

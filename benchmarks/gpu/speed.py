@@ -152,6 +152,7 @@ def _limits(checkpoint: Checkpoint, dtype: str, card: dict[str, float]) -> dict[
 
 def _openai_whisper(setup: Setup) -> dict[str, float]:
     """Its own `transcribe`, one file after the other."""
+    torch.backends.cuda.enable_cudnn_sdp(True)  # as it finds it: an engine may have turned it off
     model = whisper.load_model(str(setup.model), device=setup.device)
     paths = material.short_ones(setup)[: setup.some(2, 9)]
     sounds = [material.samples_of(path).astype(np.float32) / 32768 for path in paths]
