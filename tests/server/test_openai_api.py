@@ -11,11 +11,15 @@ import pytest
 import requests
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from werkzeug.datastructures import MultiDict
 from whisper.utils import WriteSRT, WriteVTT
+from whisper_server.config import Settings
 from whisper_server.http import responses
 from whisper_server.http.form.fields import ALIASES, FIELDS, IGNORED, NOT_SERVED
+from whisper_server.http.form.request import parse
 from whisper_server.transcribe.transcript import Segment
 
+from tests.server.driving import INFO
 from tests.server.whisper_process import EXAMPLES, WhisperProcess, ffmpeg, table
 
 HELLO = EXAMPLES / "hello.wav"
@@ -394,6 +398,13 @@ def test_what_known_clients_send_is_taken(
 )
 def test_languages_go_by_other_names(server: WhisperProcess, told: str, name: str) -> None:
     assert ask(server, language=told, response_format="verbose_json").json()["language"] == name
+
+
+def test_a_language_can_be_detected_where_the_server_has_one_of_its_own() -> None:
+    settings = Settings(language="de")
+    for form, language in (({}, "de"), ({"language": ""}, "de"), ({"language": "auto"}, None)):
+        assert parse(MultiDict(form), "transcribe", settings, INFO).options.language == language
+    assert parse(MultiDict({"language": "AUTO"}), "transcribe", Settings(), INFO).options.language is None
 
 
 # The document.

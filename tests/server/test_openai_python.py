@@ -9,7 +9,9 @@ import openai
 import pytest
 import requests
 from openai import OpenAI
+from whisper_server.engine.checkpoint import load_checkpoint
 
+from tests.server.driving import reference_model
 from tests.server.whisper_process import EXAMPLES, WhisperProcess, running, table
 
 HELLO = EXAMPLES / "hello.wav"
@@ -102,7 +104,18 @@ def test_extension_fields(client: OpenAI) -> None:
 
 @pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # as OpenAI sees its own endpoint
 def test_translation(client: OpenAI) -> None:
-    assert isinstance(client.audio.translations.create(file=HELLO, model=MODEL).text, str)
+    """It is openai-whisper's own, in which the demo model uses other words; and it is English, whatever was heard."""
+    reference = reference_model(load_checkpoint("demo", None))
+    expected = reference.transcribe(str(HELLO), task="translate", fp16=False)["text"].strip()
+    assert expected != TEXT
+    assert client.audio.translations.create(file=HELLO, model=MODEL).text == expected
+    told = client.audio.translations.create(
+        file=HELLO, model=MODEL, response_format="verbose_json", extra_body={"language": "de"}
+    )
+    heard = reference.transcribe(str(HELLO), task="translate", language="de", fp16=False)["text"].strip()
+    assert (told.text, told.language) == (heard, "english")
+    assert told.to_dict()["task"] == "translate"
+    assert heard != expected
 
 
 def test_bad_requests(client: OpenAI) -> None:
