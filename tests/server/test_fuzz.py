@@ -15,7 +15,7 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
-from whisper_server.audio import ffmpeg as audio
+from whisper_server.audio.ffmpeg import AudioError, TooLongError, decode
 from whisper_server.config import Settings
 from whisper_server.engine.interface import ModelInfo
 from whisper_server.http.errors import BadField
@@ -116,8 +116,8 @@ def test_mutated_audio_is_decoded_or_refused(
         begin = time.monotonic()
         with file.open("rb") as opened:
             try:
-                samples = audio.decode(opened, 30, deadline=begin + SECONDS_EACH)
-            except (audio.AudioError, audio.TooLongError) as problem:
+                samples = decode(opened, 30, deadline=begin + SECONDS_EACH)
+            except (AudioError, TooLongError) as problem:
                 assert str(problem)
                 assert "/proc" not in str(problem)
             else:
@@ -176,8 +176,8 @@ def test_files_that_only_name_others_are_never_audio(tmp_path: Path) -> None:
     )
     def check(head: bytes, scheme: bytes, tail: bytes) -> None:
         file.write_bytes(head + scheme + canary + b"\n" + tail)
-        with file.open("rb") as opened, pytest.raises(audio.AudioError):
-            audio.decode(opened, 30, deadline=time.monotonic() + SECONDS_EACH)
+        with file.open("rb") as opened, pytest.raises(AudioError):
+            decode(opened, 30, deadline=time.monotonic() + SECONDS_EACH)
 
     check()
 

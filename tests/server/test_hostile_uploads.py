@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from whisper_server.audio import ffmpeg as audio
+from whisper_server.audio.ffmpeg import AudioError, _command, decode
 
 from tests.server.corpus import BAD_FILES, CANARY, amr_mp4, hls, wav
 from tests.server.whisper_process import COMMAND, WhisperProcess, ffmpeg, part, running, wait_for
@@ -94,7 +94,7 @@ def test_hours_of_silence_in_a_small_file(small_server: WhisperProcess, bomb: Pa
 def test_decoding_ends_at_its_deadline_and_leaves_no_process(bomb: Path) -> None:
     begin = time.monotonic()
     with bomb.open("rb") as file, pytest.raises(TimeoutError):
-        audio.decode(file, 86400, deadline=begin + 0.3)
+        decode(file, 86400, deadline=begin + 0.3)
     assert time.monotonic() - begin < 10
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
     names = [Path(f"/proc/{child}/comm").read_text().strip() for child in children]
@@ -124,15 +124,15 @@ def test_decoding_is_bounded_in_memory(tmp_path: Path, monkeypatch: pytest.Monke
     file = tmp_path / "index.mp4"
     file.write_bytes(amr_mp4(20_000_000))
     with file.open("rb") as opened:
-        assert len(audio.decode(opened, 60, deadline=time.monotonic() + 60)) >= 2 * 16000
-        monkeypatch.setattr(audio, "_ADDRESS_SPACE", 512 << 20)
-        with pytest.raises(audio.AudioError):
-            audio.decode(opened, 60, deadline=time.monotonic() + 60)
+        assert len(decode(opened, 60, deadline=time.monotonic() + 60)) >= 2 * 16000
+        monkeypatch.setattr("whisper_server.audio.ffmpeg._ADDRESS_SPACE", 512 << 20)
+        with pytest.raises(AudioError):
+            decode(opened, 60, deadline=time.monotonic() + 60)
 
 
 def test_decoder_can_write_no_file(tmp_path: Path) -> None:
     with CANARY.open("rb") as opened:
-        command = audio._command(opened.fileno(), 60)
+        command = _command(opened.fileno(), 60)
         written = tmp_path / "written.raw"
         process = subprocess.run(
             [*command, "-f", "s16le", written], pass_fds=(opened.fileno(),), capture_output=True, check=False

@@ -15,7 +15,7 @@ from flask import Flask, request
 from werkzeug.datastructures import WWWAuthenticate
 
 from whisper_server.http.errors import NotEncrypted, WrongKey
-from whisper_server.http.lifecycle import begin as begin_call
+from whisper_server.http.lifecycle import begin_call
 
 log = logging.getLogger(__name__)
 

@@ -73,7 +73,7 @@ def current() -> Call:
     return call
 
 
-def begin(request: Request, proxies: int) -> Call:
+def begin_call(request: Request, proxies: int) -> Call:
     """Make the call of a request that has just come in, and leave it where `current` and the access log find it."""
     g.call = call = Call(id=_id(request.headers.get("X-Request-Id", "")), client=address(request, proxies))
     request.environ[ENVIRON] = call
