@@ -17,6 +17,7 @@ from whisper_operator.kube.kinds import (
     CLASS_ANNOTATION,
     DEPLOYMENT,
     DISRUPTION_BUDGET,
+    FRONTEND_CONFIG,
     INGRESS,
     SERVICE,
     Kind,
@@ -108,6 +109,7 @@ _POD: Part = {
 DOMAIN: Mapping[Kind, Part] = {
     DEPLOYMENT: {"spec": {"strategy": WHOLE, "template": {"spec": _POD}}},
     DISRUPTION_BUDGET: {"spec": {"minAvailable": WHOLE}},
+    FRONTEND_CONFIG: {"spec": {"redirectToHttps": WHOLE}},
     INGRESS: {
         "metadata": {
             "annotations": Names(

@@ -65,13 +65,13 @@ def take_over(manifest: Manifest, live: Mapping[str, Any], *, unowned: bool = Fa
     foreign = [each for each in before if is_others(each) and each.get("apiVersion") == version]
     taken: Fields = {}
     found: dict[str, str] = {}
-    owned = [(entry, strays(manifest, entry["fieldsV1"])) for entry in foreign]
+    owned = [(entry, strays(manifest, fields_of(entry))) for entry in foreign]
     for entry, fields in (*owned, *_renamed(manifest, live, foreign)):
         found |= dict.fromkeys(paths(fields), name_of(entry))
         taken = union(taken, fields)
     loose = _mounts_of_nothing(manifest, live)
     if unowned:
-        loose = union(loose, _strays(DOMAIN.get(manifest.kind, {}), live, manifest.body, _VALUES) or {})
+        loose = union(loose, leftovers(manifest, live))
     found = {**dict.fromkeys(paths(loose), ""), **found}
     taken = union(taken, loose)
     if not taken:
@@ -83,9 +83,14 @@ def holders(entries: Iterable[Entry], path: Path) -> str:
     """Who owns a field, by the managers' names; empty if nobody does, as when it was removed."""
     found = []
     for entry in entries:
-        if is_others(entry) and _at(entry["fieldsV1"], path) is not None:
+        if is_others(entry) and _at(fields_of(entry), path) is not None:
             found.append(name_of(entry))
     return ", ".join(found)
+
+
+def fields_of(entry: Entry) -> Fields:
+    fields: Fields = entry.get("fieldsV1") or {}
+    return fields
 
 
 def name_of(entry: Entry) -> str:
@@ -171,6 +176,11 @@ class _Values:
 _FIELDS, _VALUES = _Fields(), _Values()
 
 
+def leftovers(manifest: Manifest, live: Mapping[str, Any]) -> Fields:
+    """Of an object, what is in the operator's domain and not declared, whosever it is."""
+    return _strays(DOMAIN.get(manifest.kind, {}), live, manifest.body, _VALUES) or {}
+
+
 def _strays(part: Part, node: Any, declared: Any, view: _Fields | _Values) -> Fields | None:
     """What of `node` is in that part of the domain and not declared; None: nothing, {}: all of it."""
     found: dict[str, Any] = {}
@@ -212,12 +222,12 @@ def _renamed(
         if names <= {_name(item, keys) for item in there or ()}:
             continue
         editor = max(
-            (each for each in foreign if _at(each["fieldsV1"], path)),
+            (each for each in foreign if _at(fields_of(each), path)),
             key=lambda each: str(each.get("time")),
             default=None,
         )
         if editor is not None:
-            listed = _at(editor["fieldsV1"], path)
+            listed = _at(fields_of(editor), path)
             made: Fields = {
                 name: {}
                 for name, below in listed.items()
@@ -287,11 +297,11 @@ def _handed_over(kind: Kind, before: list[Entry], foreign: list[Entry], taken: F
         "fieldsV1": {},
     }
     own = next((each for each in before if is_own(each)), own)
-    yield {**own, "fieldsV1": union(own["fieldsV1"], taken)}
+    yield {**own, "fieldsV1": union(fields_of(own), taken)}
     for entry in before:
         if is_own(entry):
             continue
-        left = _less(entry["fieldsV1"], taken) if entry in foreign else entry["fieldsV1"]
+        left = _less(fields_of(entry), taken) if entry in foreign else fields_of(entry)
         if left:
             yield {**entry, "fieldsV1": left}
 
