@@ -91,6 +91,15 @@ EDITS: list[tuple[str, dict[str, Any]]] = [
     ("deployment", {"spec": {"template": {"spec": {"containers": [{"name": "renamed", "image": "x"}]}}}}),
     ("deployment", {"spec": {"strategy": {"type": "Recreate", "rollingUpdate": None}}}),
     ("deployment", {"metadata": {"annotations": {"whisper-operator.io/applied-hash": None}}}),
+    ("deployment", {"spec": {"template": {"spec": {"tolerations": [{"operator": "Exists"}]}}}}),
+    (
+        "deployment",
+        {"spec": {"template": {"spec": {"volumes": [{"name": "tmp", "hostPath": {"path": "/"}}]}}}},
+    ),
+    ("deployment", {"metadata": {"ownerReferences": []}}),
+    ("service", {"spec": {"type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.0/8"]}}),
+    ("ingress", {"spec": {"tls": [{"secretName": "nope"}], "ingressClassName": "nginx"}}),
+    ("poddisruptionbudget", {"spec": {"minAvailable": 1, "maxUnavailable": None}}),
     ("service", {"spec": {"selector": {"whisper-operator.io/endpoint": "x"}}}),
     ("service", {"spec": {"ports": [{"name": "other", "port": 8001}]}}),
     ("service", {"metadata": {"annotations": {"cloud.google.com/neg": None}}}),
@@ -159,6 +168,19 @@ class AnySequence(RuleBasedStateMachine):
         kind, patch = edit
         for name in self._names(kind)[:1]:
             self._try("patch", kind, name, "--type=merge", "-p", json.dumps(patch))
+
+    @rule()
+    def limit_the_cpus_by_hand(self) -> None:
+        self._try("set", "resources", f"deploy/{NAME}", "-c=server", "--requests=cpu=1", "--limits=cpu=2")
+
+    @rule()
+    def roll_back_by_hand(self) -> None:
+        self._try("rollout", "undo", f"deploy/{NAME}")
+
+    @rule()
+    def orphan_the_children(self) -> None:
+        self.cluster.kubectl("delete", "wep", NAME, "--cascade=orphan")
+        self._apply()
 
     @rule(kind=st.sampled_from(KINDS), cascade=st.sampled_from(["background", "orphan", "foreground"]))
     def delete_a_child(self, kind: str, cascade: str) -> None:
@@ -282,7 +304,16 @@ class AnySequence(RuleBasedStateMachine):
     def _current(self) -> bool:
         resource = live(self.cluster, "default", NAME)
         ready = condition(resource, "Ready")
-        pending = ready.get("reason") in ("RollingOut", "DeletionPending", "NotDeployed", "Provisioning")
+        # The last: until what was edited again and again has stayed for a minute.
+        passing = {
+            "RollingOut",
+            "DeletionPending",
+            "NotDeployed",
+            "Provisioning",
+            "ApplyDelayed",
+            "FieldContested",
+        }
+        pending = ready.get("reason") in passing
         return ready.get("observedGeneration") == resource["metadata"]["generation"] and not pending
 
     def _reason(self) -> str:

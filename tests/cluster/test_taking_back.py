@@ -12,7 +12,9 @@ from devcluster.installation import Operator
 from tests.cluster.support import (
     HOST,
     children,
+    condition,
     endpoint,
+    live,
     patch,
     until,
     wait_for_condition,
@@ -226,19 +228,29 @@ def test_what_others_mount_of_a_volume_goes_with_it(
     assert [each["name"] for each in found["containers"]] == ["server", "reader"]
 
 
+@pytest.mark.timeout(240)
 def test_another_s_scaling_is_taken_back_ever_more_slowly_and_told(
     installed: Cluster, operator: Operator, namespace: str
 ) -> None:
     """An autoscaler of the user's own, at its worst; a change of the spec is still made at once."""
     installed.apply(endpoint("whisper", namespace, device="cpu"))
     wait_for_condition(installed, namespace, "whisper")
-    start, end = wait_until_quiet(installed), time.monotonic() + 20
-    while time.monotonic() < end:
+    start, resource = wait_until_quiet(installed), dict[str, Any]()
+
+    def told() -> bool:
+        nonlocal resource
         if spec_of(installed, namespace, "deployment/whisper")["replicas"] == 1:
             installed.kubectl("scale", "deploy/whisper", "-n", namespace, "--replicas=2")
-        time.sleep(0.1)
-    made = [each for each in writes(installed, start, namespace) if "deployments" in each.resource]
-    assert 3 <= len(made) <= 6
+        resource = live(installed, namespace, "whisper")
+        return condition(resource, "Ready").get("reason") == "FieldContested"
+
+    until(told, "the fight is told of", ceiling=120)
+    made = [each for each in writes(installed, start, namespace) if each.resource == "apps/deployments"]
+    assert len(made) in (5, 6)
+    assert (
+        "spec.replicas of Deployment whisper is set by kubectl (scale)"
+        in condition(resource, "Ready")["message"]
+    )
     patch(installed, namespace, limits={"maxQueue": 7})
     until(
         lambda: spec_of(installed, namespace, "deployment/whisper")["replicas"] == 1, "the spec carried out"

@@ -202,7 +202,7 @@ def test_what_may_not_be_read_any_more_is_told_where_it_matters() -> None:
 NAME_TAKEN = Outcome(names_taken=(Manifest(INGRESS, "n", "w", {}),))
 REFUSAL = Outcome(refusals=(("Deployment w", "exceeded quota: gpus"),))
 DELAYED = Outcome(delays=(("Service w", "PATCH: 409"),), delayed_for=31.0)
-FOUGHT = Outcome(contests=(Contest("Deployment w", "spec.replicas", "kube-controller-manager (scale)", 5.0),))
+FOUGHT = Outcome(contests=(Contest("Deployment w", "spec.replicas", "kube-controller-manager (scale)"),))
 STUCK = {
     **SERVING,
     "conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}],
@@ -266,7 +266,7 @@ FAILED = {"certificateStatus": "ProvisioningFailedPermanently"}
         ),
         (
             observed(SERVING, INGRESS_UP, ACTIVE),
-            Outcome(contests=(Contest("Service w", "spec.ports", "", 5.0),)),
+            Outcome(contests=(Contest("Service w", "spec.ports", ""),)),
             "FieldContested",
             "spec.ports of Service w is taken away. Have that leave it alone",
             True,

@@ -159,7 +159,8 @@ class Applier:
             missing_kinds=tuple(tally.missing_kinds),
             refusals=tuple(tally.refusals),
             waiting=tuple(tally.waiting),
-            contests=self._contests.of(endpoint, now),
+            contests=self._contests.of(endpoint),
+            repair_in=self._contests.next_look(endpoint, now),
             delays=tuple(tally.delays),
             delayed_for=now - since if tally.delays else 0.0,
         )

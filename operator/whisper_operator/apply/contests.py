@@ -12,8 +12,11 @@ from whisper_operator.apply.outcome import Contest
 
 BURST = 3
 """Repairs of a field that are made at once."""
+TOLD = 5
+"""Repairs from which on a fight is told of: whoever tries something out may need a few."""
 FIRST_SECONDS = 5.0
 LONGEST_SECONDS = 300.0
+SOONEST_SECONDS = 1.0
 """From one repair to the next, doubled from each to the one after."""
 HELD_SECONDS = 60.0
 """What holds that long was no fight: an autoscaler looks every 15 s, most controllers at once."""
@@ -41,9 +44,14 @@ class _Fight:
             return self.repaired_at
         return self.repaired_at + min(FIRST_SECONDS * 2.0 ** min(self.repairs - BURST, 30), LONGEST_SECONDS)
 
+    @property
+    def held_at(self) -> float:
+        """When the last repair will have held."""
+        return self.repaired_at + HELD_SECONDS
+
     def over(self, now: float) -> bool:
         """Whether the last repair has held."""
-        return (now if self.lost_at is None else self.lost_at) - self.repaired_at >= HELD_SECONDS
+        return (now if self.lost_at is None else self.lost_at) >= self.held_at
 
 
 class Contests:
@@ -87,16 +95,16 @@ class Contests:
             fight.repaired_at, fight.lost_at = now, None
             fight.editor = editor or fight.editor
 
-    def of(self, endpoint: str, now: float) -> tuple[Contest, ...]:
-        """What is fought about."""
+    def of(self, endpoint: str) -> tuple[Contest, ...]:
+        """What is fought about for good."""
         return tuple(
-            Contest(
-                fight.what,
-                path,
-                fight.editor,
-                max(fight.due_at if fight.lost_at is not None else fight.repaired_at + HELD_SECONDS, now)
-                - now,
-            )
+            Contest(fight.what, path, fight.editor)
             for (_, path), fight in self._fights.get(endpoint, {}).items()
-            if fight.repairs >= BURST
+            if fight.repairs >= TOLD
         )
+
+    def next_look(self, endpoint: str, now: float) -> float | None:
+        """Seconds until a repair is due that was held back, or until the last one has held; None: no repair is held back."""
+        fights = [each for each in self._fights.get(endpoint, {}).values() if each.repairs >= BURST]
+        looks = [each.held_at if each.lost_at is None else each.due_at for each in fights]
+        return max(min(looks) - now, SOONEST_SECONDS) if looks else None

@@ -25,8 +25,6 @@ class Contest:
     editor: str
     """The field manager that has it in between, such as "kube-controller-manager (scale)", which is an autoscaler; "" if it is
     removed each time."""
-    next_look: float
-    """Seconds until it is put right again, or until the last repair has held."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,8 @@ class Outcome:
     """Names of children that have to go before they can be made again."""
     contests: tuple[Contest, ...] = ()
     """Fields that somebody else takes back again and again."""
+    repair_in: float | None = None
+    """Seconds until a repair is due that was held back as the field is fought about, or until the last one has held."""
     delays: tuple[tuple[str, str], ...] = ()
     """Writes that could not be made for a passing reason, and are tried again soon: what, and the reason."""
     delayed_for: float = 0.0
@@ -62,7 +62,7 @@ class Outcome:
     @property
     def next_look(self) -> float | None:
         """Seconds until the endpoint should be looked at without any event; None: an event will come."""
-        looks = [each.next_look for each in self.contests]
+        looks = [] if self.repair_in is None else [self.repair_in]
         if self.names_taken or self.missing_kinds or self.refusals or self.waiting:
             looks.append(LOOK_AGAIN_SECONDS * random.uniform(0.8, 1.2))
         return min(looks, default=None)
