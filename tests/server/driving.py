@@ -26,6 +26,7 @@ from whisper_server.engine.checkpoint import Checkpoint
 from whisper_server.engine.interface import Encode, Engine, ModelInfo, Samples
 from whisper_server.transcribe.loop import Final, LanguageInfo, MelSegment, Release, Work, transcribe
 from whisper_server.transcribe.options import Options
+from whisper_server.transcribe.tally import Tally
 from whisper_server.transcribe.transcript import Segment
 
 INFO = ModelInfo(
@@ -56,6 +57,7 @@ class Told:
 
     language: LanguageInfo = field(default_factory=LanguageInfo)
     segments: list[Segment] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
 
 
 def transcribe_all(engine: Engine, files: Sequence[tuple[Spectrogram, Options]]) -> list[Told]:
@@ -83,7 +85,9 @@ def transcribe_all(engine: Engine, files: Sequence[tuple[Spectrogram, Options]])
             return
 
     for number, (sound, options) in enumerate(files):
-        resume(number, transcribe(sound, engine.info, options, told[number].language), None)
+        resume(
+            number, transcribe(sound, engine.info, options, told[number].language, told[number].tally), None
+        )
     while engine.busy():
         for ticket, answer in engine.step():
             assert isinstance(ticket, int)

@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import re
 import threading
 import time
 import weakref
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,13 +36,14 @@ from whisper_server.http.connection import Watchdog
 from whisper_server.http.lifecycle import Lifecycle
 from whisper_server.metrics import Metrics
 from whisper_server.scheduling.dispatcher import GIVEN_UP_COST, WINDOW_COST
+from whisper_server.scheduling.pace import Pace
 from whisper_server.scheduling.scheduler import Scheduler
 from whisper_server.transcribe.options import Options
 from whisper_server.transcribe.stream import Assembly
 from whisper_server.transcribe.transcript import Transcript
 
 from tests.server.driving import INFO, samples_of, soon, turn_of
-from tests.server.whisper_process import CLIPS, EXAMPLES, table
+from tests.server.whisper_process import CLIPS, EXAMPLES, ffmpeg, table, wait_for
 
 GREEDY = Options(language="en", temperatures=(0.0,), condition_on_previous_text=False)
 
@@ -200,9 +203,9 @@ def test_a_deadline_ends_the_wait_and_the_work(running: Running) -> None:
     running.wait_until_empty()
 
 
-def client_of(running: Running, **settings: str) -> tuple[FlaskClient, Admission]:
+def client_of(running: Running, seconds: float = 3600, **settings: str) -> tuple[FlaskClient, Admission]:
     """A client of the whole application around the scheduler, and what counts its requests."""
-    limits = Limits(requests=1, bytes=1 << 30, audio_seconds=3600)
+    limits = Limits(requests=1, bytes=1 << 30, audio_seconds=seconds)
     metrics, watchdog = Metrics(), Watchdog()
     admission = Admission(limits, lambda: State.READY)
     chosen = Settings.from_environ({"WHISPER_MODEL": "demo", **settings})
@@ -232,6 +235,69 @@ def test_the_deadline_of_a_file_that_waits_to_be_listened_to(
     assert "5 seconds" in response.get_json()["error"]["message"]
     assert 1 <= int(response.headers["Retry-After"]) <= 60
     assert admission.in_flight == 0
+
+
+def test_what_can_not_be_done_in_time_is_refused_when_its_length_is_known(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By how fast the device was, not by a fixed length; what is short enough goes on being done."""
+    long = tmp_path / "long.flac"
+    ffmpeg(
+        "-f",
+        "lavfi",
+        "-i",
+        "anullsrc=r=16000:cl=mono",
+        "-t",
+        "3000",
+        "-c:a",
+        "libmp3lame",
+        "-b:a",
+        "8k",
+        long,
+    )
+    client, admission = client_of(running, WHISPER_REQUEST_TIMEOUT_SECONDS="30", seconds=7200)
+    assert running.engine is not None
+    step = running.engine.step
+
+    def slow_step() -> list[tuple[Ticket, Answer]]:
+        time.sleep(0.2)
+        return step()
+
+    monkeypatch.setattr(running.engine, "step", slow_step)
+
+    def post(file: Path, **fields: str) -> Any:
+        with file.open("rb") as opened:
+            form = {"file": opened, "language": "en", **fields}
+            return client.post("/v1/audio/transcriptions", data=form, buffered=True)
+
+    pace = running.scheduler._dispatcher.pace = Pace()
+    while pace.needed(1, 1) is None:
+        assert post(EXAMPLES / "hello.wav").status_code == 200
+    response = post(long)
+    assert response.status_code == 413, response.text
+    assert response.headers["x-should-retry"] == "false"
+    message = response.get_json()["error"]["message"]
+    found = re.fullmatch(
+        r"2500 seconds of audio need about (\d+) seconds here, and (\d+) are left of the 30 that a request may take "
+        r"\(WHISPER_REQUEST_TIMEOUT_SECONDS\); send parts of at most (\d+) seconds",
+        message,
+    )
+    assert found, message
+    needed, left, fitting = map(int, found.groups())
+    assert needed > 30 >= left
+    assert fitting == pytest.approx(2500 * left / needed, rel=0.2)
+    with running.scheduler.submit(LONG, GREEDY, turn_of("other")) as other:
+        wait_for(lambda: running.scheduler._dispatcher.on_device > 0)
+        busy = post(long)
+        other.cancel()
+    assert (busy.status_code, "or try again when it is less busy" in busy.text) == (503, True)
+    monkeypatch.setattr(running.engine, "step", step)
+    assert post(long, clip_timestamps="0,1", temperature="0.5").status_code == 200, (
+        "only what is asked for counts"
+    )
+    assert admission.in_flight == 0
+    running.wait_until_empty()
+    assert running.scheduler._dispatcher.on_device == 0
 
 
 def test_a_stream_without_news_has_comments(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:

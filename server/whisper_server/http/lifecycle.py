@@ -23,11 +23,12 @@ from whisper_server.audio.executor import Executor, Turn
 from whisper_server.config import Settings
 from whisper_server.engine.interface import SAMPLE_RATE, Samples
 from whisper_server.http import connection, uploads
-from whisper_server.http.admission import Admission, Place
+from whisper_server.http.admission import MAX_RETRY_AFTER, Admission, Place
 from whisper_server.http.connection import Watchdog
 from whisper_server.http.errors import ClientGone, limit
 from whisper_server.logs import ENVIRON
 from whisper_server.metrics import Metrics
+from whisper_server.scheduling.pace import TooMuchAudio
 from whisper_server.scheduling.scheduler import Job, Scheduler
 from whisper_server.transcribe.options import Options
 from whisper_server.transcribe.transcript import Transcript, Update
@@ -155,9 +156,19 @@ class Lifecycle:
         return tracks
 
     def submit(self, samples: Samples, options: Options) -> Job:
-        """Begin to transcribe; the job is to be held in a with statement. Raises ClientGone, and werkzeug's 503."""
+        """Begin to transcribe; the job is to be held in a with statement. Raises ClientGone, and werkzeug's 413 or 503."""
         with _in_time(self.settings):
-            return self.scheduler.submit(samples, options, self._turn())
+            try:
+                return self.scheduler.submit(samples, options, self._turn())
+            except TooMuchAudio as problem:
+                advice = (
+                    f"{problem} of the {self.settings.request_timeout_seconds} that a request may take "
+                    f"(WHISPER_REQUEST_TIMEOUT_SECONDS); send parts of at most {problem.fitting:.0f} seconds"
+                )
+                if problem.alone:
+                    raise RequestEntityTooLarge(advice) from None
+                advice += ", or try again when it is less busy"
+                raise ServiceUnavailable(advice, retry_after=MAX_RETRY_AFTER) from None
 
     def updates(self, job: Job) -> Iterator[Update | None]:
         """The job's updates, or None about once a second; raises ClientGone, and werkzeug's 503 at the deadline."""

@@ -17,6 +17,7 @@ from whisper_server.engine.interface import (
 from whisper_server.fair_queue import FairQueue
 from whisper_server.scheduling.engine_thread import EngineThread
 from whisper_server.scheduling.file import File, Track
+from whisper_server.scheduling.pace import Pace
 from whisper_server.transcribe.loop import MelSegment
 
 WINDOW_COST = 24
@@ -38,6 +39,13 @@ class Dispatcher:
         """Encodes whose window nobody waits for, but which may come before the cancellation is confirmed."""
         self._to_encode: FairQueue[tuple[Track, MelSegment]] = FairQueue()
         self._encoding = 0
+        self.on_device = 0
+        """Windows that are encoded now, or held by a file."""
+        self.pace = Pace()
+
+    def waiting(self) -> int:
+        """How many windows wait for their turn."""
+        return len(self._to_encode)
 
     def ask(self, track: Track, request: MelSegment | Request) -> None:
         """Take a request; its answer comes to the host thread, which hands it to `answered`."""
@@ -60,6 +68,8 @@ class Dispatcher:
         """Hand it to the engine."""
         self._send(track, Encode(mel=mel))
         self._encoding += 1
+        self.on_device += 1
+        track.begun = time.monotonic()
 
     def answered(self, ticket: Ticket, answer: Answer) -> Track | None:
         """Whose the answer is; None if nobody waits for it any more."""
@@ -73,7 +83,9 @@ class Dispatcher:
         track.asked = None
         if isinstance(request, Encode):
             self._encoding -= 1
-            if not isinstance(answer, Exception):
+            if isinstance(answer, Exception):
+                self.on_device -= 1
+            else:
                 track.windows.append(answer)
         elif isinstance(request, Decode) and isinstance(answer, Decoded):
             self._to_encode.charge(track.file.client, request.rows * len(answer.tokens))
@@ -82,8 +94,11 @@ class Dispatcher:
             self._to_encode.charge(track.file.client, len(request.text_tokens))
         return track
 
-    def release(self, track: Track, window: Window) -> None:
-        """The track needs its window no more."""
+    def release(self, track: Track, window: Window, heard: float) -> None:
+        """The track needs its window no more, with which so many seconds of audio are done."""
+        if heard:
+            self.pace.note(self.on_device, time.monotonic() - track.begun, heard)
+        self.on_device -= 1
         track.windows.remove(window)
         self._engine.release(window)
 
@@ -95,12 +110,14 @@ class Dispatcher:
                 _, request = self._asked.pop(track.asked)
                 if isinstance(request, Encode):
                     self._encoding -= 1
+                    self.on_device -= 1
                     self._given_up.add(track.asked)
                 elif isinstance(request, Decode):
                     self._to_encode.charge(file.client, request.rows * GIVEN_UP_COST)
                 self._engine.cancel(track.asked)
             for window in track.windows:
                 self._engine.release(window)
+            self.on_device -= len(track.windows)
             track.windows = []
             track.over = True
 

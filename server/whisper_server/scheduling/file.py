@@ -21,6 +21,8 @@ class Track:
     """The ticket of the request that it waits for."""
     windows: list[Window] = field(default_factory=list)
     """Those that it holds."""
+    begun: float = 0.0
+    """When its last window was handed to the engine, as a time.monotonic()."""
     segments: list[Segment] = field(default_factory=list)
     """Final ones that may not be told before those of earlier tracks."""
     over: bool = False

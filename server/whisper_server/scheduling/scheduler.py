@@ -9,7 +9,8 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -21,10 +22,12 @@ from whisper_server.scheduling.dispatcher import Dispatcher
 from whisper_server.scheduling.engine_thread import EXIT_STATUS, EngineThread
 from whisper_server.scheduling.file import File, Track
 from whisper_server.scheduling.job import Job, Stopped
+from whisper_server.scheduling.pace import TooMuchAudio
 from whisper_server.scheduling.watch import Watch
 from whisper_server.transcribe.loop import Final, Gather, Release, transcribe
 from whisper_server.transcribe.options import Options
 from whisper_server.transcribe.stream import Assembly
+from whisper_server.transcribe.tally import Tally
 
 __all__ = ["EXIT_STATUS", "Job", "Scheduler", "Stopped"]
 
@@ -51,6 +54,8 @@ class Scheduler:
         self._files: dict[Job, File] = {}
         self.stats = Stats()
         """Of the loaded engine."""
+        self.tally = Tally()
+        """Of all files."""
         self._watch = Watch(
             lambda: bool(self._files) or self._engine.is_asked(), lambda: self.stats.rounds, stall_seconds
         )
@@ -73,18 +78,32 @@ class Scheduler:
         """Begin to transcribe a file: clients take turns by what they have used.
 
         Computes the file's spectrogram first, which takes about a millisecond for each second of audio, and several for one in
-        which voices are looked for. Call it when ready. Raises TimeoutError at the turn's deadline, and what its
-        `check_cancelled` raises.
+        which voices are looked for. Call it when ready. Raises TooMuchAudio, TimeoutError at the turn's deadline,
+        and what its `check_cancelled` raises.
         """
         if self.info is None:
             raise RuntimeError("the model is not loaded yet")
         n_mels, duration = self.info.n_mels, len(samples) / SAMPLE_RATE
         if (options.vad or options.parallel) and not options.clip_timestamps:
             options = self._voices.run(partial(_cut_by_voice, samples, options), turn)
+        self._check_in_time(options, duration, turn.deadline)
         sound = self._spectrograms.run(partial(spectrogram, samples, n_mels), turn)
         job = Job(turn.deadline, cancel=self._inbox.put)
+        job.tally.total = self.tally
         self._inbox.put(File(job, turn.client, sound, duration, options))
         return job
+
+    def _check_in_time(self, options: Options, duration: float, deadline: float) -> None:
+        """Raise TooMuchAudio for what would take longer than is left, as fast as the device has been."""
+        pace, company, left = (
+            self._dispatcher.pace,
+            self._dispatcher.on_device + 1,
+            deadline - time.monotonic(),
+        )
+        audio = _selected(options.clip_timestamps, duration)
+        needed = pace.needed_side_by_side(audio) if options.parallel else pace.needed(audio, company)
+        if needed is not None and needed > left:
+            raise TooMuchAudio(audio, needed, left, alone=company == 1)
 
     def _loaded(self, engine: Engine) -> None:
         self.info, self.stats = engine.info, engine.stats
@@ -121,7 +140,9 @@ class Scheduler:
         self._files[file.job] = file
         # Of every language the same; only its special tokens matter here.
         file.assembly = Assembly(tokenizer_of(self.info), with_words=file.options.word_timestamps)
-        file.root = Track(file, transcribe(file.sound, self.info, file.options, file.language))
+        file.root = Track(
+            file, transcribe(file.sound, self.info, file.options, file.language, file.job.tally)
+        )
         self._resume(file.root, None)
 
     def _resume(self, track: Track, answer: Answer) -> None:
@@ -146,8 +167,8 @@ class Scheduler:
                 return
             answer = None
             match asked:
-                case Release(window):
-                    self._dispatcher.release(track, window)
+                case Release(window, heard):
+                    self._dispatcher.release(track, window, heard)
                 case Final(segments):
                     track.segments += segments
                     file.tell()
@@ -188,6 +209,13 @@ class Scheduler:
         self._dispatcher.drop(file)
         file.leave()
         file.job.tell(problem)
+
+
+def _selected(clip_timestamps: Sequence[float], duration: float) -> float:
+    """How many seconds of a file are to be transcribed."""
+    times = [min(time, duration) for time in clip_timestamps] or [0.0]
+    ends = [*times[1::2], *([duration] if len(times) % 2 else [])]
+    return sum(ends) - sum(times[::2])
 
 
 def _cut_by_voice(samples: Samples, options: Options) -> Options:

@@ -5,6 +5,7 @@ that it is done with; segments that are final; other generators to be run side b
 at once. Nothing here computes with tensors or waits.
 """
 
+import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +21,7 @@ from whisper_server.engine.tokens import tokenizer_of
 from whisper_server.transcribe import hallucination, words
 from whisper_server.transcribe.options import Options
 from whisper_server.transcribe.segments import Cutter, cleared
+from whisper_server.transcribe.tally import Tally
 from whisper_server.transcribe.transcript import Segment
 
 Clip = tuple[int, int]
@@ -39,6 +41,8 @@ class Release:
     """The window is needed no more."""
 
     window: Window
+    heard: float = 0.0
+    """How many seconds of audio are done with it; 30 for the last one of a file, which is as much work."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,9 @@ class LanguageInfo:
     language: str | None = None
 
 
-def transcribe(sound: Spectrogram, info: ModelInfo, options: Options, found: LanguageInfo) -> Work:
+def transcribe(
+    sound: Spectrogram, info: ModelInfo, options: Options, found: LanguageInfo, tally: Tally
+) -> Work:
     """Transcribe a file. `options.vad` is the caller's to carry out: by then, clip_timestamps are the spans with speech."""
     window: Window | None = None
     language = options.language or (None if info.is_multilingual else "en")
@@ -77,9 +83,9 @@ def transcribe(sound: Spectrogram, info: ModelInfo, options: Options, found: Lan
         if window is not None:
             yield Release(window)
         apart = replace(options, condition_on_previous_text=False)
-        yield Gather([_File(sound, info, apart, language).transcribe([clip]) for clip in clips])
+        yield Gather([_File(sound, info, apart, language, tally).transcribe([clip]) for clip in clips])
     else:
-        yield from _File(sound, info, options, language).transcribe(clips, window)
+        yield from _File(sound, info, options, language, tally).transcribe(clips, window)
 
 
 def _detect(
@@ -109,7 +115,10 @@ def _clips(timestamps: Sequence[float], frames: int) -> list[Clip]:
 class _File:
     """What is carried from window to window."""
 
-    def __init__(self, sound: Spectrogram, info: ModelInfo, options: Options, language: str) -> None:
+    def __init__(
+        self, sound: Spectrogram, info: ModelInfo, options: Options, language: str, tally: Tally
+    ) -> None:
+        self._tally = tally
         self._sound, self._info, self._options, self._language = sound, info, options, language
         self._tokenizer: Tokenizer = tokenizer_of(info, language, options.task)
         self._cutter = Cutter(self._tokenizer, N_FRAMES // info.n_audio_ctx)
@@ -133,14 +142,16 @@ class _File:
                     window = yield MelSegment(partial(self._sound.window, seek, size))
                 result, temperature = yield from self._decode_with_fallback(window, windows)
                 segments, after = yield from self._read(result, temperature, window, seek, size)
-                yield Release(window)
+                # A window that ends where it began would be heard for ever.
+                after = after if after > seek else seek + size
+                self._tally.window()
+                yield Release(window, (after - seek if size == N_FRAMES else N_FRAMES) / FRAMES_PER_SECOND)
                 window = None
                 if segments is not None:
                     self._remember(segments, temperature)
                 if segments:
                     yield Final(tuple(segments))
-                # A window that ends where it began would be heard for ever.
-                seek = after if after > seek else seek + size
+                seek = after
                 windows += 1
 
     def _decode_with_fallback(
@@ -164,21 +175,35 @@ class _File:
                 without_timestamps=options.without_timestamps,
                 seed=noise_seed(options.seed, number, attempt),
             )
-            if not self._needs_fallback(result):
+            failed = self._failed_threshold(result)
+            last = failed is None or attempt == len(options.temperatures) - 1
+            self._tally.attempt(len(result.tokens), None if last else failed)
+            if last:
                 break
+        if math.isnan(result.avg_logprob):  # its tokens say nothing either
+            raise ArithmeticError(
+                "the model's probabilities are not numbers; with another WHISPER_DTYPE, such as float32, they may be"
+            )
         return result, temperature
 
-    def _needs_fallback(self, result: Decoded) -> bool:
+    def _failed_threshold(self, result: Decoded) -> str | None:
+        """The threshold for which a text is not good enough; None if it is, or if the window is silent."""
         options = self._options
-        unlikely = options.logprob_threshold is not None and result.avg_logprob < options.logprob_threshold
+        # What is no number is not good enough.
+        unlikely = options.logprob_threshold is not None and not (
+            result.avg_logprob >= options.logprob_threshold
+        )
         silent = (
             options.no_speech_threshold is not None and result.no_speech_prob > options.no_speech_threshold
         )
         if unlikely and silent:
-            return False
+            return None
+        if unlikely:
+            return "logprob"
         text = self._tokenizer.decode(list(result.tokens)).strip()
         threshold = options.compression_ratio_threshold
-        return unlikely or (threshold is not None and compression_ratio(text) > threshold)
+        repetitive = threshold is not None and compression_ratio(text) > threshold
+        return "compression_ratio" if repetitive else None
 
     def _prompt_now(self) -> list[int]:
         if not self._options.carry_initial_prompt:

@@ -1,5 +1,6 @@
 """From a window's tokens to segments: cut at the timestamps among them."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,9 @@ from whisper.utils import compression_ratio
 
 from whisper_server.engine.interface import Decoded
 from whisper_server.transcribe.transcript import Segment
+
+LEAST_LOGPROB = -1000.0
+"""In place of the logarithm of nothing, which JSON has no word for."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,9 @@ class Cutter:
             text=self.text(tokens),
             tokens=tuple(tokens),
             temperature=temperature,
-            avg_logprob=result.avg_logprob,
+            avg_logprob=max(result.avg_logprob, LEAST_LOGPROB),
             compression_ratio=ratio,
-            no_speech_prob=result.no_speech_prob,
+            no_speech_prob=0.0 if math.isnan(result.no_speech_prob) else result.no_speech_prob,
         )
 
 
