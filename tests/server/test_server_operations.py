@@ -113,12 +113,32 @@ def test_operations_are_not_public_and_the_api_is_not_operational(server: Whispe
     assert requests.post(server.ops_url + "/whisper", timeout=10).status_code == 404
 
 
+COUNTED = (
+    *("windows", "tokens", "engine_encoded_windows", "engine_encode_seconds"),
+    *("engine_steps", "engine_step_rows", "engine_step_seconds", "engine_out_of_memory"),
+)
+
+
 def test_metrics_count(server: WhisperProcess) -> None:
     before = server.metric("whisper_audio_seconds_total")
     server.transcript(HELLO)
     assert 4 < server.metric("whisper_audio_seconds_total") - before < 4.5
     assert server.metric("whisper_ready") == 1
+    counted = {name: server.metric(f"whisper_{name}_total") for name in COUNTED}
+    server.transcript(HELLO)
+    # Hello has two windows, and its language is detected from one of its own.
+    took = {name: server.metric(f"whisper_{name}_total") - before for name, before in counted.items()}
+    assert (took["windows"], took["engine_encoded_windows"]) == (2, 3)
+    assert took["engine_step_rows"] >= took["tokens"] >= 6
+    assert took["engine_steps"] > 0
+    assert took["engine_encode_seconds"] > 0
+    assert took["engine_step_seconds"] > 0
+    assert took["engine_out_of_memory"] == 0
+    assert server.metric("whisper_windows_waiting") == 0
     text = requests.get(server.ops_url + "/metrics", timeout=10).text
+    assert 'whisper_engine_windows{state="taken"} 0.0' in text
+    assert 'whisper_engine_windows{state="free"} 16.0' in text
+    assert 'whisper_fallbacks_total{reason="logprob"}' in text
     assert 'whisper_requests_total{endpoint="/whisper",status="200"}' in text
     requests.get(server.url + "/some/path/of/a/scanner", timeout=10)
     assert "scanner" not in requests.get(server.ops_url + "/metrics", timeout=10).text
@@ -211,6 +231,12 @@ def test_json_log_is_json(small_server: WhisperProcess) -> None:
     entries = [json.loads(line) for line in small_server.log.splitlines()]
     access = [entry for entry in entries if entry["logger"] == "gunicorn.access"]
     assert any((entry["request"], entry["status"]) == ("POST /whisper HTTP/1.1", "200") for entry in access)
+    taken = next(
+        entry for entry in access if (entry["request"], entry["status"]) == ("POST /whisper HTTP/1.1", "200")
+    )
+    assert taken["windows"] == 2
+    assert taken["tokens"] >= 6
+    assert taken["fallbacks"] == 0
     assert any("ready: demo on cpu" in entry.get("message", "") for entry in entries)
 
 

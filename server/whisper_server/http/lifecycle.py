@@ -31,6 +31,7 @@ from whisper_server.metrics import Metrics
 from whisper_server.scheduling.pace import TooMuchAudio
 from whisper_server.scheduling.scheduler import Job, Scheduler
 from whisper_server.transcribe.options import Options
+from whisper_server.transcribe.tally import Tally
 from whisper_server.transcribe.transcript import Transcript, Update
 
 UPDATE_SECONDS = 1.0
@@ -49,6 +50,8 @@ class Call:
     audio_seconds: float = 0.0
     queue_seconds: float = 0.0
     decode_seconds: float = 0.0
+    tally: Tally = field(default_factory=Tally)
+    """Of all its files."""
     failed: int | None = None
     """The status that an answer should have had whose first part was sent already."""
 
@@ -60,6 +63,9 @@ class Call:
             "audio_seconds": round(self.audio_seconds, 3),
             "queue_seconds": round(self.queue_seconds, 3),
             "decode_seconds": round(self.decode_seconds, 3),
+            "windows": self.tally.windows,
+            "tokens": self.tally.tokens,
+            "fallbacks": self.tally.fallbacks.total(),
             "seconds": round(time.monotonic() - self.begin, 3),
             **({"failed": self.failed} if self.failed else {}),
         }
@@ -159,7 +165,7 @@ class Lifecycle:
         """Begin to transcribe; the job is to be held in a with statement. Raises ClientGone, and werkzeug's 413 or 503."""
         with _in_time(self.settings):
             try:
-                return self.scheduler.submit(samples, options, self._turn())
+                return self.scheduler.submit(samples, options, self._turn(), current().tally)
             except TooMuchAudio as problem:
                 advice = (
                     f"{problem} of the {self.settings.request_timeout_seconds} that a request may take "

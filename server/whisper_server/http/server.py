@@ -23,6 +23,7 @@ from whisper_server.http.lifecycle import Lifecycle
 from whisper_server.http.routes import ops
 from whisper_server.http.worker import Worker
 from whisper_server.metrics import Metrics
+from whisper_server.scheduling.measures import SchedulerCollector
 from whisper_server.scheduling.scheduler import EXIT_STATUS, Scheduler
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             lambda: admission.bytes,
             lambda: admission.audio_seconds,
         )
+        metrics.registry.register(SchedulerCollector(self._scheduler))
         self._watchdog = Watchdog()
         self._ops = ops.create_app(self.state, metrics.registry)
         lifecycle = Lifecycle(settings, self._scheduler, admission, metrics, self._watchdog)

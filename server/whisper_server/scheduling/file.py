@@ -8,6 +8,7 @@ from whisper_server.scheduling.job import Job
 from whisper_server.transcribe.loop import LanguageInfo, Work
 from whisper_server.transcribe.options import Options
 from whisper_server.transcribe.stream import Assembly
+from whisper_server.transcribe.tally import Tally
 from whisper_server.transcribe.transcript import Segment
 
 
@@ -38,6 +39,7 @@ class File:
     duration: float
     """In seconds."""
     options: Options
+    tally: Tally
     language: LanguageInfo = field(default_factory=LanguageInfo)
     assembly: Assembly | None = None
     root: Track | None = None

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
-from whisper_server.transcribe.tally import Tally
 from whisper_server.transcribe.transcript import Transcript, Update
 
 
@@ -25,8 +24,6 @@ class Job:
         self._transcript: Transcript | None = None
         self.started: float | None = None
         """When work on it began, as a time.monotonic(); set by the scheduler."""
-        self.tally = Tally()
-        """What it has taken so far; the scheduler's."""
 
     def updates(self, every: float | None = None) -> Iterator[Update | None]:
         """What becomes final, as it does; None whenever `every` seconds passed without news.

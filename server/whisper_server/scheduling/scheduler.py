@@ -54,6 +54,7 @@ class Scheduler:
         self._files: dict[Job, File] = {}
         self.stats = Stats()
         """Of the loaded engine."""
+        self._places: Callable[[], int] = lambda: 0
         self.tally = Tally()
         """Of all files."""
         self._watch = Watch(
@@ -70,12 +71,23 @@ class Scheduler:
         """Whether the device hangs."""
         return self._watch.stalled
 
+    @property
+    def windows(self) -> int:
+        """For how many the engine has places; 0 before it is loaded."""
+        return self._places()
+
+    @property
+    def windows_waiting(self) -> int:
+        """How many wait for their turn to be encoded."""
+        return self._dispatcher.waiting()
+
     def is_ready(self) -> bool:
         """Whether the model is loaded and warm."""
         return self._ready.is_set()
 
-    def submit(self, samples: Samples, options: Options, turn: Turn) -> Job:
-        """Begin to transcribe a file: clients take turns by what they have used.
+    def submit(self, samples: Samples, options: Options, turn: Turn, tally: Tally | None = None) -> Job:
+        """Begin to transcribe a file: clients take turns by what they have used. What it takes is counted in `tally`
+        and in ours.
 
         Computes the file's spectrogram first, which takes about a millisecond for each second of audio, and several for one in
         which voices are looked for. Call it when ready. Raises TooMuchAudio, TimeoutError at the turn's deadline,
@@ -89,8 +101,9 @@ class Scheduler:
         self._check_in_time(options, duration, turn.deadline)
         sound = self._spectrograms.run(partial(spectrogram, samples, n_mels), turn)
         job = Job(turn.deadline, cancel=self._inbox.put)
-        job.tally.total = self.tally
-        self._inbox.put(File(job, turn.client, sound, duration, options))
+        tally = tally or Tally()
+        tally.total = self.tally
+        self._inbox.put(File(job, turn.client, sound, duration, options, tally))
         return job
 
     def _check_in_time(self, options: Options, duration: float, deadline: float) -> None:
@@ -107,6 +120,7 @@ class Scheduler:
 
     def _loaded(self, engine: Engine) -> None:
         self.info, self.stats = engine.info, engine.stats
+        self._places = lambda: engine.windows
         self._dispatcher.encodes_ahead = max(2, engine.windows // 4)
         self._ready.set()
 
@@ -140,9 +154,7 @@ class Scheduler:
         self._files[file.job] = file
         # Of every language the same; only its special tokens matter here.
         file.assembly = Assembly(tokenizer_of(self.info), with_words=file.options.word_timestamps)
-        file.root = Track(
-            file, transcribe(file.sound, self.info, file.options, file.language, file.job.tally)
-        )
+        file.root = Track(file, transcribe(file.sound, self.info, file.options, file.language, file.tally))
         self._resume(file.root, None)
 
     def _resume(self, track: Track, answer: Answer) -> None:
