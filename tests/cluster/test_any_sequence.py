@@ -9,9 +9,11 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, Phase, note, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -28,6 +30,7 @@ from devcluster.installation import USER, WRITES, Operator, install
 from tests.cluster.declared import Snapshot, declared, differences, said
 from tests.cluster.support import condition, endpoint, live, now, until
 
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 MINUTES = float(os.environ.get("WHISPER_PROPERTY_MINUTES", "0"))
 NAME = "w"
 A, B = "a.example.com", "b.example.com"
@@ -126,6 +129,15 @@ CLOUD: list[dict[str, str]] = [
     {"noAddress": "true"},
 ]
 """Faults of Google's side."""
+RIGHTS = yaml.safe_load((DEPLOY / "overlays" / "namespaced" / "rights.yaml").read_text())
+"""Of an installation for some namespaces, in one of them."""
+FORBIDDABLE = [
+    "whisperendpoints",
+    "whisperendpoints/status",
+    *("deployments", "services", "ingresses", "horizontalpodautoscalers", "poddisruptionbudgets"),
+    *("backendconfigs", "managedcertificates", "podmonitorings", "replicasets", "pods", "events"),
+]
+"""What the rights of a rule of the ClusterRole are for; those for what stands beside it in the rule go with them."""
 SOON = {"certificateSeconds": "0.3", "addressSeconds": "0.2", "negSeconds": "0.1", "finalizerSeconds": "0.3"}
 
 
@@ -134,7 +146,10 @@ class AnySequence(RuleBasedStateMachine):
 
     cluster: ClassVar[Cluster]
     operator: ClassVar[Operator]
+    role: ClassVar[str]
+    """The installed ClusterRole."""
     proxy: ClassVar[FaultProxy]
+    namespaced: ClassVar[bool]
     autopilot: ClassVar[bool] = False
     end: ClassVar[float]
 
@@ -143,6 +158,7 @@ class AnySequence(RuleBasedStateMachine):
         self.chosen: dict[str, dict[str, Any]] = {}
         self.stopped = False
         self.blind_until = 0.0
+        self.forbidden: set[str] = set()
 
     @initialize(
         autopilot=st.booleans(),
@@ -217,6 +233,25 @@ class AnySequence(RuleBasedStateMachine):
             self.edit_a_child(edit)
         self.blind_until = time.monotonic()
 
+    @rule(kinds=st.sets(st.sampled_from(FORBIDDABLE), min_size=1, max_size=3))
+    def kinds_turn_forbidden(self, kinds: set[str]) -> None:
+        self.forbidden |= kinds
+        self._grant()
+
+    @precondition(lambda self: self.namespaced)
+    @rule()
+    def the_namespace_turns_forbidden(self) -> None:
+        self.forbidden.add("everything")
+        self.cluster.kubectl(
+            "delete", "rolebinding", "whisper-operator", "-n", "default", "--ignore-not-found"
+        )
+
+    @precondition(lambda self: self.forbidden)
+    @rule()
+    def all_is_allowed_again(self) -> None:
+        self.forbidden.clear()
+        self._grant()
+
     @precondition(lambda self: not self.stopped)
     @rule(sign=st.sampled_from([signal.SIGKILL, signal.SIGTERM]))
     def the_operator_ends(self, sign: signal.Signals) -> None:
@@ -243,8 +278,13 @@ class AnySequence(RuleBasedStateMachine):
     def _judge(self) -> None:
         self.proxy.behave()
         self._cloud({})
+        was_forbidden = bool(self.forbidden)
+        self.all_is_allowed_again()
         if self.stopped:
             self.the_operator_starts()
+        until(self._all_is_read, "all is read again", CEILING)
+        if was_forbidden:  # What was refused is tried again every half minute: here it may be at once.
+            self._try("annotate", "wep", NAME, f"example.com/seen={time.time_ns()}", "--overwrite")
         if self.chosen.get("device") == BROKEN:
             until(lambda: self._reason() == "UnknownAccelerator", "the broken spec is told of", CEILING)
             self.chosen["device"] = {}
@@ -300,6 +340,20 @@ class AnySequence(RuleBasedStateMachine):
         start = now()
         until(look, "the endpoint settles", CEILING)
         return last
+
+    def _all_is_read(self) -> bool:
+        return self.operator.ask("/readyz")[0] == 200 and "forbidden" not in "".join(
+            line for line in self.operator.ask("/metrics")[1].splitlines() if "unreadable{" in line
+        )
+
+    def _grant(self) -> None:
+        """Give the rights of the installation, but for what is forbidden."""
+        role = json.loads(self.role)
+        role["metadata"] = {"name": role["metadata"]["name"]}
+        role["rules"] = [rule for rule in role["rules"] if not self.forbidden & set(rule["resources"])]
+        self.cluster.kubectl("replace", "-f", "-", input=json.dumps(role))
+        if self.namespaced and "everything" not in self.forbidden:
+            self.cluster.apply({**RIGHTS, "metadata": {**RIGHTS["metadata"], "namespace": "default"}})
 
     def _current(self) -> bool:
         resource = live(self.cluster, "default", NAME)
@@ -371,14 +425,24 @@ def forgetful(snapshot: Snapshot) -> Snapshot:
     return {**snapshot, "children": children}
 
 
-@pytest.fixture(scope="module")
-def stage() -> Iterator[None]:
+@pytest.fixture(scope="module", params=[False, True], ids=["everywhere", "in some namespaces"])
+def stage(request: pytest.FixtureRequest) -> Iterator[None]:
     """A cluster of its own: its faults are nobody else's."""
+    namespaced = bool(request.param)
+    chosen: dict[str, Any] = {"listAgainSeconds": LIST_AGAIN_SECONDS}
+    if namespaced:
+        chosen["namespaces"] = ["default", "asr"]
     with Cluster.start() as cluster, FaultProxy(cluster) as proxy:
-        install(cluster)
-        with Operator(cluster, {"listAgainSeconds": LIST_AGAIN_SECONDS}, server=proxy.url) as operator:
+        cluster.kubectl("create", "namespace", "asr")
+        install(cluster, "overlays/namespaced" if namespaced else "base")
+        AnySequence.namespaced, AnySequence.autopilot = namespaced, False
+        AnySequence.cluster, AnySequence.proxy = cluster, proxy
+        if namespaced:
+            cluster.apply({**RIGHTS, "metadata": {**RIGHTS["metadata"], "namespace": "default"}})
+        AnySequence.role = cluster.kubectl("get", "clusterrole", "whisper-operator", "-o", "json")
+        with Operator(cluster, chosen, server=proxy.url) as operator:
             operator.wait_until_working()
-            AnySequence.cluster, AnySequence.proxy, AnySequence.operator = cluster, proxy, operator
+            AnySequence.operator = operator
             yield
 
 
@@ -393,7 +457,7 @@ def test_any_sequence_ends_as_a_fresh_apply(stage: None) -> None:
         suppress_health_check=list(HealthCheck),
         print_blob=False,
     )
-    end = time.monotonic() + MINUTES * 60
+    end = time.monotonic() + MINUTES * 60 / 2  # the other half is for the other installation
     turn = 0
     while turn == 0 or time.monotonic() < end:
         turn += 1

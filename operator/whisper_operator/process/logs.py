@@ -1,7 +1,6 @@
 """Logs as one JSON object a line, with the endpoint's namespace and name where a line is about one."""
 
 import logging
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +8,6 @@ from contextvars import ContextVar
 
 from pythonjsonlogger.json import JsonFormatter
 
-_TRIED_AGAIN = re.compile(r"Request attempt #(\d+)\S* failed; will retry")
 _subject: ContextVar[tuple[str, str] | None] = ContextVar("_subject", default=None)
 
 
@@ -31,18 +29,6 @@ class _Formatter(JsonFormatter):
         return log_data
 
 
-def _level_what_kopf_tries_again(record: logging.LogRecord) -> bool:
-    """kopf calls a request that it is about to repeat an error: it is one when kopf gives up, and a warning when twice repeated.
-
-    The API server asks to come again when it has too much to do, or a kind was installed a second ago.
-    """
-    attempt = _TRIED_AGAIN.match(record.getMessage()) if record.name.startswith("kopf.") else None
-    if attempt:
-        record.levelno = logging.INFO if int(attempt[1]) <= 2 else logging.WARNING
-        record.levelname = logging.getLevelName(record.levelno)
-    return True
-
-
 def configure(level: str = "info") -> None:
     """Log to stderr what is of that level or above. kopf's chatter about every event stays out."""
     handler = logging.StreamHandler(sys.stderr)
@@ -53,7 +39,6 @@ def configure(level: str = "info") -> None:
             timestamp="time",
         )
     )
-    handler.addFilter(_level_what_kopf_tries_again)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.root.level))
     # A kubeconfig that is not there is said by ourselves, with what to do about it.
