@@ -78,7 +78,7 @@ def without(rules: list[dict[str, Any]], resource: str) -> list[dict[str, Any]]:
 
 @pytest.mark.timeout(600)
 def test_what_is_done_to_an_endpoint_from_outside(written: list[str] | None) -> None:
-    fought, failing, forbidden = troubleshooting.INSTALLATION[2:]
+    fought, failing, forbidden = troubleshooting.INSTALLATION[2:5]
     with Cluster.start() as cluster, FaultProxy(cluster) as proxy:
         install(cluster)
         with Operator(cluster, {"listAgainSeconds": 5}, server=proxy.url) as operator:
@@ -115,6 +115,33 @@ def test_what_is_done_to_an_endpoint_from_outside(written: list[str] | None) -> 
             note(written, forbidden, "give it back", resource)
             change_rights(cluster, rules)
             wait_for_condition(cluster, "unread", "whisper")
+
+
+@pytest.mark.timeout(300)
+def test_what_an_installation_does_not_offer(
+    installed: Cluster, namespace: str, written: list[str] | None
+) -> None:
+    settings = {
+        "accelerators": {"rtx-4090": {"nodeSelector": {"gpu": "rtx-4090"}}},
+        "networkPolicy": {"endpoints": []},
+    }
+    cases: tuple[tuple[str, str, dict[str, Any], str], ...] = (
+        (
+            *("spot", "SpotNotOffered", {"accelerator": {"type": "rtx-4090", "spot": True}}),
+            "leave spot out, or add them to the installation's table",
+        ),
+        (
+            *("network", "NetworkPolicyNotAllowed", {"networkPolicy": {"enabled": False}}),
+            "leave it out, or let endpoints decide about it",
+        ),
+    )
+    with Operator(installed, settings) as operator:
+        operator.wait_until_working()
+        installed.apply(*(endpoint(name, namespace, **spec) for name, _, spec, _ in cases))
+        for (name, reason, _, cure), symptom in zip(cases, troubleshooting.INSTALLATION[5:], strict=True):
+            resource = wait_for_condition(installed, namespace, name, "Stalled", "True", reason)
+            assert "ask the platform team" in condition(resource, "Ready")["message"]
+            note(written, symptom, cure, resource)
 
 
 def replicas(cluster: Cluster, namespace: str) -> int:

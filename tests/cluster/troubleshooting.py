@@ -36,6 +36,8 @@ INSTALLATION = (
     "An autoscaler of somebody else's scales the Deployment",
     "A write fails again and again",
     "A right of the operator's was taken away",
+    "The installation has no spot nodes of that type",
+    "The installation does not let endpoints decide about the network",
 )
 """Symptoms of what is wrong with an installation, or with the cluster under it; they come last."""
 
