@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from whisper_operator.apply.outcome import Outcome
 from whisper_operator.config import Settings
-from whisper_operator.kube.kinds import COMPUTE_ADDRESS, DEPLOYMENT, INGRESS, MANAGED_CERTIFICATE, Kind
+from whisper_operator.kube.kinds import (
+    AUTOSCALER,
+    COMPUTE_ADDRESS,
+    DEPLOYMENT,
+    INGRESS,
+    MANAGED_CERTIFICATE,
+    Kind,
+)
 from whisper_operator.observed.children import Child, Observed, Owner
 from whisper_operator.observed.pods import Pod, Trouble, Warning
 from whisper_operator.spec.endpoint import parse
@@ -233,6 +240,21 @@ def test_the_order_that_figures_bring_about_is_no_news(late: bool) -> None:
         pod(Trouble("Unschedulable", words=ELEVEN)), deployment=deployment, before=said_of_status(found)
     )
     assert again == found
+
+
+def test_nor_is_it_for_replicas_beyond_the_least() -> None:
+    five = {**SERVING, "replicas": 5, "updatedReplicas": 5}
+    scaled: dict[str, Any] = {"autoscaling": {"max": 5}}
+    active = {"conditions": [{"type": "ScalingActive", "status": "True"}]}
+    others = (child(DEPLOYMENT, five, spec={"replicas": 5}), child(AUTOSCALER, active))
+
+    def told(words: str, before: dict[str, Any] | None = None) -> Condition:
+        waiting = pod(Trouble("Unschedulable", words=words))
+        return ready(waiting, deployment=five, others=others, before=before, **scaled)
+
+    found = told(TEN)
+    assert found.message.startswith("The autoscaler asks for 5 replicas, and 1 serve. Pod w-1 ")
+    assert told(ELEVEN, before=said_of_status(found)) == found
 
 
 def not_scaled(words: str, at: str, zone: str = "a") -> Warning:

@@ -14,12 +14,6 @@ WRONG_SETTINGS, NO_MODEL = "2", "3"
 """The server's exit statuses; other containers, which somebody may have added, have their own."""
 
 
-LIMIT_RANGE = re.compile(
-    r"\b(min|max)imum ([-a-z]+) usage per (?:Container|Pod) is|\b([-a-z]+) max limit to request ratio"
-)
-"""How the API server says that a pod is outside of what a LimitRange allows."""
-
-
 @dataclass(frozen=True)
 class About:
     """What messages name of an endpoint, which need not be readable any more."""
@@ -201,47 +195,3 @@ def unschedulable(about: About, pod: str, words: str, *, holding: bool) -> Fault
         f"Pod {pod} waits for a node {what}: {waiting}spec.resources or spec.scheduling.{recreate} The scheduler says: {words}",
         needs_action=False,
     )
-
-
-def refused(about: About, deployment: str, words: str) -> Fault:
-    """Of the pods that the API server won't take from the Deployment."""
-    where = f"Deployment {about.namespace}/{deployment} can't make pods: "
-    if "exceeded quota" in words:
-        found = re.search(r"exceeded quota: ([^,]+)", words)
-        name = f" {found[1]}" if found else ""
-        return Fault(
-            "QuotaExceeded",
-            f"{where}the namespace's ResourceQuota{name} has no room: raise it, or ask for less in spec.resources or "
-            f"spec.replicas. The API server says: {words}",
-        )
-    if found := re.search(r"failed quota: ([^:]+): must specify (.+)", words):
-        fields = re.findall(r"\b(?:requests|limits)\.[-a-z]+", found[2])
-        named = " and ".join(f"spec.resources.{each}" for each in dict.fromkeys(fields)) or found[2]
-        return Fault(
-            "PodsRefused",
-            f"{where}the namespace's ResourceQuota {found[1]} counts what they don't name: set {named}, or have the quota leave "
-            f"it out. The API server says: {words}",
-        )
-    if LIMIT_RANGE.search(words):
-        fields = [
-            f"spec.resources.{'requests' if each[1] == 'min' else 'limits'}.{each[2] or each[3]}"
-            for each in LIMIT_RANGE.finditer(words)
-        ]
-        named = " and ".join(dict.fromkeys(fields))
-        return Fault(
-            "PodsRefused",
-            f"{where}a LimitRange of namespace {about.namespace} forbids what they ask for: change {named}, or have the range "
-            f"changed (kubectl describe limitrange -n {about.namespace}). The API server says: {words}",
-        )
-    if found := re.search(r'serviceaccount "([^"]+)" not found', words):
-        return Fault(
-            "ServiceAccountMissing",
-            f"{where}there is no ServiceAccount {found[1]} in namespace {about.namespace}: create it, or correct "
-            "spec.scheduling.serviceAccountName.",
-        )
-    if found := re.search(r"no PriorityClass with name (\S+) was found", words):
-        return Fault(
-            "PriorityClassMissing",
-            f"{where}the cluster has no PriorityClass {found[1]}: create it, or correct spec.scheduling.priorityClassName.",
-        )
-    return Fault("PodsRefused", f"{where}the API server refuses them: {words}")

@@ -7,7 +7,7 @@ from whisper_operator.kube.objects import condition
 from whisper_operator.observed.children import Child, Observed
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.status.condition import SUSPENDED, Condition, Fault, Previous
-from whisper_operator.status.conditions import advice, pods
+from whisper_operator.status.conditions import admission, pods
 from whisper_operator.status.conditions.advice import About
 
 
@@ -87,7 +87,7 @@ def _trouble(
     if failure.get("status") == "True":
         # Each try has a name of its own.
         words = re.sub(r'pods "[^"]*" is forbidden', "pods are forbidden", str(failure.get("message", "")))
-        return advice.refused(about, deployment.name, words)
+        return admission.refused(deployment.namespace, deployment.name, words)
     return pods.fault(about, observed, previous)
 
 
