@@ -407,9 +407,9 @@ def test_what_a_controller_says_no_more_is_over() -> None:
         )  # fmt: skip
         return found.reason, complaints.next_look(seen, now)
 
-    assert at(2) == ("SyncFailed", 120.0)
-    assert at(3) == ("SyncFailed", 60.0)
-    assert at(4) == ("Ready", None)
+    assert at(2) == ("SyncFailed", 300.0)
+    assert at(6) == ("SyncFailed", 60.0)
+    assert at(7) == ("Ready", None)
 
 
 def test_a_secret_that_somebody_added_to_the_ingress_is_told_of_as_that() -> None:

@@ -13,8 +13,10 @@ from whisper_operator.observed.pods import Warning
 
 LONGEST_PAUSE = 1000.0
 """Seconds between two tries at the most, as of every controller with client-go's queue."""
-AT_LEAST = 60.0
-"""Seconds for which what was said once stands: the first tries are close together."""
+RARELY = 330.0
+"""Seconds between two events about an object that keeps failing: after the first 25, client-go lets one through in 5 minutes."""
+ONCE, AT_LEAST = 10.0, 60.0
+"""What was said for no longer than that many seconds stands for so many: the first tries are close together."""
 
 
 def standing(child: Child, observed: Observed, now: datetime) -> list[Warning]:
@@ -50,5 +52,6 @@ def _counts(child: Child, warning: Warning) -> bool:
 
 
 def _left(warning: Warning, now: datetime) -> float:
-    patience = 1.5 * min(warning.lasted, LONGEST_PAUSE) + AT_LEAST
+    lasted = min(warning.lasted, LONGEST_PAUSE)
+    patience = AT_LEAST if lasted <= ONCE else max(RARELY, 1.5 * lasted)
     return patience - (now - datetime.fromisoformat(warning.at)).total_seconds()
