@@ -133,7 +133,7 @@ async def test_a_request_waits_until_it_is_answered_whatever_is_in_the_way() -> 
     ]  # what passes says nothing new
     assert obstacles[1] == Obstacle(FORBIDDEN, "no right")
     assert stage.access.obstacle(SERVICE, "n") is None
-    assert stage.begun == [SERVICES]
+    assert stage.begun[-1] == SERVICES
 
 
 async def test_kopf_lists_nothing() -> None:
@@ -163,6 +163,15 @@ async def test_an_error_in_a_watch_is_one_that_makes_it_begin_anew() -> None:
         first, last = await stage.watch()
     assert first["type"] == "ADDED"
     assert (last["type"], last["object"]["code"]) == ("ERROR", 410)
+
+
+async def test_a_watch_that_cannot_go_on_is_told_so_as_kopf_expects() -> None:
+    stage = Stage()
+    stage.answers = [refusal(410, "too old resource version")]
+    async with stage.open():
+        (only,) = await stage.watch()
+    assert (only["type"], only["object"]["code"]) == ("ERROR", 410)
+    assert stage.watches.shown_until(SERVICES) == -1
 
 
 async def test_foreign_events_are_passed_over_and_not_asked_for_again() -> None:

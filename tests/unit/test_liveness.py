@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from whisper_operator.informer.access import FORBIDDEN, Access, Obstacle, Place
+from whisper_operator.informer.access import FAILING, FORBIDDEN, Access, Obstacle, Place
 from whisper_operator.informer.liveness import GRACE_SECONDS, UNWATCHED_SECONDS, Watches
 from whisper_operator.kube.kinds import DEPLOYMENT, SERVICE
 
@@ -91,9 +91,22 @@ def test_a_watch_that_begins_anew_owes_nothing_of_before(watches: Watches, clock
 def test_a_watch_that_is_forbidden_is_not_dead(watches: Watches, clock: Clock) -> None:
     """A restart would not help; what can't be watched is listed all the more often."""
     watches.listed(SERVICES, 9)
-    watches.held_up(SERVICES, Obstacle(FORBIDDEN, "no"))
+    for obstacle in (Obstacle(FORBIDDEN, "no"), Obstacle(FAILING, "etcd")):
+        watches.held_up(SERVICES, obstacle, answered=True)
+        clock.passes(2 * GRACE_SECONDS)
+        assert watches.dead == []
+
+
+def test_a_watch_that_is_never_answered_is_dead_where_lists_are(watches: Watches, clock: Clock) -> None:
+    watches.listed(SERVICES, 9)
+    watches.held_up(SERVICES, Obstacle(FAILING, "TimeoutError"), answered=False)
     clock.passes(2 * GRACE_SECONDS)
-    assert watches.dead == []
+    assert watches.dead == ["services"]
+
+
+def test_what_cannot_be_watched_for_a_while_is_listed(watches: Watches, begun: list[Place]) -> None:
+    watches.held_up(SERVICES, Obstacle(FAILING, "504 too large resource version"), answered=True)
+    assert begun == [SERVICES]
 
 
 def test_what_a_watch_may_have_missed_is_to_be_listed(watches: Watches, begun: list[Place]) -> None:
@@ -102,7 +115,10 @@ def test_what_a_watch_may_have_missed_is_to_be_listed(watches: Watches, begun: l
     watches.goes_on(SERVICES, 5)
     watches.goes_on(SERVICES, 6)  # its time was over, and it goes on
     assert begun == [SERVICES]
-    for end in (watches.interrupted, lambda place: watches.held_up(place, Obstacle(FORBIDDEN))):
+    for end in (
+        watches.interrupted,
+        lambda place: watches.held_up(place, Obstacle(FORBIDDEN), answered=True),
+    ):
         end(SERVICES)
         watches.goes_on(SERVICES, 7)
         watches.goes_on(SERVICES, 8)

@@ -48,6 +48,7 @@ class Access:
         self._listing: dict[Place, Obstacle | None] = {}
         self._watching: dict[Place, Obstacle | None] = {}
         self._told: dict[Place, Obstacle] = {}
+        UNREADABLE.clear()  # of what another has found
 
     def listing(self, place: Place, obstacle: Obstacle | None) -> None:
         """A list met this obstacle, or none."""

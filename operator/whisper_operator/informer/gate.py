@@ -57,17 +57,20 @@ class Gate:
         self._watches.asks(place)
         try:
             response = await self._answer(request, handler, place, path)
-            if is_watch:
-                self._watches.goes_on(place, int(request.url.query.get("resourceVersion", "0")))
-                concerns = self._concerns if place[0] is EVENT else None
-                stream = _Stream(response.content, self._watches, place, concerns)
-                response.content = stream  # type: ignore[assignment]  # all of it that kopf reads
-                return response
         except BaseException:
             self._watches.ends(place)
             raise
-        self._watches.lists(place)
-        self._watches.ends(place)
+        if response.status == 410:  # kopf expects to be told so in the stream.
+            response.status, response.content = 200, _Gone()  # type: ignore[assignment]  # all of it that kopf reads
+            self._watches.ends(place)
+        elif is_watch:
+            self._watches.goes_on(place, int(request.url.query.get("resourceVersion", "0")))
+            concerns = self._concerns if place[0] is EVENT else None
+            stream = _Stream(response.content, self._watches, place, concerns)
+            response.content = stream  # type: ignore[assignment]  # as above
+        else:
+            self._watches.lists(place)
+            self._watches.ends(place)
         return response
 
     async def _answer(
@@ -75,7 +78,7 @@ class Gate:
     ) -> ClientResponse:
         """The API server's answer, once it is one that kopf can go on with."""
         while True:
-            wait = 0.0
+            wait, answered = 0.0, False
             try:
                 async with asyncio.timeout(REQUEST_SECONDS):
                     response = await handler(request)
@@ -84,10 +87,11 @@ class Gate:
             except (TimeoutError, aiohttp.ClientError, OSError) as error:
                 obstacle = Obstacle(FAILING, f"{type(error).__name__}: {error}")
             else:
-                if response.status < 400 or (place is None and response.status in (403, 404)):
+                is_gone = response.status == 410 and "watch" in request.url.query
+                if response.status < 400 or is_gone or (place is None and response.status in (403, 404)):
                     self._failures.pop(path, None)
                     return response
-                body = await response.read()
+                body, answered = await response.read(), True
                 wait = retry_after(response.headers)
                 reason = FORBIDDEN if response.status == 403 else FAILING
                 if response.status == 404:
@@ -95,7 +99,7 @@ class Gate:
                 obstacle = Obstacle(reason, message_of(response.status, body))
                 response.release()
             if place is not None:
-                self._watches.held_up(place, obstacle)
+                self._watches.held_up(place, obstacle, answered=answered)
             failures = self._failures.get(path, 0)
             self._failures[path] = failures + 1
             pause = min(FIRST_PAUSE * 2.0 ** min(failures, 10), LONGEST_PAUSE) * random.uniform(0.5, 1.0)
@@ -103,6 +107,19 @@ class Gate:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), max(pause, wait))
                 raise asyncio.CancelledError
+
+
+class _Gone:
+    """The content of a watch that can't go on from where it was."""
+
+    def exception(self) -> None:
+        """There is none to come."""
+
+    def set_exception(self, *_: BaseException) -> None:
+        """Nobody reads on."""
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        yield json.dumps({"type": "ERROR", "object": GONE}).encode() + b"\n"
 
 
 class _Stream:

@@ -43,6 +43,8 @@ class Watches:
         self._interrupted: set[Place] = set()
         """Watches that ended in another way than by their time being over."""
         self._some_begun = asyncio.Event()
+        self._refused: set[Place] = set()
+        """Watches that the API server will not give: a restart would not help."""
         self._shown: dict[Place, int] = {}
         """The newest resourceVersion that a watch has shown, or gone on from."""
         self._owed: dict[Place, tuple[int, float]] = {}
@@ -63,10 +65,14 @@ class Watches:
         self._asking[place] -= 1
         self._since[place] = time.monotonic()
 
-    def held_up(self, place: Place, obstacle: Obstacle) -> None:
-        """It can't be had now."""
+    def held_up(self, place: Place, obstacle: Obstacle, *, answered: bool) -> None:
+        """It can't be had now; `answered`: as the API server has said itself."""
         self._interrupted.add(place)
-        if obstacle.reason != FAILING:  # which passes, and is for the lists to tell
+        if answered:
+            self._refused.add(place)
+        if obstacle.reason == FAILING:  # That passes; until then, what is not shown can be listed.
+            self._begun(place)
+        else:
             self._access.watching(place, obstacle)
 
     def interrupted(self, place: Place) -> None:
@@ -76,6 +82,7 @@ class Watches:
     def lists(self, place: Place) -> None:
         """The list that a watch begins with was answered."""
         self._access.watching(place, None)
+        self._refused.discard(place)
         self._interrupted.discard(place)
         self._some_begun.set()
         self._begun(place)
@@ -83,6 +90,7 @@ class Watches:
     def goes_on(self, place: Place, version: int) -> None:
         """A watch was answered that goes on from this resourceVersion."""
         self._access.watching(place, None)
+        self._refused.discard(place)
         self._shown[place] = max(version, self._shown.get(place, -1))
         if place in self._interrupted:
             self._interrupted.remove(place)
@@ -117,7 +125,7 @@ class Watches:
                 for place, (owed, since) in self._owed.items()
                 if owed > self._shown.get(place, -1)
                 and now - since > self._grace
-                and self._access.obstacle(*place) is None
+                and place not in self._refused
             }
         )
 
