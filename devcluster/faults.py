@@ -66,6 +66,7 @@ class FaultProxy:
         self._kept = ("", "")
         """In which paths every write fails, and how."""
         self._agent = ""
+        self._lasting: dict[str, str] = {}
         self._watches: set[asyncio.Future[bytes]] = set()
         self._seeing = asyncio.Event()
         self._seeing.set()
@@ -95,6 +96,13 @@ class FaultProxy:
     def keep_failing(self, path: str, fault: str) -> None:
         """Answer every request that writes to a path with this in it so, one of REFUSALS, until told to behave."""
         self._kept = (path, fault)
+
+    @contextmanager
+    def always(self, fault: str, path: str) -> Iterator[None]:
+        """Inside, every request whose path ends so meets this fault, watches apart."""
+        self._lasting[path] = fault
+        yield
+        del self._lasting[path]
 
     def behave(self) -> None:
         """Forget the faults that have not been met yet."""
@@ -148,7 +156,8 @@ class FaultProxy:
         if request.query.get("watch") in ("true", "1"):
             return await self._watch(request)
         concerned = request.headers.get("User-Agent", "").startswith(self._agent)
-        fault = self._coming.popleft() if self._coming and concerned else ""
+        lasting = next((each for path, each in self._lasting.items() if request.path.endswith(path)), "")
+        fault = lasting or (self._coming.popleft() if self._coming and concerned else "")
         if fault == "conflict" and request.method == "GET":
             fault = ""
         if self._kept[1] and self._kept[0] in request.path and request.method != "GET":

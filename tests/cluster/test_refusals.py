@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from devcluster import Cluster, DevclusterError
+from devcluster.faults import FaultProxy
 from devcluster.installation import Operator
 from tests.cluster.faults import quota
 from tests.cluster.support import (
@@ -359,3 +360,23 @@ def test_what_names_a_refused_object_waits_for_it(
     assert not made & {"Service", "Ingress"}
     installed.kubectl("delete", "quota", "q", "-n", namespace)
     wait_for_condition(installed, namespace, "whisper")
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("fault", ["conflict", "503"])
+def test_what_can_not_be_written_for_long_is_told_and_holds_up_nothing_else(
+    installed: Cluster, namespace: str, fault: str
+) -> None:
+    """One child only, as where somebody writes to it all the time, or what serves its kind is down."""
+    with FaultProxy(installed) as proxy, Operator(installed, server=proxy.url) as operator:
+        operator.wait_until_working()
+        with proxy.always(fault, f"/namespaces/{namespace}/services/whisper"):
+            installed.apply(endpoint("whisper", namespace, host=HOST))
+            until(lambda: "Deployment/whisper" in children(installed, namespace), "a Deployment")
+            resource = wait_for_condition(installed, namespace, "whisper", "Ready", "False", "ApplyDelayed")
+            assert "Service whisper" in condition(resource, "Ready")["message"]
+            assert "Ingress/whisper" not in children(installed, namespace)
+            patch(installed, namespace, suspend=True)
+            until(lambda: replicas(installed, namespace) == 0, "no replicas")
+        patch(installed, namespace, suspend=None)
+        wait_for_condition(installed, namespace, "whisper")

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from whisper_operator.apply import plan as planning
@@ -61,18 +62,21 @@ class Writes:
     async def update(self, resource: Raw, manifest: Manifest, child: Child) -> None:
         """Apply what is declared to a live child, and take back what is the operator's. Raises Refused, Retry."""
         lost = self.lost(manifest, child)
-        editors = await self._take_back(manifest, child, unowned=False) if lost else {}
-        body = planning.applied(manifest, uid=child.uid)
+        editors, version = dict.fromkeys(lost, ""), manifest.expected_resource_version
+        if lost:
+            _, version = await self._take_back(manifest, child, version, editors)
         try:
-            answer = await self._api.apply(manifest.kind, body, force=True)
+            answer = await self._apply(manifest, child, version)
         except Refused as error:
-            # Perhaps for what stands beside what we declare, whosever it is.
-            if error.status != INVALID or not (taken := await self._take_back(manifest, child, unowned=True)):
+            if error.status != INVALID:
                 raise
-            editors |= taken
-            answer = await self._api.apply(manifest.kind, body, force=True)
+            # Perhaps for what stands beside what we declare, whosever it is.
+            any_taken, version = await self._take_back(manifest, child, version, editors, unowned=True)
+            if not any_taken:
+                raise
+            answer = await self._apply(manifest, child, version)
         self._took(manifest, answer)
-        self._note(resource, manifest, child, {**dict.fromkeys(lost, ""), **editors})
+        self._note(resource, manifest, child, editors)
 
     async def delete(self, child: Child) -> None:
         """Delete that very object. Raises Refused, Retry."""
@@ -118,17 +122,34 @@ class Writes:
         if planning.differs(manifest, child):
             await self.update(resource, manifest, child)
 
-    async def _take_back(self, manifest: Manifest, child: Child, *, unowned: bool) -> dict[str, str]:
-        """Write over to the operator what has to go with the next apply; what was whose."""
+    async def _apply(self, manifest: Manifest, child: Child, version: int | None) -> dict[str, Any]:
+        body = planning.applied(replace(manifest, expected_resource_version=version), uid=child.uid)
+        return await self._api.apply(manifest.kind, body, force=True)
+
+    async def _take_back(
+        self,
+        manifest: Manifest,
+        child: Child,
+        version: int | None,
+        editors: dict[str, str],
+        *,
+        unowned: bool = False,
+    ) -> tuple[bool, int | None]:
+        """Write over to the operator what has to go with the next apply, and add to `editors` what was whose.
+
+        Returns whether there was any, and the resourceVersion that the object is expected to have then, in place of `version`.
+        """
         live = await self._api.get(manifest.kind, manifest.namespace, manifest.name)
         if live is None or live["metadata"]["uid"] != child.uid:
             raise Conflict(f"{_what(manifest)} is no longer the one that was seen")
-        found = planning.editors(manifest, live["metadata"].get("managedFields") or ())
+        editors |= planning.editors(manifest, live["metadata"].get("managedFields") or ())
         takeover = take_over(manifest, live, unowned=unowned)
         if takeover is None:
-            return {} if unowned else found
-        await self._api.hand_over(manifest.kind, live, takeover.entries)
-        return {**found, **takeover.fields}
+            return False, version
+        editors |= takeover.fields
+        answer = await self._api.hand_over(manifest.kind, live, takeover.entries)
+        seen = int(live["metadata"]["resourceVersion"])
+        return True, int(answer["metadata"]["resourceVersion"]) if version == seen else version
 
     def _took(self, manifest: Manifest, answer: Mapping[str, Any]) -> None:
         self._access.found(manifest.kind, manifest.namespace)

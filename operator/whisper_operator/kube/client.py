@@ -126,15 +126,16 @@ class Api:
 
     async def hand_over(
         self, kind: Kind, live: Mapping[str, Any], managed_fields: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Write down which fields of an object are whose, in the state `live` and no other; values stay as they are.
+    ) -> dict[str, Any]:
+        """Write down which fields of an object are whose, in the state `live` and no other: values stay as they are. Returns its
+        new state.
 
         To be followed by an apply, and it takes away the hash of the last one: whatever comes in between, it is made up for.
         """
         metadata = live["metadata"]
         body = {name: metadata[name] for name in ("uid", "resourceVersion")}
         body |= {"managedFields": list(managed_fields), "annotations": {HASH_ANNOTATION: None}}
-        await self._write(
+        return await self._write(
             "hand over",
             kind,
             "patch",
