@@ -132,6 +132,10 @@ EDITS: dict[str, tuple[str, Edit]] = {
         "managedcertificate/whisper-3ebc8463",
         changes("managedcertificate/whisper-3ebc8463", ("replace", "/spec/domains", ["b.example.com"])),
     ),
+    "a limit where others scale": (
+        "deployment/scaled",
+        kubectl("set", "resources", "deploy/scaled", "-c", "server", "--requests=cpu=1", "--limits=cpu=2"),
+    ),
     "what scales by what": (
         "hpa/scaled",
         changes(
