@@ -147,6 +147,7 @@ class Writes:
         if takeover is None:
             return False, version
         editors |= takeover.fields
+        self._declared.pop(child.uid, None)  # as the hash goes by our own hand
         answer = await self._api.hand_over(manifest.kind, live, takeover.entries)
         seen = int(live["metadata"]["resourceVersion"])
         return True, int(answer["metadata"]["resourceVersion"]) if version == seen else version
