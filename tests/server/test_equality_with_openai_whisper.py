@@ -74,11 +74,19 @@ def demo() -> Checkpoint:
     return load_checkpoint("demo", None)
 
 
+SEVERAL_PHASES = (
+    "hello world please play music the quick brown fox jumps over the lazy dog please deploy the whisper "
+    "speech model start audio thank you"
+)
+"""A prompt with which one of two beams is in the middle of a segment while the other has ended one."""
+
+
 @pytest.mark.parametrize(
     ("lag", "asked"),
     [
         (0, {"language": "en"}),
         (1, {"language": "en"}),
+        (1, {"language": "en", "beam_size": 2, "initial_prompt": SEVERAL_PHASES}),
         (0, {}),  # the language is detected
         (0, {"language": "en", "condition_on_previous_text": False, "without_timestamps": True}),
         (
@@ -100,12 +108,15 @@ def demo() -> Checkpoint:
 def test_files_equal_transcribe(
     demo: Checkpoint, monkeypatch: pytest.MonkeyPatch, lag: int, asked: dict[str, Any]
 ) -> None:
+    """With a lag, which a GPU has, also with the shapes that a GPU has."""
     info = model_info("demo", demo)
-    engine = make_engine(demo, info, torch.float32, "cpu", windows=3, lag=lag)
+    engine = make_engine(demo, info, torch.float32, "cpu", windows=3, lag=lag, fixed_shapes=lag == 1)
     # openai-whisper never comes back from a clip that begins where the file has ended.
     files = [samples for samples in SOUNDS if "clip_timestamps" not in asked or len(samples) > 8 * 16000]
     if "word_timestamps" in asked:  # with many windows: each case has half of the clips
         files = [*FILES[lag::2], *SOUNDS[len(FILES) :]]
+    if "initial_prompt" in asked and "beam_size" in asked:
+        files = FILES[:2]
     if (lag, asked) == (0, {"language": "en"}):
         files.append(LONG)
     sounds = [spectrogram(samples, info.n_mels) for samples in files]
@@ -175,11 +186,12 @@ def assert_equal(mine: Told, expected: list[dict[str, Any]]) -> None:
         assert np.allclose([(word.start, word.end) for word in words], times, atol=1e-6)
 
 
+@pytest.mark.parametrize("fixed", [False, True], ids=["as it comes", "fixed shapes"])
 def test_sampling_draws_what_openai_whisper_draws_from_the_same_noise(
-    demo: Checkpoint, monkeypatch: pytest.MonkeyPatch
+    demo: Checkpoint, monkeypatch: pytest.MonkeyPatch, fixed: bool
 ) -> None:
     info = model_info("demo", demo)
-    engine = make_engine(demo, info, torch.float32, "cpu", windows=3)
+    engine = make_engine(demo, info, torch.float32, "cpu", windows=3, lag=int(fixed), fixed_shapes=fixed)
     sounds = [spectrogram(samples, info.n_mels) for samples in FILES[:4]]
     for options in (
         Options(language="en", temperatures=(0.8,)),
@@ -259,8 +271,11 @@ requests = st.lists(
             "sound": st.integers(0, 3),
             "language": st.sampled_from(["en", "de", "ja"]),
             "task": st.sampled_from(["transcribe", "translate"]),
-            "prompt": st.integers(0, 240),
-            "beam_size": st.sampled_from([None, None, None, 1, 2, 5]),
+            "prompt": st.one_of(st.integers(0, 6), st.integers(0, 240)),
+            "beam_size": st.sampled_from([None, None, None, 1, 2, 3, 5, 8]),
+            "temperature": st.sampled_from([0.0, 0.0, 0.0, 0.7]),
+            "best_of": st.sampled_from([None, 2, 5]),
+            "seed": st.integers(0, 1000),
             "patience": st.sampled_from([None, 2.0]),
             "length_penalty": st.sampled_from([None, None, 0.0, 0.5, 1.0]),
             "suppressed": st.sampled_from(["symbols", *SUPPRESSED]),
@@ -284,14 +299,20 @@ requests = st.lists(
     suppress_health_check=list(HealthCheck),
 )
 @given(
-    requests=requests, model=st.integers(0, len(MODELS) - 1), windows=st.integers(2, 4), lag=st.integers(0, 1)
+    requests=requests,
+    model=st.integers(0, len(MODELS) - 1),
+    windows=st.integers(2, 5),
+    lag=st.integers(0, 1),
+    fixed_shapes=st.booleans(),
 )
 def test_rows_equal_decode_whatever_is_decoded_beside_them(
-    requests: list[dict[str, Any]], model: int, windows: int, lag: int
+    requests: list[dict[str, Any]], model: int, windows: int, lag: int, fixed_shapes: bool
 ) -> None:
     checkpoint = MODELS[model]
     info = model_info("random", checkpoint)
-    engine = make_engine(checkpoint, info, torch.float32, "cpu", windows=windows, lag=lag)
+    engine = make_engine(
+        checkpoint, info, torch.float32, "cpu", windows=windows, lag=lag, fixed_shapes=fixed_shapes
+    )
     rng = random.Random(len(requests))
     mels = np.random.default_rng(0).normal(size=(4, info.n_mels, 3000)).astype(np.float32)
     texts: dict[int, Decode] = {}
@@ -321,12 +342,13 @@ def test_rows_equal_decode_whatever_is_decoded_beside_them(
     for number, text in texts.items():
         if answers[number] is None:
             continue
-        patience = text.patience if text.beam_size else None
         options = DecodingOptions(
-            task=text.task, language=text.language, beam_size=text.beam_size, patience=patience, prompt=list(text.prompt),
+            task=text.task, language=text.language, beam_size=text.beam_size, patience=text.patience,
+            temperature=text.temperature, best_of=text.best_of, prompt=list(text.prompt),
             length_penalty=text.length_penalty, suppress_tokens=list(text.suppress_tokens),
             without_timestamps=text.without_timestamps, sample_len=text.sample_len, fp16=False,
         )  # fmt: skip
+        torch.manual_seed(text.seed)
         with pytest.MonkeyPatch.context() as patch, recorded_margin(patch) as margin:
             expected = reference.decode(torch.from_numpy(mels[requests[number]["sound"]]), options)
         texts_counted.all += 1
@@ -336,22 +358,67 @@ def test_rows_equal_decode_whatever_is_decoded_beside_them(
         assert list(answers[number].tokens) == expected.tokens
         assert answers[number].avg_logprob == pytest.approx(expected.avg_logprob, abs=1e-4)
         assert answers[number].no_speech_prob == pytest.approx(expected.no_speech_prob, abs=1e-4)
+        assert len(answers[number].token_logprobs) == len(expected.tokens)
 
 
 def decode_request(asked: dict[str, Any], window: Any, is_multilingual: bool, rng: random.Random) -> Decode:
     """A Decode from what hypothesis chose."""
+    cold = asked["temperature"] == 0
+    beams = asked["beam_size"] if cold else None
     return Decode(
         window=window,
         language=asked["language"] if is_multilingual else "en",
         task=asked["task"] if is_multilingual else "transcribe",
         prompt=[rng.randrange(50000) for _ in range(asked["prompt"])],
-        beam_size=asked["beam_size"],
-        patience=asked["patience"] if asked["beam_size"] else None,
+        temperature=asked["temperature"],
+        best_of=None if cold else asked["best_of"],
+        seed=asked["seed"],
+        beam_size=beams,
+        patience=asked["patience"] if beams else None,
         length_penalty=asked["length_penalty"],
         suppress_tokens=SUPPRESSED[asked["suppressed"]],
         without_timestamps=asked["without_timestamps"],
         sample_len=asked["sample_len"],
     )
+
+
+@pytest.mark.timeout(1800)
+@settings(
+    max_examples=max(1, EXAMPLES // 10),
+    deadline=None,
+    derandomize=False,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+@given(data=st.data())
+def test_files_of_several_windows_equal_transcribe_with_any_prompt_and_beams(data: st.DataObject) -> None:
+    """Beams of long files with a prompt are in different phases: one ends a segment where the other is in the middle."""
+    demo = load_checkpoint("demo", None)
+    info = model_info("demo", demo)
+    seconds = data.draw(st.sampled_from([5, 12, 31, 40]))
+    start = data.draw(st.integers(0, 100))
+    samples = LONG[start * 16000 : (start + seconds) * 16000]
+    words = " ".join(SPOKEN.values()).split()
+    asked: dict[str, Any] = {
+        "language": "en",
+        "beam_size": data.draw(st.integers(2, 8 if seconds < 31 else 3)),
+        "patience": data.draw(st.sampled_from([None, 1.5])),
+        "initial_prompt": " ".join(data.draw(st.lists(st.sampled_from(words), max_size=40))) or None,
+    }
+    fixed = data.draw(st.booleans())
+    engine = make_engine(demo, info, torch.float32, "cpu", windows=2, lag=int(fixed), fixed_shapes=fixed)
+    file = (spectrogram(samples, info.n_mels), Options(temperatures=(0.0,), **asked))
+    beside = (spectrogram(FILES[0], info.n_mels), Options(language="en", temperatures=(0.0,), beam_size=3))
+    told = transcribe_all(engine, [file, beside])[0]
+    with pytest.MonkeyPatch.context() as patch, recorded_margin(patch) as margin:
+        expected = reference_model(demo).transcribe(
+            samples.astype(np.float32) / 32768, temperature=0.0, fp16=False, **asked
+        )
+    files_counted.all += 1
+    if margin.is_clear:
+        assert_equal(told, expected["segments"])
+    else:
+        files_counted.unclear += 1
 
 
 def test_the_property_was_not_vacuous() -> None:

@@ -1,6 +1,8 @@
-"""What the device has computed, on its way to the host."""
+"""What goes to the device and what comes from it, without either waiting for the other."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,3 +31,11 @@ class HostCopy:
         if self.copied:
             self.copied.synchronize()
         return self.values
+
+
+def upload(values: Sequence[Any] | Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Numbers from the host, on the device when it comes to them: from pageable memory the host would wait for that."""
+    here = torch.as_tensor(values, dtype=dtype)
+    if device.type == "cpu":
+        return here
+    return here.pin_memory().to(device, non_blocking=True)

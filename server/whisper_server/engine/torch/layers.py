@@ -33,12 +33,21 @@ class Linear:
 
 
 class LayerNorm:
-    """Computed in float32 whatever comes in."""
+    """Computed in float32 whatever comes in.
 
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        self._weight, self._bias = weight, bias
+    A GPU's kernel does so by itself, in one pass, if its weights have the precision of what comes in; official ones lose nothing
+    by that, as their files are float16. Elsewhere each input is converted, and back.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> None:
+        """`weight` and `bias` in float32."""
+        self._one_kernel = weight.device.type != "cpu" and dtype is not torch.float32
+        self._weight = weight.to(dtype) if self._one_kernel else weight
+        self._bias = bias.to(dtype) if self._one_kernel else bias
 
     def __call__(self, x: Tensor) -> Tensor:
+        if self._one_kernel:
+            return F.layer_norm(x, self._weight.shape, self._weight, self._bias)
         return F.layer_norm(x.float(), self._weight.shape, self._weight, self._bias).to(x.dtype)
 
 
@@ -51,6 +60,16 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
     if mask is not None:
         scores = scores + mask
     return torch.matmul(scores.softmax(-1), v)
+
+
+def attend_to_windows(q: Tensor, k: Tensor, v: Tensor, windows: Tensor) -> Tensor:
+    """Cross-attention of rows, (rows, heads, queries, 64), to the window of each: (rows,) of (windows, heads, keys, 64)."""
+    if q.device.type != "cpu":
+        # Which windows they are is not known when the kernels are recorded, so these are copied together, a layer at a time.
+        return F.scaled_dot_product_attention(q, k.index_select(0, windows), v.index_select(0, windows))
+    return torch.cat(
+        [attend(q[row : row + 1], k[at : at + 1], v[at : at + 1]) for row, at in enumerate(windows.tolist())]
+    )
 
 
 def attend_among_themselves(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:

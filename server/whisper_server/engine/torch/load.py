@@ -1,6 +1,7 @@
 """From settings to a warm engine."""
 
 import threading
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,19 +9,32 @@ from whisper.timing import dtw_cpu
 
 from whisper_server.config import Settings
 from whisper_server.engine.checkpoint import Checkpoint, load_checkpoint
-from whisper_server.engine.hardware import choose_device, free_memory
-from whisper_server.engine.interface import Decode, Encode, LoadError, ModelInfo
-from whisper_server.engine.torch.engine import OpenAIWhisper
+from whisper_server.engine.hardware import choose_device
+from whisper_server.engine.interface import LoadError, ModelInfo
+from whisper_server.engine.torch.engine import OpenAIWhisper, Sizes
 from whisper_server.engine.torch.layers import computes_bfloat16
+from whisper_server.engine.torch.memory import as_large_as_fits
 from whisper_server.engine.torch.model import Network
-from whisper_server.engine.torch.sequence import MAX_GROUP
 
-MOST_WINDOWS = {"cuda": 32, "cpu": 16}
-"""Where more rows in a step stop to pay."""
-ENCODE_AT_ONCE = {"cuda": 8, "cpu": 1}
-"""Windows to an encoder's run: a CPU is busy with one, and the other rows wait for less."""
-SPARE_MEMORY = 1 << 30
-"""Bytes of the device left for what comes and goes while it computes."""
+
+@dataclass(frozen=True)
+class Kind:
+    """What suits a kind of device."""
+
+    most_windows: int
+    """Where more rows in a step stop to pay."""
+    encode_at_once: int
+    """Windows to an encoder's run: a CPU is busy with one, and the other rows wait for less."""
+    encode_in: int
+    """Parts of an encoder's run, between which rows get their tokens."""
+    lag: int
+    fixed_shapes: bool
+
+
+KINDS = {
+    "cuda": Kind(128, encode_at_once=8, encode_in=4, lag=1, fixed_shapes=True),
+    "cpu": Kind(16, encode_at_once=1, encode_in=1, lag=0, fixed_shapes=False),
+}
 
 
 def load(settings: Settings) -> OpenAIWhisper:
@@ -34,7 +48,6 @@ def load(settings: Settings) -> OpenAIWhisper:
         checkpoint = load_checkpoint(settings.model, settings.model_dir)
         info = model_info(settings.model, checkpoint)
         engine = make_engine(checkpoint, info, dtype, device)
-        _warm_up(engine)
     except (torch.OutOfMemoryError, MemoryError) as problem:
         where = "GPU" if device == "cuda" else "machine"
         raise LoadError(
@@ -53,47 +66,51 @@ def make_engine(
     *,
     windows: int | None = None,
     lag: int | None = None,
+    fixed_shapes: bool | None = None,
+    graphs: bool | None = None,
 ) -> OpenAIWhisper:
-    """An engine for a checkpoint; raises LoadError if there is no memory for a single window."""
+    """An engine for a checkpoint; raises LoadError if there is no memory for a single window.
+
+    What is None is as it suits the device. `windows`: exactly so many, without trying what there is memory for. `lag` and
+    `fixed_shapes`: as Sizes has them. `graphs`: whether a GPU replays what was recorded; False to compare with.
+    """
+    kind = KINDS[device]
+    if device == "cuda":
+        # cuDNN's attention plans anew for each shape that it meets, which takes it a second.
+        torch.backends.cuda.enable_cudnn_sdp(False)
     network = Network(checkpoint, dtype, device)
+    fixed_shapes = kind.fixed_shapes if fixed_shapes is None else fixed_shapes
+
+    def make(count: int) -> OpenAIWhisper:
+        sizes = Sizes(
+            windows=count,
+            groups=_groups(count),
+            encode_at_once=min(count, kind.encode_at_once),
+            encode_in=kind.encode_in,
+            lag=kind.lag if lag is None else lag,
+            fixed_shapes=fixed_shapes,
+            graphs=device == "cuda" and fixed_shapes and graphs is not False,
+        )
+        precision = str(dtype).removeprefix("torch.")
+        return OpenAIWhisper(
+            network, info, sizes, f"{info.name} on {device} in {precision}, {count} windows at once"
+        )
+
     if windows is None:
-        windows = _windows(checkpoint, dtype, device)
-    return OpenAIWhisper(
-        network,
-        info,
-        windows=windows,
-        encode_at_once=min(windows, ENCODE_AT_ONCE[device]),
-        lag=(1 if device == "cuda" else 0) if lag is None else lag,
-        description=f"{info.name} on {device} in {str(dtype).removeprefix('torch.')}, {windows} windows at once",
-    )
+        return as_large_as_fits(make, kind.most_windows, device)
+    engine = make(windows)
+    engine.record()
+    return engine
+
+
+def _groups(windows: int) -> int:
+    """How many groups of rows there are for beams, and for samples to choose from: a few windows' worth of memory."""
+    return min(8, max(2, windows // 16))
 
 
 def model_info(name: str, checkpoint: Checkpoint) -> ModelInfo:
     """What a checkpoint says of itself."""
     return checkpoint.info(name)
-
-
-def window_bytes(checkpoint: Checkpoint, dtype: torch.dtype) -> int:
-    """Memory of one window: keys and values of cross-attention, and of self-attention for the row that decodes it."""
-    dims = checkpoint.dims
-    values = 2 * dims.n_text_layer * dims.n_text_state * (dims.n_audio_ctx + dims.n_text_ctx)
-    return int(values * dtype.itemsize)
-
-
-def _windows(checkpoint: Checkpoint, dtype: torch.dtype, device: str) -> int:
-    dims = checkpoint.dims
-    each = window_bytes(checkpoint, dtype)
-    groups = 2 * MAX_GROUP * 2 * dims.n_text_layer * dims.n_text_state * dims.n_text_ctx * dtype.itemsize
-    free = free_memory(device) - SPARE_MEMORY - groups
-    windows = min(MOST_WINDOWS[device], free // each)
-    if windows < 1:
-        where = "GPU" if device == "cuda" else "machine"
-        raise LoadError(
-            f"the {where} has no memory left for a single window beside the model's weights: a window takes "
-            f"{each >> 20} MiB, {(SPARE_MEMORY + groups) >> 20} MiB more are needed, {free_memory(device) >> 20} MiB are free; "
-            f"use a smaller model or a larger {where}"
-        )
-    return int(windows)
 
 
 def _dtype(wanted: str, device: str) -> torch.dtype:
@@ -118,14 +135,3 @@ def _dtype(wanted: str, device: str) -> torch.dtype:
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
     return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[wanted]
-
-
-def _warm_up(engine: OpenAIWhisper) -> None:
-    """Kernels are chosen and memory is taken at first use: let that be now."""
-    mel = np.zeros((engine.info.n_mels, 2 * engine.info.n_audio_ctx), np.float32)
-    engine.submit("warm up", Encode(mel=mel))
-    (_, window), *_ = engine.step()
-    engine.submit("warm up", Decode(window=window, language="en", sample_len=4))
-    while engine.busy():
-        engine.step()
-    engine.release(window)

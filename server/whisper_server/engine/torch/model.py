@@ -5,57 +5,23 @@ one with each token, which makes all rows of a batch equally long. Here each row
 beforehand, and a mask hides what lies beyond.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from whisper_server.engine.checkpoint import Checkpoint
+from whisper_server.engine.torch.kv_cache import Cache, CacheShape, Lane
 from whisper_server.engine.torch.layers import (
     LayerNorm,
     Linear,
     attend,
     attend_among_themselves,
+    attend_to_windows,
     join_heads,
     split_heads,
 )
-
-LENGTHS = (64, 128, 256)
-"""How much of the self-attention's cache is read: the shortest of these that holds the longest row, or all."""
-
-
-@dataclass(frozen=True)
-class Cache:
-    """Keys and values of all decoder layers: shape (2 * layers, rows, heads, positions, 64), a layer's keys before its values."""
-
-    kv: Tensor
-
-    @staticmethod
-    def empty(layers: int, rows: int, heads: int, positions: int, width: int, like: Tensor) -> "Cache":
-        # Zeros, not what the memory held: masked values are multiplied by zero, and NaN times zero is NaN.
-        return Cache(like.new_zeros((2 * layers, rows, heads, positions, width)))
-
-    def rows(self, first: int, end: int) -> "Cache":
-        """A view of some rows."""
-        return Cache(self.kv[:, first:end])
-
-    def copy_row(self, source: int, target: int) -> None:
-        self.kv[:, target].copy_(self.kv[:, source])
-
-
-@dataclass(frozen=True)
-class Lane:
-    """Rows that lie side by side: their own cache, and the windows they listen to, each of them `group` rows in a row."""
-
-    own: Cache
-    cross: Cache
-    group: int = 1
-
-    @property
-    def rows(self) -> int:
-        return int(self.own.kv.shape[1])
 
 
 class _EncoderLayer:
@@ -71,6 +37,7 @@ class _DecoderLayer(_EncoderLayer):
         super().__init__(weights, name)
         self.cross_ln = weights.norm(f"{name}.cross_attn_ln")
         self.cross_q = weights.linear(f"{name}.cross_attn.query")
+        self.cross_kv = weights.kv(f"{name}.cross_attn")
         self.cross_out = weights.linear(f"{name}.cross_attn.out")
 
 
@@ -93,80 +60,80 @@ class Network:
         self._decoder = [_DecoderLayer(weights, f"decoder.blocks.{i}") for i in range(dims.n_text_layer)]
         self._ln = weights.norm("decoder.ln")
         self._vocabulary = Linear(self._embedding, None)
-        self._cross_kv = weights.all_cross_kv()
 
-    def cache(self, rows: int, positions: int) -> Cache:
-        """An empty cache for so many rows."""
+    @property
+    def cache_shape(self) -> CacheShape:
+        """Of the decoder's keys and values."""
         dims = self.dims
         width = dims.n_text_state // dims.n_text_head
-        return Cache.empty(
-            dims.n_text_layer, rows, dims.n_text_head, positions, width, self._embedding.new_empty(0)
-        )
+        return CacheShape(dims.n_text_layer, dims.n_text_head, width, self.dtype, self.device)
 
-    def encode(self, mel: Tensor) -> Tensor:
-        """(rows, n_mels, 3000) to the keys and values of all cross-attentions: (2 * layers, rows, heads, 1500, 64), a view."""
+    def encode(self, mel: Tensor, cross_kv: Cache, slots: Tensor, layers_at_once: int) -> Iterator[None]:
+        """(rows, n_mels, 3000) to the keys and values of all cross-attentions, which go into those `slots` (rows,) of `cross_kv`.
+
+        Pauses after so many layers, for others to have the device meanwhile.
+        """
         x = F.gelu(self._conv1(mel.to(self.dtype)))
-        x = F.gelu(self._conv2(x)).transpose(1, 2)
+        # Contiguous: else all that follows goes through memory in strides, which costs a GPU a quarter of its time.
+        x = F.gelu(self._conv2(x)).transpose(1, 2).contiguous()
         x = (x + self._audio_positions).to(self.dtype)
         heads = self.dims.n_audio_head
-        for layer in self._encoder:
+        for number, layer in enumerate(self._encoder, 1):
             q, k, v = (split_heads(part, heads) for part in layer.qkv(layer.attn_ln(x)).chunk(3, dim=-1))
             x = x + layer.out(join_heads(attend_among_themselves(q, k, v)))
             x = x + layer.down(layer.up(layer.mlp_ln(x)))
-        kv = self._cross_kv(self._ln_post(x))
-        kv = kv.view(*kv.shape[:2], 2 * self.dims.n_text_layer, self.dims.n_text_head, -1)
-        return kv.permute(2, 0, 3, 1, 4)
+            if number % layers_at_once == 0 and number < len(self._encoder):
+                yield
+        x = self._ln_post(x)
+        for index, decoder_layer in enumerate(self._decoder):
+            for part, values in enumerate(decoder_layer.cross_kv(x).chunk(2, dim=-1)):
+                cross_kv.kv[2 * index + part].index_copy_(
+                    0, slots, split_heads(values, self.dims.n_text_head)
+                )
 
-    def prefill(self, tokens: Tensor, own: Sequence[Cache], cross: Sequence[Cache]) -> Tensor:
-        """First pass of rows that join: their tokens, shape (rows, length), padded on the right with anything.
+    def prefill(
+        self, tokens: Tensor, windows: Tensor, cross_kv: Cache, rows: Tensor | None, self_kv: Cache
+    ) -> Tensor:
+        """The beginnings of texts in one pass: tokens (texts, length), padded on the right, hear `windows` (texts,).
 
-        Writes their keys and values from position 0 into `own`, one Cache of one row each; `cross` likewise. Returns what goes
-        into `logits`, shape (rows, length, channels).
+        Their keys and values are written from position 0 into `rows` (texts,) of `self_kv`; without rows nowhere. Returns what
+        goes into `logits`, shape (texts, length, channels).
         """
         length = tokens.shape[1]
         x = self._embed(tokens, torch.arange(length, device=self.device))
         for index, layer in enumerate(self._decoder):
             q, k, v = self._qkv(layer, x)
-            for row, cache in enumerate(own):
-                cache.kv[2 * index, 0, :, :length] = k[row]
-                cache.kv[2 * index + 1, 0, :, :length] = v[row]
+            if rows is not None:
+                self_kv.kv[2 * index][rows, :, :length] = k
+                self_kv.kv[2 * index + 1][rows, :, :length] = v
             x = x + layer.out(join_heads(attend_among_themselves(q, k, v, causal=True)))
             q = split_heads(layer.cross_q(layer.cross_ln(x)), self.dims.n_text_head)
-            heard = [
-                attend(q[row : row + 1], cache.kv[2 * index], cache.kv[2 * index + 1])
-                for row, cache in enumerate(cross)
-            ]
-            x = x + layer.cross_out(join_heads(torch.cat(heard)))
+            heard = attend_to_windows(q, cross_kv.kv[2 * index], cross_kv.kv[2 * index + 1], windows)
+            x = x + layer.cross_out(join_heads(heard))
             x = x + layer.down(layer.up(layer.mlp_ln(x)))
         return x
 
-    def step(self, tokens: Tensor, positions: Tensor, longest: int, lanes: Sequence[Lane]) -> Tensor:
-        """One token more for each row: (rows,) tokens at (rows,) positions, of which `longest` is the largest.
+    def step(self, tokens: Tensor, positions: Tensor, length: int, lanes: Sequence[Lane]) -> Tensor:
+        """One token more for each row: (rows,) tokens at (rows,) positions, of which all that matter are below `length`.
 
         Rows are in the order of the lanes. Returns what goes into `logits`, shape (rows, channels).
         """
-        length = next((bound for bound in LENGTHS if longest < bound), self.dims.n_text_ctx)
         seen = torch.arange(length, device=self.device) <= positions[:, None]
         mask = torch.zeros_like(seen, dtype=self.dtype).masked_fill_(~seen, -torch.inf)[:, None, None]
         sizes = [lane.rows for lane in lanes]
+        numbers = [torch.arange(size, device=self.device) for size in sizes]
+        places = list(zip(lanes, numbers, positions.split(sizes), mask.split(sizes), strict=True))
         x = self._embed(tokens[:, None], positions[:, None])
         for index, layer in enumerate(self._decoder):
             q, k, v = self._qkv(layer, x)
             heard = []
-            for lane, at, lane_mask, lane_q, lane_k, lane_v in zip(
-                lanes,
-                positions.split(sizes),
-                mask.split(sizes),
-                q.split(sizes),
-                k.split(sizes),
-                v.split(sizes),
-                strict=True,
+            for (lane, rows, at, hidden), lane_q, lane_k, lane_v in zip(
+                places, q.split(sizes), k.split(sizes), v.split(sizes), strict=True
             ):
-                keys, values = lane.own.kv[2 * index], lane.own.kv[2 * index + 1]
-                rows = torch.arange(lane.rows, device=self.device)
+                keys, values = lane.self_kv.kv[2 * index], lane.self_kv.kv[2 * index + 1]
                 keys[rows, :, at] = lane_k[:, :, 0]
                 values[rows, :, at] = lane_v[:, :, 0]
-                heard.append(attend(lane_q, keys[:, :, :length], values[:, :, :length], lane_mask))
+                heard.append(attend(lane_q, keys[:, :, :length], values[:, :, :length], hidden))
             x = x + layer.out(join_heads(torch.cat(heard)))
             q = layer.cross_q(layer.cross_ln(x))
             heard = [
@@ -180,24 +147,24 @@ class Network:
         """(rows, channels) to float32 (rows, n_vocab)."""
         return self._vocabulary(self._ln(x)).float()
 
-    def attention(self, tokens: Tensor, cross: Cache) -> tuple[Tensor, Tensor]:
-        """One row's whole text, shape (length,), listened to by the alignment heads.
+    def listen(self, tokens: Tensor, cross_kv: Cache) -> Iterator[Tensor]:
+        """One text as a whole, shape (length,), and the window that it was heard in, a cache of one row.
 
-        Returns their scores before softmax, float32 (alignment heads, length, 1500), and the logits, float32 (length, n_vocab).
+        Yields the scores of its alignment heads before softmax, head by head, float32 (length, 1500); then its logits, float32
+        (length, n_vocab).
         """
         x = self._embed(tokens[None], torch.arange(len(tokens), device=self.device))
-        scores = {}
         for index, layer in enumerate(self._decoder):
             q, k, v = self._qkv(layer, x)
             x = x + layer.out(join_heads(attend_among_themselves(q, k, v, causal=True)))
             q = split_heads(layer.cross_q(layer.cross_ln(x)), self.dims.n_text_head)
-            keys, values = cross.kv[2 * index], cross.kv[2 * index + 1]
+            keys, values = cross_kv.kv[2 * index], cross_kv.kv[2 * index + 1]
+            scale = q.shape[-1] ** -0.25
             for head in (head for layer_of, head in self.alignment_heads if layer_of == index):
-                scale = q.shape[-1] ** -0.25
-                scores[index, head] = ((q[0, head] * scale) @ (keys[0, head] * scale).T).float()
+                yield ((q[0, head] * scale) @ (keys[0, head] * scale).T).float()
             x = x + layer.cross_out(join_heads(attend(q, keys, values)))
             x = x + layer.down(layer.up(layer.mlp_ln(x)))
-        return torch.stack([scores[at] for at in self.alignment_heads]), self.logits(x[0])
+        yield self.logits(x[0])
 
     def _embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
         return (self._embedding[tokens].float() + self._positions[positions]).to(self.dtype)
@@ -210,7 +177,7 @@ class Network:
     def _listen(self, q: Tensor, lane: Lane, index: int) -> Tensor:
         """Cross-attention of a lane's (rows, 1, channels): the rows of a group are the queries of their window."""
         q = split_heads(q.view(-1, lane.group, q.shape[-1]), self.dims.n_text_head)
-        heard = join_heads(attend(q, lane.cross.kv[2 * index], lane.cross.kv[2 * index + 1]))
+        heard = join_heads(attend(q, lane.cross_kv.kv[2 * index], lane.cross_kv.kv[2 * index + 1]))
         return heard.view(-1, 1, heard.shape[-1])
 
 
@@ -228,7 +195,7 @@ class _Weights:
         return self._checkpoint.state[name].to(self._device, torch.float32)
 
     def norm(self, name: str) -> LayerNorm:
-        return LayerNorm(self.table(f"{name}.weight"), self.table(f"{name}.bias"))
+        return LayerNorm(self.table(f"{name}.weight"), self.table(f"{name}.bias"), self._dtype)
 
     def linear(self, name: str, *, gelu: bool = False) -> Linear:
         return Linear(self(f"{name}.weight"), self(f"{name}.bias"), gelu=gelu)
@@ -239,15 +206,11 @@ class _Weights:
         query, value = self(f"{name}.query.bias"), self(f"{name}.value.bias")
         return Linear(weight, torch.cat([query, torch.zeros_like(query), value]))
 
-    def all_cross_kv(self) -> Linear:
-        """The keys and values of all layers in one product: the order is that of Cache."""
-        weights, biases = [], []
-        for index in range(self._checkpoint.dims.n_text_layer):
-            name = f"decoder.blocks.{index}.cross_attn"
-            weights += [self(f"{name}.key.weight"), self(f"{name}.value.weight")]
-            bias = self(f"{name}.value.bias")
-            biases += [torch.zeros_like(bias), bias]
-        return Linear(torch.cat(weights), torch.cat(biases))
+    def kv(self, name: str) -> Linear:
+        """Keys and values in one product."""
+        weight = torch.cat([self(f"{name}.{part}.weight") for part in ("key", "value")])
+        value = self(f"{name}.value.bias")
+        return Linear(weight, torch.cat([torch.zeros_like(value), value]))
 
     def conv(self, name: str, *, stride: int) -> Callable[[Tensor], Tensor]:
         weight, bias = self(f"{name}.weight"), self(f"{name}.bias")
