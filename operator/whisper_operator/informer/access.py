@@ -92,20 +92,22 @@ class Access:
         for place in self.places:
             before, after = self._told.get(place), now.get(place)
             if (before and before.reason) != (after and after.reason):
-                groups.setdefault((place[1], after.reason if after else ""), []).append(place)
+                reason = after.reason if after else ""
+                where = None if reason == MISSING else place[1]  # what the cluster lacks, it lacks everywhere
+                groups.setdefault((where, reason), []).append(place)
         self._told = now
         for (namespace, reason), places in groups.items():
-            kinds = ", ".join(kind.qualified for kind, _ in places)
-            where = f" in namespace {namespace}" if namespace is not None else ""
+            kinds = ", ".join(dict.fromkeys(kind.qualified for kind, _ in places))
+            there = f" in namespace {namespace}" if namespace is not None else ""
             if not reason:
-                logger.info("%s can be read%s again", kinds, where)
+                logger.info("%s can be read%s again", kinds, there)
             elif reason == MISSING:
-                hint = f": {HOW_TO_HAVE_IT}" if (ENDPOINT, namespace) in places else ""
+                hint = f": {HOW_TO_HAVE_IT}" if ENDPOINT in dict(places) else ""
                 logger.info("The cluster has no %s%s", kinds, hint)
             else:
                 logger.warning(
                     "%s can't be read%s (%s: %s); the rest goes on, and this is tried again",
-                    *(kinds, where, reason, now[places[0]].message),
+                    *(kinds, there, reason, now[places[0]].message),
                 )
         return [place for places in groups.values() for place in places]
 
