@@ -111,6 +111,9 @@ class Wiring:
         for key in world.certificates.all_keys():
             if everywhere or key[0] == namespace:
                 world.queue.add((CERTIFICATE, key))
+        for key in world.services.all_keys():
+            if everywhere or key[0] == namespace:
+                world.queue.add((SERVICE, key))
         for key in world.unscheduled.all_keys():
             if everywhere or key[0] == namespace:
                 world.queue.add((POD, key))

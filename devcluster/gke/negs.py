@@ -4,6 +4,7 @@ import json
 
 from devcluster.gke.client import Object
 from devcluster.gke.store import Key, annotations_of
+from devcluster.gke.workqueue import Retry
 from devcluster.gke.world import DEFAULT_BACKEND, NEG_STATUS, World, backends_of, neg_for_ingress
 from devcluster.nodes import ZONES
 
@@ -16,6 +17,11 @@ async def sync(world: World, key: Key) -> float | None:
     if service is None or "deletionTimestamp" in service["metadata"]:
         return None
     ports = sorted(_ports(world, key, service)) if neg_for_ingress(service) else []
+    problem = world.settings(key[0]).neg_error
+    if ports and problem:
+        message = f'Failed to sync NEG "{world.neg_name(key, ports[0])}" (will retry): {problem}'
+        await world.recorder.report(service, "Warning", "SyncNetworkEndpointGroupFailed", message, COMPONENT)
+        raise Retry(message)
     wanted = status(world, key, ports) if ports else None
     if annotations_of(service).get(NEG_STATUS) == wanted:
         return None

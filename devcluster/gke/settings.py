@@ -44,6 +44,8 @@ class Settings:
     """Names of static addresses, and of pre-shared certificates, that don't exist in the project; all others do."""
     no_address: bool = False
     """Load balancers never get an address, and nothing says why."""
+    neg_error: str = ""
+    """Why network endpoint groups can't be kept, in Google's words; empty: they can."""
     sync_error: str = ""
     """Why load balancers can't be brought in line, in Google's words; empty: they can."""
     certificate_error: str = ""
@@ -111,6 +113,7 @@ _KEYS = {
     "missingStaticIPs": ("missing_static_ips", _names),
     "missingCertificates": ("missing_certificates", _names),
     "noAddress": ("no_address", _flag),
+    "negError": ("neg_error", _text),
     "syncError": ("sync_error", _text),
     "certificateError": ("certificate_error", _text),
     "scaleUp": ("scale_up", _text),

@@ -128,6 +128,18 @@ def back_in_line(cluster: Cluster, namespace: str) -> None:
     patch(cluster, namespace, staticIPName=f"{namespace}-ip")
 
 
+def out_of_groups(cluster: Cluster, namespace: str) -> None:
+    """It serves, and its network endpoint groups can't be kept any more."""
+    wait_for_condition(cluster, namespace, NAME)
+    configure(negError="googleapi: Error 403: Quota 'NETWORK_ENDPOINT_GROUPS' exceeded.")(cluster, namespace)
+
+
+def groups_again(cluster: Cluster, namespace: str) -> None:
+    """With a new Service: of the old one, its controller would only fall silent."""
+    configure(negError="")(cluster, namespace)
+    cluster.kubectl("delete", "service", NAME, "-n", namespace)
+
+
 def gpu_quota(cluster: Cluster, namespace: str) -> None:
     quota(**{"requests.nvidia.com/gpu": "0"})(cluster, namespace)
 
@@ -417,6 +429,11 @@ FAULTS = (
         "sync", "The load balancer can't be changed, and serves as it was", "SyncFailed",
         ("can't bring its load balancer in line", "The caller does not have permission"), "mend what Google names",
         back_in_line, {"device": "cpu", "host": "HOST"}, stalled=False, outlives_events=False, after=out_of_line,
+    ),
+    Fault(
+        "groups", "The pods don't get behind the load balancer", "EndpointGroupFailed",
+        ("pods of Service whisper", "NETWORK_ENDPOINT_GROUPS"), "mend what Google names", groups_again,
+        {"device": "cpu", "host": "HOST"}, stalled=False, outlives_events=False, after=out_of_groups,
     ),
     certificate("Provisioning", "The certificate is being made", "15 to 60 minutes", "wait"),
     certificate("FailedNotVisible", "Google does not find the host in DNS", VISIBLE, "create the DNS record"),

@@ -55,6 +55,7 @@ def _anonymous(message: str, namespace: str) -> str:
     replaced = message.replace(f"{namespace}.example.com", "whisper.example.com").replace(namespace, "asr")
     replaced = re.sub(r"whisper-[0-9a-f]{8,10}-[a-z0-9]{5}", "whisper-POD", replaced)
     replaced = re.sub(r"whisper-[0-9a-f]{8}\b", "whisper-HASH", replaced)
+    replaced = re.sub(r"\bk8s1-[-a-z0-9]+", "k8s1-GROUP", replaced)
     return re.sub(r"\b0/\d+ nodes are available.*", "0/10 nodes are available: ...", replaced)
 
 

@@ -14,6 +14,7 @@ from whisper_operator.kube.kinds import (
     DEPLOYMENT,
     INGRESS,
     MANAGED_CERTIFICATE,
+    SERVICE,
     Kind,
 )
 from whisper_operator.observed.children import Child, Observed, Owner
@@ -473,6 +474,32 @@ def test_why_google_makes_no_certificate_is_told_though_only_events_say_it(
         made, status={"certificateStatus": "Provisioning"}, controller_wrote="2026-01-31T12:01:40Z"
     )
     assert told("CertificateReady", warnings=warnings, before=before).reason == "Provisioning"
+
+
+@pytest.mark.parametrize(
+    ("reason", "since", "spec", "told"),
+    [
+        ("SyncNetworkEndpointGroupFailed", "12:01:00", {}, True),
+        ("AttachFailed", "12:01:00", {"ingress_spec": {"class": "gce-internal"}}, True),
+        ("SyncNetworkEndpointGroupFailed", "12:01:25", {}, False),  # on its way
+        ("LabelsExceededLimit", "12:01:00", {}, False),
+        ("AttachFailed", "12:01:00", {"ingress_spec": {"class": "traefik"}}, False),
+    ],
+)
+def test_pods_that_do_not_get_behind_the_load_balancer_are_told_of(
+    reason: str, since: str, spec: dict[str, Any], told: bool
+) -> None:
+    live = {"loadBalancer": {"ingress": [{"ip": "198.18.0.1"}]}}
+    active = child(
+        MANAGED_CERTIFICATE, {"certificateStatus": "Active"}, "w-1", spec={"domains": ["w.example.com"]}
+    )
+    failed = said_of(SERVICE, reason, 'Failed to sync NEG "g" (will retry): no', "12:01:30", since)
+    found = ready(
+        deployment=SERVING, ingress=live, others=(active, child(SERVICE, {})), warnings=(failed,),
+        host="w.example.com", **spec,
+    )  # fmt: skip
+    assert found.reason == ("EndpointGroupFailed" if told else "Ready")
+    assert ("Failed to sync NEG" in found.message) is told
 
 
 def test_config_connector_says_why_there_is_no_address() -> None:

@@ -22,13 +22,16 @@ SYNC, TRANSLATE = "Sync", "Translate"
 TOO_MANY_CERTIFICATES, BACKEND_ERROR = "TooManyCertificates", "BackendError"
 """The reasons of what GKE's certificate controller says of a ManagedCertificate."""
 
+NO_GROUP, NOT_IN_GROUP, NO_SERVICE = "SyncNetworkEndpointGroupFailed", "AttachFailed", "ProcessServiceFailed"
+"""The reasons of what GKE says of a Service whose pods don't get behind the load balancer."""
+
 SCALE_UP = "FailedScaleUp"
 """The reason of what the cluster's autoscaler says of a pod."""
 
 PULL_FAILED = "Failed to pull image"
 """How the kubelet begins when it says why a pod has no image."""
 
-TIMED = {SYNC, TRANSLATE, TOO_MANY_CERTIFICATES, BACKEND_ERROR, SCALE_UP}
+TIMED = {SYNC, TRANSLATE, TOO_MANY_CERTIFICATES, BACKEND_ERROR, NO_GROUP, NOT_IN_GROUP, NO_SERVICE, SCALE_UP}
 """The reasons of events whose times tell: old from new, and what passes from what lasts."""
 
 REVISION = "deployment.kubernetes.io/revision"

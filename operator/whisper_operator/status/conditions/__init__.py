@@ -15,6 +15,7 @@ from whisper_operator.status.conditions import (
     address,
     autoscaling,
     certificates,
+    groups,
     notes,
     obstacles,
     workload,
@@ -46,6 +47,7 @@ def of(
             fault
             or _unmet(others)
             or address.refused(endpoint, observed, now)
+            or groups.fault(endpoint, observed, now)
             or certificates.redirect(endpoint, observed)
         )
     if fault is not None:

@@ -7,9 +7,12 @@ more is over: it tries again after as long as it has been failing, 1000 s at mos
 from collections.abc import Iterable
 from datetime import datetime
 
-from whisper_operator.kube.kinds import INGRESS, MANAGED_CERTIFICATE
+from whisper_operator.kube.kinds import INGRESS, MANAGED_CERTIFICATE, SERVICE
 from whisper_operator.observed.children import Child, Observed
 from whisper_operator.observed.pods import Warning
+
+TOLD_OF = (INGRESS, MANAGED_CERTIFICATE, SERVICE)
+"""The kinds of which GKE's controllers tell by events."""
 
 LONGEST_PAUSE = 1000.0
 """Seconds between two tries at the most, as of every controller with client-go's queue."""
@@ -20,14 +23,14 @@ ONCE, AT_LEAST = 10.0, 60.0
 
 
 def standing(child: Child, observed: Observed, now: datetime) -> list[Warning]:
-    """What is complained of an Ingress or a ManagedCertificate now, the newest first."""
+    """What is complained of an Ingress, a ManagedCertificate or a Service now, the newest first."""
     said = sorted(observed.warned(child.uid), key=lambda each: (each.at, each.words), reverse=True)
     return [each for each in said if _counts(child, each) and _left(each, now) > 0]
 
 
 def next_look(observed: Observed, now: datetime) -> float | None:
     """Seconds until the first of them is over, if nothing more is said; None while there is none."""
-    children = (*observed.of_kind(INGRESS), *observed.of_kind(MANAGED_CERTIFICATE))
+    children = (child for kind in TOLD_OF for child in observed.of_kind(kind))
     return min(
         (_left(each, now) for child in children for each in standing(child, observed, now)), default=None
     )
