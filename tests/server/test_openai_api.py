@@ -9,17 +9,22 @@ from typing import Any
 
 import pytest
 import requests
+import torch
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from werkzeug.datastructures import MultiDict
+from whisper.audio import N_FRAMES, N_SAMPLES, log_mel_spectrogram, pad_or_trim
+from whisper.decoding import DecodingOptions, DecodingTask
 from whisper.utils import WriteSRT, WriteVTT
 from whisper_server.config import Settings
+from whisper_server.engine.checkpoint import load_checkpoint
 from whisper_server.http import responses
+from whisper_server.http.errors import BadField
 from whisper_server.http.form.fields import ALIASES, FIELDS, IGNORED, NOT_SERVED
 from whisper_server.http.form.request import parse
 from whisper_server.transcribe.transcript import Segment
 
-from tests.server.driving import INFO
+from tests.server.driving import INFO, reference_model
 from tests.server.whisper_process import EXAMPLES, WhisperProcess, ffmpeg, table
 
 HELLO = EXAMPLES / "hello.wav"
@@ -196,7 +201,8 @@ BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"stream": "maybe"}, "stream", "true or false"),
     ({"stream": "true", "response_format": "srt"}, "stream", "verbose_json"),
-    ({"include_": "logprobs"}, "include[]", "avg_logprob"),
+    ({"include_": "speakers"}, "include[]", "must be one of logprobs"),
+    ({"include_": "logprobs", "response_format": "text"}, "include[]", "needs response_format=json"),
     ({"hotwords": "Kubernetes"}, "hotwords", "use prompt"),
     ({"keywords_": "Kubernetes"}, "keywords[]", "use prompt"),
     ({"languages_": "en"}, "languages[]", "use language"),
@@ -407,6 +413,42 @@ def test_a_language_can_be_detected_where_the_server_has_one_of_its_own() -> Non
     assert parse(MultiDict({"language": "AUTO"}), "transcribe", Settings(), INFO).options.language is None
 
 
+def test_log_probabilities_are_those_of_the_tokens(server: WhisperProcess) -> None:
+    """As openai-whisper's model gives them after its filters, for the tokens that were chosen."""
+    answer = ask(server, include_="logprobs", language="en").json()
+    told = answer["logprobs"]
+    assert bytes(byte for each in told for byte in each["bytes"]).decode().strip() == answer["text"]
+    assert "".join(each["token"] for each in told).strip() == answer["text"]
+    segments = ask(server, response_format="verbose_json", language="en").json()["segments"]
+    tokens = [token for segment in segments for token in segment["tokens"]]
+    reference = reference_model(load_checkpoint("demo", None))
+    task = DecodingTask(reference, DecodingOptions(language="en", fp16=False))
+    mel = log_mel_spectrogram(str(HELLO), padding=N_SAMPLES)[None, :, :-N_FRAMES]
+    features = reference.embed_audio(pad_or_trim(mel, N_FRAMES))  # zeros behind it, as transcribe has it
+    expected, so_far = [], torch.tensor([task.initial_tokens])
+    for token in tokens:
+        logits = reference.logits(so_far, features)[:, -1].detach()
+        for rule in task.logit_filters:
+            rule.apply(logits, so_far)
+        if token < task.tokenizer.eot:
+            expected.append(float(logits.log_softmax(-1)[0, token]))
+        so_far = torch.cat([so_far, torch.tensor([[token]])], dim=1)
+    assert [each["logprob"] for each in told] == pytest.approx(expected, abs=1e-3)
+
+
+def test_log_probabilities_are_streamed_with_their_text(server: WhisperProcess) -> None:
+    whole = ask(server, include_="logprobs").json()
+    *deltas, done = events(ask(server, include_="logprobs", stream="true"))
+    assert done["logprobs"] == [each for delta in deltas for each in delta["logprobs"]] == whole["logprobs"]
+    assert "logprobs" not in ask(server).json()
+    assert all("logprobs" not in event for event in events(ask(server, stream="true")))
+
+
+def test_log_probabilities_need_an_engine_that_tells_them() -> None:
+    with pytest.raises(BadField, match="the engine faster-whisper tells no log-probabilities"):
+        parse(MultiDict({"include[]": "logprobs"}), "transcribe", Settings(engine="faster-whisper"), INFO)
+
+
 # The document.
 
 
@@ -436,6 +478,7 @@ def test_answers_are_as_documented(server: WhisperProcess) -> None:
     bad = ask(server, temperature="7").json()
     for schema, answer in (
         ("Transcription", ask(server).json()),
+        ("Transcription", ask(server, include_="logprobs").json()),
         ("VerboseTranscription", ask(server, **words).json()),
         ("Models", requests.get(server.url + "/v1/models", timeout=10).json()),
         ("OpenAIError", bad),

@@ -53,6 +53,13 @@ def test_json(client: OpenAI) -> None:
     assert answer._request_id
 
 
+def test_logprobs(client: OpenAI) -> None:
+    answer = client.audio.transcriptions.create(file=HELLO, model=MODEL, include=["logprobs"])
+    assert answer.logprobs
+    assert "".join(each.token or "" for each in answer.logprobs).strip() == TEXT
+    assert all(each.logprob is not None and each.logprob <= 0 for each in answer.logprobs)
+
+
 def test_text_and_subtitles(client: OpenAI) -> None:
     assert client.audio.transcriptions.create(file=HELLO, model=MODEL, response_format="text") == TEXT + "\n"
     srt = client.audio.transcriptions.create(file=HELLO, model=MODEL, response_format="srt")
@@ -122,7 +129,9 @@ def test_bad_requests(client: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match=r"broken\.wav: it is not audio"):
         client.audio.transcriptions.create(file=("broken.wav", b"no audio"), model=MODEL)
     with pytest.raises(openai.BadRequestError) as refusal:
-        client.audio.transcriptions.create(file=HELLO, model=MODEL, include=["logprobs"])
+        client.audio.transcriptions.create(
+            file=HELLO, model=MODEL, response_format="srt", include=["logprobs"]
+        )
     assert (refusal.value.param, refusal.value.type) == ("include[]", "invalid_request_error")
     with pytest.raises(openai.BadRequestError, match="speakers are not told apart"):
         client.audio.transcriptions.create(

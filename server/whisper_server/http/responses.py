@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+from whisper.tokenizer import Tokenizer
+
 from whisper_server.languages import NAMES
 from whisper_server.transcribe.transcript import Segment, Transcript, Word
 
@@ -13,7 +15,7 @@ FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 
 def json(transcript: Transcript) -> dict[str, Any]:
     """The text and little more."""
-    return {"text": transcript.text, "usage": usage(transcript)}
+    return {"text": transcript.text, "usage": _usage(transcript)}
 
 
 def verbose(transcript: Transcript, task: str, granularities: frozenset[str]) -> dict[str, Any]:
@@ -29,13 +31,13 @@ def verbose(transcript: Transcript, task: str, granularities: frozenset[str]) ->
         body["segments"] = [segment(each) for each in transcript.segments]
     if "word" in granularities:
         body["words"] = words(transcript.segments)
-    return body | {"usage": usage(transcript)}
+    return body | {"usage": _usage(transcript)}
 
 
 def segment(one: Segment) -> dict[str, Any]:
     """A segment with the fields of OpenAI's API."""
     fields = asdict(one)
-    del fields["words"]
+    del fields["words"], fields["token_logprobs"]
     return {**fields, "tokens": list(one.tokens), "start": round(one.start, 3), "end": round(one.end, 3)}
 
 
@@ -60,7 +62,18 @@ def vtt(segments: Iterable[Segment]) -> str:
     return "WEBVTT\n\n" + "".join(cues)
 
 
-def usage(transcript: Transcript) -> dict[str, Any]:
+def logprobs(segments: Iterable[Segment], tokenizer: Tokenizer) -> list[dict[str, Any]]:
+    """The log-probability of each token of the text; a token may be a part of a character, whose bytes tell it then."""
+    return [
+        {"token": (piece := tokenizer.encoding.decode_single_token_bytes(token)).decode(errors="replace")}
+        | {"logprob": logprob, "bytes": list(piece)}
+        for one in segments
+        for token, logprob in zip(one.tokens, one.token_logprobs or (), strict=False)
+        if token < tokenizer.eot
+    ]
+
+
+def _usage(transcript: Transcript) -> dict[str, Any]:
     """What the audio counts, as of OpenAI's models that are paid by its duration."""
     return {"type": "duration", "seconds": math.ceil(transcript.duration)}
 

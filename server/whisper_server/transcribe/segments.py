@@ -55,11 +55,13 @@ class Cutter:
             last = next((token for token in reversed(tokens) if token >= begin), begin)
             if last != begin:
                 duration = (last - begin) * self._precision
-            return Cut([make(offset, offset + duration, tokens)], seek + size, ended)
+            return Cut([make(offset, offset + duration, slice(None))], seek + size, ended)
         if ended:
             cuts.append(len(tokens))
-        pieces = [tokens[first:end] for first, end in zip([0, *cuts[:-1]], cuts, strict=True)]
-        segments = [make(time_of(piece[0]), time_of(piece[-1]), piece) for piece in pieces]
+        segments = [
+            make(time_of(tokens[first]), time_of(tokens[end - 1]), slice(first, end))
+            for first, end in zip([0, *cuts[:-1]], cuts, strict=True)
+        ]
         if ended:
             return Cut(segments, seek + size, ended)
         # What follows the last pair is unfinished: it is heard again.
@@ -67,15 +69,16 @@ class Cutter:
 
     def _maker(
         self, result: Decoded, temperature: float, seek: int
-    ) -> Callable[[float, float, Sequence[int]], Segment]:
+    ) -> Callable[[float, float, slice], Segment]:
         ratio = compression_ratio(self._tokenizer.decode(list(result.tokens)).strip())
-        return lambda start, end, tokens: Segment(
+        return lambda start, end, part: Segment(
             id=0,
             seek=seek,
             start=start,
             end=end,
-            text=self.text(tokens),
-            tokens=tuple(tokens),
+            text=self.text(result.tokens[part]),
+            tokens=result.tokens[part],
+            token_logprobs=None if result.token_logprobs is None else result.token_logprobs[part],
             temperature=temperature,
             avg_logprob=max(result.avg_logprob, LEAST_LOGPROB),
             compression_ratio=ratio,
@@ -87,5 +90,6 @@ def cleared(segment: Segment) -> Segment:
     """A segment of no length or without text says nothing."""
     if segment.start == segment.end or not segment.text.strip():
         empty = None if segment.words is None else ()
-        return replace(segment, text="", tokens=(), words=empty)
+        logprobs = None if segment.token_logprobs is None else ()
+        return replace(segment, text="", tokens=(), token_logprobs=logprobs, words=empty)
     return segment

@@ -25,6 +25,8 @@ class Segment:
     end: float
     text: str
     tokens: tuple[int, ...]
+    token_logprobs: tuple[float, ...] | None = None
+    """One for each of `tokens`; None where the engine can't tell."""
     temperature: float
     avg_logprob: float
     compression_ratio: float

@@ -11,7 +11,6 @@ from whisper_server.http.responses import FORMATS
 MAX_BEAMS = 8
 
 NOT_SERVED = {
-    "include[]": "log-probabilities of tokens are not served; verbose_json has avg_logprob of each segment",
     **dict.fromkeys(
         ("known_speaker_names[]", "known_speaker_references[]", "diarize", "diarization"),
         "speakers are not told apart",
@@ -87,6 +86,13 @@ FIELDS = {
                 "default": ["segment"],
             },
             meaning="word needs response_format verbose_json",
+            repeated=True,
+        ),
+        Field(
+            name="include[]",
+            parse=values.one_of("logprobs"),
+            schema={"type": "array", "items": {"type": "string", "enum": ["logprobs"]}},
+            meaning="logprobs: the log-probability of each token; needs response_format json, and the engine openai-whisper",
             repeated=True,
         ),
         Field(

@@ -24,6 +24,7 @@ class TranscriptionRequest:
     format: str
     granularities: frozenset[str]
     stream: bool
+    logprobs: bool
 
 
 _PASSED_ON = (
@@ -67,7 +68,15 @@ def parse(
         parallel=values.get("parallel", "chunking_strategy" in values),
         **{name: values[name] for name in _PASSED_ON if name in values},
     )
-    return TranscriptionRequest(options=options, format=chosen, granularities=granularities, stream=stream)
+    logprobs = "include[]" in values
+    if logprobs and settings.engine == "faster-whisper":
+        raise BadField(
+            "include[]",
+            "the engine faster-whisper tells no log-probabilities of tokens; verbose_json has avg_logprob of each segment",
+        )
+    return TranscriptionRequest(
+        options=options, format=chosen, granularities=granularities, stream=stream, logprobs=logprobs
+    )
 
 
 def check_duration(options: Options, duration: float) -> None:
@@ -131,6 +140,8 @@ def _check_together(
         raise BadField("task", f"send it to /v1/audio/{other}: the path says what is done")
     if "word" in granularities and chosen != "verbose_json":
         raise BadField("timestamp_granularities[]", "word needs response_format=verbose_json")
+    if "include[]" in values and chosen != "json":
+        raise BadField("include[]", "logprobs needs response_format=json")
     if stream and chosen in ("srt", "vtt"):
         raise BadField(
             "stream", f"{chosen} is not streamed; use response_format=verbose_json, whose events have times"

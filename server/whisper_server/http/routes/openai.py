@@ -8,8 +8,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request, stream_with_context
+from whisper.tokenizer import Tokenizer
 
 from whisper_server.config import Settings
+from whisper_server.engine.tokens import tokenizer_of
 from whisper_server.http import responses
 from whisper_server.http.errors import ClientGone, UnknownModel, explain, openai_form
 from whisper_server.http.form.request import TranscriptionRequest, check_duration, parse
@@ -76,8 +78,8 @@ def blueprint(lifecycle: Lifecycle) -> Blueprint:
             check_duration(asked.options, current().audio_seconds)
             job = stack.enter_context(lifecycle.submit(samples, asked.options))
             if not asked.stream:
-                return _whole(lifecycle.wait(job), asked)
-            events = stream_with_context(_events(lifecycle, job, asked))
+                return _whole(lifecycle.wait(job), asked, tokenizer_of(info))
+            events = stream_with_context(_events(lifecycle, job, asked, tokenizer_of(info)))
             response = Response(events, mimetype="text/event-stream", headers={"Cache-Control": "no-store"})
             # nginx and others would hold events back to fill a buffer.
             response.headers["X-Accel-Buffering"] = "no"
@@ -90,7 +92,7 @@ def blueprint(lifecycle: Lifecycle) -> Blueprint:
     return routes
 
 
-def _whole(transcript: Transcript, asked: TranscriptionRequest) -> Response:
+def _whole(transcript: Transcript, asked: TranscriptionRequest, tokenizer: Tokenizer) -> Response:
     match asked.format:
         case "verbose_json":
             return jsonify(responses.verbose(transcript, asked.options.task, asked.granularities))
@@ -100,10 +102,16 @@ def _whole(transcript: Transcript, asked: TranscriptionRequest) -> Response:
             return Response(responses.srt(transcript.segments), mimetype="application/x-subrip")
         case "vtt":
             return Response(responses.vtt(transcript.segments), mimetype="text/vtt")
-    return jsonify(responses.json(transcript))
+    return jsonify(responses.json(transcript) | _logprobs(transcript, asked, tokenizer))
 
 
-def _events(lifecycle: Lifecycle, job: Job, asked: TranscriptionRequest) -> Iterator[str]:
+def _logprobs(told: Transcript | Update, asked: TranscriptionRequest, tokenizer: Tokenizer) -> dict[str, Any]:
+    return {"logprobs": responses.logprobs(told.segments, tokenizer)} if asked.logprobs else {}
+
+
+def _events(
+    lifecycle: Lifecycle, job: Job, asked: TranscriptionRequest, tokenizer: Tokenizer
+) -> Iterator[str]:
     """Server-sent events: deltas as text becomes final, then all of it; an error in place of what it prevents."""
     verbose = asked.format == "verbose_json"
     yield ": transcribing\n\n"
@@ -111,7 +119,7 @@ def _events(lifecycle: Lifecycle, job: Job, asked: TranscriptionRequest) -> Iter
     try:
         for update in lifecycle.updates(job):
             if update is not None and (update.delta or (verbose and update.segments)):
-                yield _event(_delta(update, verbose))
+                yield _event(_delta(update, verbose) | _logprobs(update, asked, tokenizer))
             elif time.monotonic() - last >= COMMENT_SECONDS:
                 yield ": still transcribing\n\n"
             else:
@@ -127,8 +135,8 @@ def _events(lifecycle: Lifecycle, job: Job, asked: TranscriptionRequest) -> Iter
         return
     transcript = job.transcript()
     details = responses.verbose(transcript, asked.options.task, asked.granularities) if verbose else {}
-    done = {"type": "transcript.text.done", **details, "text": transcript.text}
-    yield _event(done | {"usage": responses.usage(transcript)})
+    details |= responses.json(transcript) | _logprobs(transcript, asked, tokenizer)
+    yield _event({"type": "transcript.text.done", **details})
     yield "data: [DONE]\n\n"
 
 

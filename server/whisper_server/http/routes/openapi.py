@@ -55,7 +55,10 @@ SCHEMAS: dict[str, Any] = {
     ),
     "Word": _object({"word": _TEXT, "start": _NUMBER, "end": _NUMBER}),
     "Usage": _object({"type": {"const": "duration"}, "seconds": _INTEGER}),
-    "Transcription": _object({"text": _TEXT, "usage": _ref("Usage")}),
+    "Logprob": _object({"token": _TEXT, "logprob": _NUMBER, "bytes": _list(_INTEGER)}),
+    "Transcription": _object(
+        {"text": _TEXT, "usage": _ref("Usage"), "logprobs": _list(_ref("Logprob"))}, optional=("logprobs",)
+    ),
     "VerboseTranscription": _object(
         {
             "task": {"enum": ["transcribe", "translate"]},
