@@ -61,6 +61,15 @@ files_counted, texts_counted = Counted(), Counted()
 
 
 @pytest.fixture(scope="module", autouse=True)
+def _few_were_unclear() -> Iterator[None]:
+    """Whichever tests ran, and in whichever order: of what they compared, almost all could be compared."""
+    yield
+    files_counted.assert_rare(one_in=100, by_chance=1)
+    # Random weights are unsure of every token: 7 of 470 texts were unclear, and the property tries the same ones again.
+    texts_counted.assert_rare(one_in=20, by_chance=6)
+
+
+@pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
     """These networks are small, and threads that wait for each other spin: on a busy machine that takes several times as long."""
     threads = torch.get_num_threads()
@@ -136,10 +145,6 @@ def test_files_equal_transcribe(
             continue
         assert mine.language.language == expected["language"]
         assert_equal(mine, expected["segments"])
-
-
-def test_few_files_were_unclear() -> None:
-    files_counted.assert_rare(one_in=100, by_chance=1)
 
 
 def test_fast_detection_saves_a_window_of_each_short_file_and_changes_no_word(
@@ -419,12 +424,6 @@ def test_files_of_several_windows_equal_transcribe_with_any_prompt_and_beams(dat
         assert_equal(told, expected["segments"])
     else:
         files_counted.unclear += 1
-
-
-def test_the_property_was_not_vacuous() -> None:
-    assert texts_counted.all >= EXAMPLES
-    # Random weights are unsure of every token: 7 of 470 texts were unclear, and the property tries the same ones again.
-    texts_counted.assert_rare(one_in=20, by_chance=6)
 
 
 def test_a_silent_window_changes_nothing_in_its_neighbours(demo: Checkpoint) -> None:

@@ -51,6 +51,55 @@ def test_from_loading_to_drained(tmp_path: Path) -> None:
         )
 
 
+def test_an_open_stream_is_told_to_its_end_when_the_server_is_told_to_stop(
+    tmp_path: Path, workshop: Path
+) -> None:
+    long = workshop / "stream.wav"
+    ffmpeg("-stream_loop", "30", "-i", HELLO, "-t", "90", long)
+    with running(tmp_path) as server:
+        server.wait_until_ready()
+        form = {"stream": "true", "language": "en", "temperature": "0.1"}
+        with long.open("rb") as file:
+            response = requests.post(
+                server.url + "/v1/audio/transcriptions",
+                data=form,
+                files={"file": file},
+                stream=True,
+                timeout=300,
+            )
+        lines = response.iter_lines(decode_unicode=True)
+        events = [json.loads(next(line for line in lines if line.startswith("data: {"))[6:])]
+        server.terminate()
+        wait_for(lambda: server.ops("/readyz") != 200)
+        events += [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+        assert events[0]["type"] == "transcript.text.delta"
+        assert events[-1]["type"] == "transcript.text.done", events[-1]
+        assert "".join(event.get("delta", "") for event in events) == events[-1]["text"]
+        assert server.wait() == 0
+
+
+def test_a_stream_past_its_deadline_ends_with_an_error_and_counts_as_one(
+    tmp_path: Path, workshop: Path
+) -> None:
+    settings = {"WHISPER_REQUEST_TIMEOUT_SECONDS": "5"}
+    with running(tmp_path, slow_steps(0.5), **settings) as server:
+        server.wait_until_ready()
+        response = requests.post(
+            server.url + "/v1/audio/transcriptions",
+            data={"stream": "true", "language": "en"},
+            files=[part(HELLO)],
+            timeout=300,
+        )
+        assert response.status_code == 200, "it had begun"
+        last = [line for line in response.text.splitlines() if line.startswith("data: ")][-1]
+        error = json.loads(last[6:])["error"]
+        assert "5 seconds" in error["message"]
+        assert error["type"] == "server_error"
+        counted = 'whisper_requests_total{endpoint="/v1/audio/transcriptions",status="503"} 1.0'
+        wait_for(lambda: counted in requests.get(server.ops_url + "/metrics", timeout=10).text)
+        wait_for(lambda: server.metric("whisper_requests_in_flight") == 0)
+
+
 def test_operations_answer_while_every_place_is_taken(small_server: WhisperProcess, workshop: Path) -> None:
     long = workshop / "long.mp3"
     ffmpeg("-stream_loop", "10", "-i", HELLO, "-b:a", "64k", "-t", "20", long)
@@ -240,8 +289,13 @@ def test_json_log_is_json(small_server: WhisperProcess) -> None:
     assert any("ready: demo on cpu" in entry.get("message", "") for entry in entries)
 
 
+def slow_steps(seconds: float) -> tuple[str, ...]:
+    """A server whose engine takes so long for each step."""
+    return faulty(f"(time.sleep({seconds}), step())[1]")
+
+
 def faulty(step: str) -> tuple[str, ...]:
-    """A server whose engine's steps do this, once it is loaded."""
+    """A server whose engine's steps do this, once it is loaded; `step` in it is the engine's own."""
     return (
         sys.executable,
         "-c",
@@ -251,6 +305,7 @@ def faulty(step: str) -> tuple[str, ...]:
         "load = server.load\n"
         "def load_faulty(settings):\n"
         "    loaded = load(settings)\n"
+        "    step = loaded.step\n"
         f"    loaded.step = lambda: {step}\n"
         "    return loaded\n"
         "server.load = load_faulty\n"
