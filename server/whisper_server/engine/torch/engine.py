@@ -9,6 +9,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as Many
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -32,6 +33,7 @@ from whisper_server.engine.tokens import alignment_tokens, suppressed_tokens, to
 from whisper_server.engine.torch.alignment import TorchAlignment, align
 from whisper_server.engine.torch.host_copy import HostCopy, upload
 from whisper_server.engine.torch.kv_cache import Slots, Window
+from whisper_server.engine.torch.layers import planned_attention
 from whisper_server.engine.torch.logits import Beginning, Vocabulary
 from whisper_server.engine.torch.memory import Limit
 from whisper_server.engine.torch.model import Network
@@ -229,16 +231,20 @@ class OpenAIWhisper:
         For a new engine. Raises torch.OutOfMemoryError.
         """
         dims, slots = self._network.dims, self._slots
-        mel = torch.zeros((self._sizes.encode_at_once, dims.n_mels, 2 * dims.n_audio_ctx))
-        each = [number % slots.count for number in range(len(mel))]
-        encoding = self._network.encode(
-            upload(mel, torch.float32, self._device),
-            slots.cross_kv,
-            upload(each, torch.int64, self._device),
-            layers_at_once=dims.n_audio_layer,
-        )
-        for _ in encoding:
-            pass
+        count = self._sizes.encode_at_once
+        while count:
+            mel = torch.zeros((count, dims.n_mels, 2 * dims.n_audio_ctx))
+            each = [number % slots.count for number in range(count)]
+            encoding = self._network.encode(
+                upload(mel, torch.float32, self._device),
+                slots.cross_kv,
+                upload(each, torch.int64, self._device),
+                layers_at_once=dims.n_audio_layer,
+            )
+            with planned_attention() if self._sizes.fixed_shapes else nullcontext():
+                for _ in encoding:
+                    pass
+            count = count // 2 if self._sizes.fixed_shapes else 0
         self._runner.rehearse()
         self._listen([0] * dims.n_text_ctx, [0] * 8, 0, 2 * dims.n_audio_ctx, slot=0)()
 
@@ -259,6 +265,8 @@ class OpenAIWhisper:
             count = min(len(self._encodes), self._slots.free, self._encode_limit.now)
             if not count:
                 return
+            if self._sizes.fixed_shapes:
+                count = 1 << count.bit_length() - 1
             entries = [self._encodes.popleft() for _ in range(count)]
             self._encoding = _Encoding(entries, [self._slots.take() for _ in entries])
         encoding = self._encoding
@@ -291,9 +299,10 @@ class OpenAIWhisper:
                 upload(slots, torch.int64, self._device),
                 layers_at_once=math.ceil(layers / self._sizes.encode_in),
             )
-        for _ in encoding.run:
-            if self._sequences():
-                return
+        with planned_attention() if self._sizes.fixed_shapes else nullcontext():
+            for _ in encoding.run:
+                if self._sequences():
+                    return
         encoding.is_over = True
 
     def _detect(self, done: Done) -> None:

@@ -76,7 +76,7 @@ def make_engine(
     """
     kind = KINDS[device]
     if device == "cuda":
-        # cuDNN's attention plans anew for each shape that it meets, which takes it a second.
+        # cuDNN's attention plans anew for each shape that it meets: only where these are few, see planned_attention.
         torch.backends.cuda.enable_cudnn_sdp(False)
     network = Network(checkpoint, dtype, device)
     fixed_shapes = kind.fixed_shapes if fixed_shapes is None else fixed_shapes

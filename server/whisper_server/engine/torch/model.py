@@ -55,11 +55,14 @@ class Network:
         self._audio_positions = weights.table("encoder.positional_embedding")
         self._encoder = [_EncoderLayer(weights, f"encoder.blocks.{i}") for i in range(dims.n_audio_layer)]
         self._ln_post = weights.norm("encoder.ln_post")
-        self._embedding = weights("decoder.token_embedding.weight")
+        # A GPU's matrix products want multiples of eight.
+        table = weights("decoder.token_embedding.weight")
+        padded = F.pad(table, (0, 0, 0, -len(table) % 8)) if self.device.type == "cuda" else table
+        self._embedding = padded[: len(table)]
         self._positions = weights.table("decoder.positional_embedding")
         self._decoder = [_DecoderLayer(weights, f"decoder.blocks.{i}") for i in range(dims.n_text_layer)]
         self._ln = weights.norm("decoder.ln")
-        self._vocabulary = Linear(self._embedding, None)
+        self._vocabulary = Linear(padded, None)
 
     @property
     def cache_shape(self) -> CacheShape:
@@ -87,9 +90,9 @@ class Network:
         x = self._ln_post(x)
         for index, decoder_layer in enumerate(self._decoder):
             for part, values in enumerate(decoder_layer.cross_kv(x).chunk(2, dim=-1)):
-                cross_kv.kv[2 * index + part].index_copy_(
-                    0, slots, split_heads(values, self.dims.n_text_head)
-                )
+                # In words of eight bytes: a GPU copies element by element here.
+                heard = split_heads(values, self.dims.n_text_head).view(torch.int64)
+                cross_kv.kv[2 * index + part].view(torch.int64).index_copy_(0, slots, heard)
 
     def prefill(
         self, tokens: Tensor, windows: Tensor, cross_kv: Cache, rows: Tensor | None, self_kv: Cache
@@ -125,27 +128,26 @@ class Network:
         places = list(zip(lanes, numbers, positions.split(sizes), mask.split(sizes), strict=True))
         x = self._embed(tokens[:, None], positions[:, None])
         for index, layer in enumerate(self._decoder):
-            q, k, v = self._qkv(layer, x)
+            # (rows, 3, heads, 64)
+            qkv = layer.qkv(layer.attn_ln(x)).view(len(x), 3, self.dims.n_text_head, -1)
             heard = []
-            for (lane, rows, at, hidden), lane_q, lane_k, lane_v in zip(
-                places, q.split(sizes), k.split(sizes), v.split(sizes), strict=True
-            ):
-                keys, values = lane.self_kv.kv[2 * index], lane.self_kv.kv[2 * index + 1]
-                keys[rows, :, at] = lane_k[:, :, 0]
-                values[rows, :, at] = lane_v[:, :, 0]
-                heard.append(attend(lane_q, keys[:, :, :length], values[:, :, :length], hidden))
-            x = x + layer.out(join_heads(torch.cat(heard)))
+            for (lane, rows, at, hidden), lane_qkv in zip(places, qkv.split(sizes), strict=True):
+                kv = lane.self_kv.kv[2 * index : 2 * index + 2]
+                kv[:, rows, :, at] = lane_qkv[:, 1:]
+                keys, values = kv[:, :, :, :length]
+                heard.append(attend(lane_qkv[:, 0, :, None], keys, values, hidden))
+            x = x + layer.out(join_heads(_together(heard)))
             q = layer.cross_q(layer.cross_ln(x))
             heard = [
                 self._listen(part, lane, index) for lane, part in zip(lanes, q.split(sizes), strict=True)
             ]
-            x = x + layer.cross_out(torch.cat(heard))
+            x = x + layer.cross_out(_together(heard))
             x = x + layer.down(layer.up(layer.mlp_ln(x)))
         return x[:, 0]
 
     def logits(self, x: Tensor) -> Tensor:
         """(rows, channels) to float32 (rows, n_vocab)."""
-        return self._vocabulary(self._ln(x)).float()
+        return self._vocabulary(self._ln(x))[..., : self.dims.n_vocab].float()
 
     def listen(self, tokens: Tensor, cross_kv: Cache) -> Iterator[Tensor]:
         """One text as a whole, shape (length,), and the window that it was heard in, a cache of one row.
@@ -179,6 +181,11 @@ class Network:
         q = split_heads(q.view(-1, lane.group, q.shape[-1]), self.dims.n_text_head)
         heard = join_heads(attend(q, lane.cross_kv.kv[2 * index], lane.cross_kv.kv[2 * index + 1]))
         return heard.view(-1, 1, heard.shape[-1])
+
+
+def _together(parts: Sequence[Tensor]) -> Tensor:
+    """Rows of several lanes; those of one are not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 class _Weights:

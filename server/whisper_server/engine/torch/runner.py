@@ -7,6 +7,7 @@ of kernels, and a GPU would wait for Python to launch them. On a CPU a pass is a
 """
 
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from whisper_server.engine.torch.host_copy import upload
 from whisper_server.engine.torch.kv_cache import Cache, Lane, Slots
+from whisper_server.engine.torch.layers import planned_attention
 from whisper_server.engine.torch.logits import Vocabulary, filter_logits
 from whisper_server.engine.torch.model import Network
 from whisper_server.engine.torch.sampling import choose
@@ -243,6 +245,9 @@ class Runner:
             return here
         return self._inputs.setdefault(key, here).copy_(here)
 
+    def _attention(self) -> AbstractContextManager[None]:
+        return planned_attention() if self.fixed_shapes else nullcontext()
+
     def _bound(self, wanted: int, bounds: Sequence[int], most: int) -> int:
         if not self.fixed_shapes:
             return wanted
@@ -291,17 +296,21 @@ class Runner:
             self._stream, self._pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
         # What libraries do at first use can't be recorded: once without.
         self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
+        with torch.cuda.stream(self._stream), self._attention():
             run()
         torch.cuda.current_stream().wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+        with (
+            torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
+            self._attention(),
+        ):
             result = run()
         self._recorded[key] = (graph, result)
 
     def _run(self, key: Hashable, run: Callable[[], Tensor]) -> Tensor:
         if key not in self._recorded:
-            return run()
+            with self._attention():
+                return run()
         graph, result = self._recorded[key]
         graph.replay()
         return result
