@@ -1,7 +1,6 @@
 """Drives many files through an engine as a server does, and counts what they cost."""
 
 import gc
-import inspect
 import itertools
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from whisper_server.engine.torch.engine import OpenAIWhisper
 from whisper_server.engine.torch.load import make_engine
 from whisper_server.transcribe.loop import Final, Gather, LanguageInfo, MelSegment, Release, Work, transcribe
 from whisper_server.transcribe.options import Options
+from whisper_server.transcribe.tally import Tally
 from whisper_server.transcribe.transcript import Segment
 
 File = tuple[Spectrogram, Options]
@@ -104,7 +104,7 @@ def run(engine: Engine, files: Sequence[File], at_once: int | None = None) -> Ou
             number, file = next(todo, (None, None))
             if number is None or file is None:
                 break
-            live += resume(number, transcribe(file[0], engine.info, file[1], LanguageInfo()), None)
+            live += resume(number, transcribe(file[0], engine.info, file[1], LanguageInfo(), Tally()), None)
         if not engine.busy():
             break
         for ticket, answer in engine.step():
@@ -139,8 +139,6 @@ def answers(engine: Engine, requests: Sequence[Request]) -> list[Any]:
 def make(checkpoint: Checkpoint, dtype: str, device: str, **how: Any) -> OpenAIWhisper:
     """An engine, as large as fits or as `how` says."""
     full_precision(dtype == "float32")
-    if "graphs" not in inspect.signature(make_engine).parameters:
-        how.pop("graphs", None)
     return make_engine(checkpoint, checkpoint.info("benchmark"), getattr(torch, dtype), device, **how)
 
 
