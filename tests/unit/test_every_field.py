@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from whisper_operator.offline import schema as offline
+from whisper_operator.offline import crd_schema as offline
 
 from tests.unit.making import Body, made
 

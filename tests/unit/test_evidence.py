@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from whisper_operator.informer.cache import Cache
 from whisper_operator.kube.kinds import COMPUTE_ADDRESS, DEPLOYMENT, ENDPOINT, EVENT, POD, REPLICA_SET, Kind
-from whisper_operator.observed.pods import Pod, ReplicaSet, Trouble, Warning
+from whisper_operator.observed.pods import Pod, ReplicaSet, Trouble
+from whisper_operator.observed.warnings import Warning
 
 KEY = ("n", "w")
 OWNER = {"metadata": {"namespace": KEY[0], "name": KEY[1], "uid": "u"}}

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from whisper_operator.offline import schema
+from whisper_operator.offline import crd_schema
 
 
 def endpoint(name: str = "whisper", **spec: Any) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def endpoint(name: str = "whisper", **spec: Any) -> dict[str, Any]:
     ],
 )
 def test_what_the_api_server_refuses_is_said(resource: dict[str, Any], words: str) -> None:
-    (complaint,) = schema.complaints(resource)
+    (complaint,) = crd_schema.complaints(resource)
     assert words in complaint
 
 
@@ -102,7 +102,7 @@ def test_what_the_api_server_refuses_is_said(resource: dict[str, Any], words: st
     ],
 )
 def test_what_it_takes_is_let_through(spec: dict[str, Any]) -> None:
-    assert schema.complaints(endpoint(**spec)) == []
+    assert crd_schema.complaints(endpoint(**spec)) == []
 
 
 def optional(at: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -116,7 +116,7 @@ def optional(at: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[st
 
 def test_what_may_be_absent_may_be_null() -> None:
     """Server-side apply passes on the nulls of a file, as Flux and Helm send them; where there is a default, they are dropped."""
-    found = dict(optional(schema._schema()["properties"]["spec"], "spec"))
+    found = dict(optional(crd_schema._schema()["properties"]["spec"], "spec"))
     assert len(found) > 60
     lacking = {path for path, field in found.items() if not field.get("nullable") and "default" not in field}
     told = {path for path in found if path.endswith((".count", ".nvidia.com/gpu"))}
@@ -125,7 +125,7 @@ def test_what_may_be_absent_may_be_null() -> None:
 
 
 def test_a_complaint_about_much_is_short() -> None:
-    (complaint,) = schema.complaints(endpoint(limits="x" * 10_000))
-    assert len(complaint) == schema.LONGEST
+    (complaint,) = crd_schema.complaints(endpoint(limits="x" * 10_000))
+    assert len(complaint) == crd_schema.LONGEST
     assert complaint.startswith("spec.limits: ")
     assert complaint.endswith("is not of type 'object'")

@@ -18,7 +18,8 @@ from whisper_operator.kube.kinds import (
 )
 from whisper_operator.manifests import Manifest
 from whisper_operator.observed.children import Child, Observed, Owner
-from whisper_operator.observed.pods import Pod, Trouble, Warning
+from whisper_operator.observed.pods import Pod, Trouble
+from whisper_operator.observed.warnings import Warning
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint, parse
 from whisper_operator.status import status
 from whisper_operator.status.status import merge_patch

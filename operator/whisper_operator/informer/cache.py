@@ -1,7 +1,7 @@
 """All that is known of the cluster, by endpoint: the only place that reconciling reads from.
 
 Watch events alone are not enough: what is deleted while a watch is broken is never reported. So every kind is listed as
-well, and what a list lacks is dropped.
+well, and what a list lacks is dropped. Which of two states of an object is the newer one is decided in `newest`.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -10,20 +10,12 @@ from typing import Any
 
 from whisper_operator.claims import Claim, Claims
 from whisper_operator.informer.access import FORBIDDEN, Access
-from whisper_operator.informer.objects import Objects
-from whisper_operator.kube.kinds import (
-    CHILDREN,
-    DEPLOYMENT,
-    ENDPOINT,
-    EVENT,
-    INGRESS,
-    POD,
-    REPLICA_SET,
-    Kind,
-)
+from whisper_operator.informer.newest import Objects
+from whisper_operator.kube.kinds import CHILDREN, DEPLOYMENT, ENDPOINT, EVENT, INGRESS, POD, REPLICA_SET, Kind
 from whisper_operator.kube.objects import Key, Raw
 from whisper_operator.observed.children import Child, Observed, controller
-from whisper_operator.observed.pods import Pod, ReplicaSet, Warning, label_of
+from whisper_operator.observed.pods import Pod, ReplicaSet, label_of
+from whisper_operator.observed.warnings import Warning
 
 OPTIONAL = frozenset(kind for kind in CHILDREN if kind.optional)
 

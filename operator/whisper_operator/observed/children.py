@@ -15,7 +15,8 @@ from whisper_operator.kube.kinds import (
     STATIC_IP_ANNOTATIONS,
     Kind,
 )
-from whisper_operator.observed.pods import Pod, Warning
+from whisper_operator.observed.pods import Pod
+from whisper_operator.observed.warnings import Warning
 
 SHARED_CERTIFICATES = "ingress.gcp.kubernetes.io/pre-shared-cert"
 """GKE's annotation with the project's certificates that an Ingress asks for, those of its ManagedCertificates included."""

@@ -1,4 +1,4 @@
-"""What pods, ReplicaSets and warnings say of an endpoint, cut down to what its status is told from.
+"""What pods and ReplicaSets say of an endpoint, cut down to what its status is told from.
 
 Of ten kilobytes of a pod remain its owner, whether it serves, and what keeps it from that. Counts, times and back-offs are left
 out: a container that crashes every minute looks the same all the time, so that nobody is told the same thing again.
@@ -7,32 +7,11 @@ out: a container that crashes every minute looks the same all the time, so that 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from whisper_operator.kube.kinds import ENDPOINT_LABEL
 from whisper_operator.kube.objects import Key, condition
-
-WORDS = 400
-"""Characters kept of what somebody else says: enough for a cause, too few for a stack trace."""
-
-SYNC, TRANSLATE = "Sync", "Translate"
-"""The reasons of what a load balancer's controller says of an Ingress."""
-
-TOO_MANY_CERTIFICATES, BACKEND_ERROR = "TooManyCertificates", "BackendError"
-"""The reasons of what GKE's certificate controller says of a ManagedCertificate."""
-
-NO_GROUP, NOT_IN_GROUP, NO_SERVICE = "SyncNetworkEndpointGroupFailed", "AttachFailed", "ProcessServiceFailed"
-"""The reasons of what GKE says of a Service whose pods don't get behind the load balancer."""
-
-SCALE_UP = "FailedScaleUp"
-"""The reason of what the cluster's autoscaler says of a pod."""
-
-PULL_FAILED = "Failed to pull image"
-"""How the kubelet begins when it says why a pod has no image."""
-
-TIMED = {SYNC, TRANSLATE, TOO_MANY_CERTIFICATES, BACKEND_ERROR, NO_GROUP, NOT_IN_GROUP, NO_SERVICE, SCALE_UP}
-"""The reasons of events whose times tell: old from new, and what passes from what lasts."""
+from whisper_operator.observed.words import shortened
 
 REVISION = "deployment.kubernetes.io/revision"
 
@@ -110,45 +89,6 @@ class ReplicaSet:
         return ReplicaSet(metadata["uid"], _owner(metadata), int(revision) if revision.isdecimal() else 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Warning:
-    """One Event of type Warning about an object of an endpoint's; the count of its repetitions is nobody's concern."""
-
-    about: str
-    """The uid of the object."""
-    reason: str
-    words: str
-    at: str = ""
-    """When it was last said, to the second, as 2026-01-31T12:00:00Z; kept only where times tell something."""
-    since: str = ""
-    """When it was first said, likewise."""
-
-    @staticmethod
-    def of(raw: Mapping[str, Any]) -> "Warning":
-        reason, words = raw.get("reason") or "", _short(raw.get("message") or raw.get("note") or "")
-        about = raw["involvedObject"].get("uid", "")
-        if reason not in TIMED and not words.startswith(PULL_FAILED):
-            return Warning(about, reason, words)
-        times = _times(raw)
-        return Warning(about, reason, words, max(times, default=""), min(times, default=""))
-
-    @property
-    def lasted(self) -> float:
-        """Seconds from when it was first said to when it was last said."""
-        if not self.since:
-            return 0.0
-        return (datetime.fromisoformat(self.at) - datetime.fromisoformat(self.since)).total_seconds()
-
-
-def _times(raw: Mapping[str, Any]) -> list[str]:
-    series = raw.get("series") or {}
-    times = (
-        *(raw.get("firstTimestamp"), raw.get("lastTimestamp"), raw.get("eventTime")),
-        series.get("lastObservedTime"),
-    )
-    return [f"{each[:19]}Z" for each in times if each]
-
-
 def _owner(metadata: Mapping[str, Any]) -> str:
     references = metadata.get("ownerReferences") or ()
     return next((str(each["uid"]) for each in references if each.get("controller")), "")
@@ -180,11 +120,11 @@ def _starting(status: Mapping[str, Any]) -> bool:
 def _trouble(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Trouble | None:
     if status.get("phase") == "Failed":
         return Trouble(
-            "Failed", about=str(status.get("reason") or "Error"), words=_short(status.get("message") or "")
+            "Failed", about=str(status.get("reason") or "Error"), words=shortened(status.get("message") or "")
         )
     scheduled = condition(status, "PodScheduled")
     if scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
-        return Trouble("Unschedulable", words=_short(scheduled.get("message") or ""))
+        return Trouble("Unschedulable", words=shortened(scheduled.get("message") or ""))
     images = {each["name"]: each.get("image", "") for each in _declared(spec)}
     for container in _containers(status):
         trouble = _container_trouble(container, images)
@@ -206,7 +146,7 @@ def _container_trouble(container: Mapping[str, Any], images: Mapping[str, str]) 
         hopeless = reason in HOPELESS_PULLS
         return Trouble("ImagePull", name, images.get(name) or container.get("image", ""), again=hopeless)
     if reason in NOT_CREATED:
-        return Trouble("NotCreated", name, reason, _short(waiting.get("message") or ""))
+        return Trouble("NotCreated", name, reason, shortened(waiting.get("message") or ""))
     if container.get("ready"):
         return None
     states = (container.get("state") or {}, container.get("lastState") or {})
@@ -234,10 +174,4 @@ def _last_line(log: str) -> str:
         line = json.loads(lines[-1])
     except (ValueError, RecursionError):  # whatever somebody's container printed
         line = None
-    return _short(str(line["message"]) if isinstance(line, dict) and "message" in line else lines[-1])
-
-
-def _short(text: str) -> str:
-    # Half a surrogate pair, which JSON can spell, would not come back from the API server as it was sent.
-    flat = " ".join(text.encode("utf-8", "replace").decode().split())
-    return flat if len(flat) <= WORDS else f"{flat[: WORDS - 3]}..."
+    return shortened(str(line["message"]) if isinstance(line, dict) and "message" in line else lines[-1])

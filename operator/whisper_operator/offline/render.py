@@ -1,4 +1,7 @@
-"""`whisper-operator render`: the children of endpoints in files, without a cluster."""
+"""`whisper-operator render`: the children of endpoints in files, without a cluster.
+
+What the API server would refuse of an endpoint, by the CRD's schema and rules, is in crd_schema.
+"""
 
 import re
 import sys
@@ -15,7 +18,7 @@ from whisper_operator.kube.kinds import CHILDREN, ENDPOINT, INGRESS, MANAGED_CER
 from whisper_operator.manifests import Manifest
 from whisper_operator.manifests.frontendconfig import ATTACHED, FROM_SECRET
 from whisper_operator.observed.children import Child, Observed
-from whisper_operator.offline import schema
+from whisper_operator.offline import crd_schema
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint, parse
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -82,7 +85,7 @@ def _children(resource: dict[str, Any], settings: Settings, options: Options) ->
     metadata = {"namespace": options.namespace, **_mapping(resource.get("metadata"))}
     metadata.pop("uid", None)  # of another cluster, perhaps: the owner is the controller's affair
     given = {**resource, "metadata": metadata}
-    if wrong := schema.complaints(given):
+    if wrong := crd_schema.complaints(given):
         raise SpecError("InvalidSpec", "; ".join(wrong))
     endpoint = parse(given, settings)
     seen = _all_certified(endpoint, settings) if options.settled else {}

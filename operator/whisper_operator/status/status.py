@@ -14,7 +14,7 @@ from whisper_operator.observed.children import Observed
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.status import conditions
 from whisper_operator.status.condition import SUSPENDED, Condition, Previous
-from whisper_operator.status.conditions import complaints
+from whisper_operator.status.conditions import standing_warnings
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def of(
     else:
         status |= _addresses(endpoint)
     return Report(
-        merge_patch(before, status), tuple(_events(found, before)), complaints.next_look(observed, now)
+        merge_patch(before, status), tuple(_events(found, before)), standing_warnings.next_look(observed, now)
     )
 
 

@@ -23,7 +23,7 @@ from whisper_server.scheduling.engine_thread import EXIT_STATUS, EngineThread
 from whisper_server.scheduling.file import File, Track
 from whisper_server.scheduling.job import Job, Stopped
 from whisper_server.scheduling.pace import TooMuchAudio
-from whisper_server.scheduling.watch import Watch
+from whisper_server.scheduling.stall import Watch
 from whisper_server.transcribe.loop import Final, Gather, Release, transcribe
 from whisper_server.transcribe.options import Options
 from whisper_server.transcribe.stream import Assembly

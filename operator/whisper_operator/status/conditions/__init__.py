@@ -2,6 +2,10 @@
 
 Reasons are stable words for programs; messages are for people and may change. A module per concern; the first thing in the way
 is what Ready speaks of.
+
+Conditions of their own: rollout (Available), address, certificates, autoscaling. Faults of Ready: apply_faults, access, rollout
+(of the Deployment) with pods (of its pods), endpoint_groups. What they share: pod_messages and pod_admission, the words for pods;
+standing_warnings, which events still count; notes, what Ready adds.
 """
 
 from datetime import datetime
@@ -13,12 +17,12 @@ from whisper_operator.status.condition import SUSPENDED, Condition, Fault, Previ
 from whisper_operator.status.conditions import (
     access,
     address,
+    apply_faults,
     autoscaling,
     certificates,
-    groups,
+    endpoint_groups,
     notes,
-    obstacles,
-    workload,
+    rollout,
 )
 
 
@@ -30,16 +34,16 @@ def of(
     now: datetime,
 ) -> list[Condition]:
     """Every condition that applies, in the order people read them."""
-    available = workload.available(endpoint, observed, previous)
+    available = rollout.available(endpoint, observed, previous)
     others = [
         *address.conditions(endpoint, observed, previous, now),
         *certificates.conditions(endpoint, observed, previous, now),
         *autoscaling.conditions(endpoint, observed),
     ]
     fault = (
-        obstacles.fault(endpoint, outcome)
+        apply_faults.fault(endpoint, outcome)
         or access.fault(observed)
-        or workload.fault(endpoint, observed, previous)
+        or rollout.fault(endpoint, observed, previous)
     )
     suspended = isinstance(endpoint, WhisperEndpoint) and endpoint.suspend
     if not suspended:  # what is not to be served needs neither address nor certificate yet
@@ -47,7 +51,7 @@ def of(
             fault
             or _unmet(others)
             or address.refused(endpoint, observed, now)
-            or groups.fault(endpoint, observed, now)
+            or endpoint_groups.fault(endpoint, observed, now)
             or certificates.redirect(endpoint, observed)
         )
     if fault is not None:

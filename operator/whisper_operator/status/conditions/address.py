@@ -6,11 +6,11 @@ from datetime import datetime
 from whisper_operator.kube.kinds import COMPUTE_ADDRESS, INGRESS
 from whisper_operator.kube.objects import condition
 from whisper_operator.observed.children import SHARED_CERTIFICATES, Child, Observed
-from whisper_operator.observed.pods import SYNC, TRANSLATE
+from whisper_operator.observed.warnings import SYNC, TRANSLATE
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.spec.exposure import INTERNAL, Public
 from whisper_operator.status.condition import Condition, Fault, Previous
-from whisper_operator.status.conditions import complaints
+from whisper_operator.status.conditions import standing_warnings
 
 PASSING = ("networkEndpointGroups/",)
 """What a controller says of objects that are on their way: normal at first."""
@@ -90,7 +90,7 @@ def _fault(ingress: Child, public: Public | None, observed: Observed, now: datet
     """What the controller complains of: rather what is known, and then what it said last."""
     warnings = [
         warning
-        for warning in complaints.standing(ingress, observed, now)
+        for warning in standing_warnings.standing(ingress, observed, now)
         if not any(mark in warning.words for mark in PASSING) and not _is_over(ingress, warning.words)
     ]
     known = (_known(ingress, public, warning.words, observed) for warning in warnings)
@@ -213,7 +213,7 @@ def _reservation(observed: Observed) -> str:
         ready = condition(child.status, "Ready")
         if ready.get("status") == "False" and ready.get("message"):
             return str(ready["message"]).rstrip(".")
-        warning = complaints.newest(observed.warned(child.uid))
+        warning = standing_warnings.newest(observed.warned(child.uid))
         if warning is not None:
             return warning.words.rstrip(".")
     return ""

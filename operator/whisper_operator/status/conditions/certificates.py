@@ -5,10 +5,10 @@ from datetime import datetime
 from whisper_operator.kube.kinds import MANAGED_CERTIFICATE
 from whisper_operator.manifests.frontendconfig import serves_https
 from whisper_operator.observed.children import Child, Observed
-from whisper_operator.observed.pods import BACKEND_ERROR, TOO_MANY_CERTIFICATES
+from whisper_operator.observed.warnings import BACKEND_ERROR, TOO_MANY_CERTIFICATES
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.status.condition import Condition, Fault, Previous
-from whisper_operator.status.conditions import complaints
+from whisper_operator.status.conditions import standing_warnings
 
 ADVICE = {
     "FailedNotVisible": "Google does not find the load balancer under that name: create the DNS record in status.dns, "
@@ -86,7 +86,7 @@ def _is_active(certificate: Child) -> bool:
 def _refused(certificate: Child, observed: Observed, previous: Previous, now: datetime) -> Fault | None:
     """Why Google's API takes no request for it, which is told by events alone."""
     where = f"ManagedCertificate {certificate.name} for {certificate.certified_host}: "
-    for warning in complaints.standing(certificate, observed, now):
+    for warning in standing_warnings.standing(certificate, observed, now):
         if warning.reason == TOO_MANY_CERTIFICATES:
             return Fault(
                 TOO_MANY_CERTIFICATES,

@@ -3,10 +3,11 @@
 import re
 
 from whisper_operator.observed.children import Observed
-from whisper_operator.observed.pods import PULL_FAILED, SCALE_UP, Pod, Trouble, Warning
+from whisper_operator.observed.pods import Pod, Trouble
+from whisper_operator.observed.warnings import PULL_FAILED, SCALE_UP, Warning
 from whisper_operator.status.condition import Fault, Previous
-from whisper_operator.status.conditions import advice, complaints
-from whisper_operator.status.conditions.advice import About
+from whisper_operator.status.conditions import pod_messages, standing_warnings
+from whisper_operator.status.conditions.pod_messages import About
 
 MOUNT, PULL_SECRET = "FailedMount", "FailedToRetrieveImagePullSecret"
 """Reasons of events by the kubelet."""
@@ -35,15 +36,17 @@ def _of_pod(about: About, pod: Pod, observed: Observed, previous: Previous) -> F
         case "ImagePull":
             return _pulling(about, pod, trouble, warnings, previous)
         case "OutOfMemory":
-            return advice.out_of_memory(about, pod.name, trouble)
+            return pod_messages.out_of_memory(about, pod.name, trouble)
         case "NotCreated":
-            return advice.missing(about, pod.name, trouble.words) or advice.not_created(pod.name, trouble)
+            return pod_messages.missing(about, pod.name, trouble.words) or pod_messages.not_created(
+                pod.name, trouble
+            )
         case "Unschedulable":
             return _unschedulable(about, pod, trouble.words, warnings, previous, observed)
         case "Failed":
-            return advice.failed(about, trouble)
+            return pod_messages.failed(about, trouble)
         case _:
-            found = advice.crashed(about, pod.name, trouble)
+            found = pod_messages.crashed(about, pod.name, trouble)
             return _kept(previous, pod, found, found)
 
 
@@ -51,45 +54,45 @@ def _mounting(about: About, pod: Pod, warnings: list[Warning], previous: Previou
     """Its containers are not made yet, which is normal unless somebody complains."""
     words = sorted(warning.words for warning in warnings if warning.reason == MOUNT)
     for each in words:
-        if found := advice.missing(about, pod.name, each):
+        if found := pod_messages.missing(about, pod.name, each):
             return found
     learned = _learned(previous, pod, "SecretMissing", "VolumeClaimMissing", "VolumeNotMounted")
     if learned is not None:
         return learned
-    return advice.not_mounted(pod.name, words[0]) if words else None
+    return pod_messages.not_mounted(pod.name, words[0]) if words else None
 
 
 def _pulling(about: About, pod: Pod, trouble: Trouble, warnings: list[Warning], previous: Previous) -> Fault:
     image = trouble.about
     for each in sorted(each.words for each in warnings if each.reason == PULL_SECRET):
         if found := re.search(r"image pull secrets \(([^)]+)\)", each):
-            return advice.no_pull_secret(about, pod.name, image, found[1])
+            return pod_messages.no_pull_secret(about, pod.name, image, found[1])
     said = [each for each in warnings if each.words.startswith(PULL_FAILED)]
-    cause = complaints.newest(said)
+    cause = standing_warnings.newest(said)
     stalled = previous.stalled and _told(previous, pod, "ImagePullFailed") is not None
-    lasts = trouble.again or stalled or complaints.lasted(said) >= PULLED_FOR_SECONDS
-    bare = advice.image_pull(about, pod.name, image, "", needs_action=lasts)
+    lasts = trouble.again or stalled or standing_warnings.lasted(said) >= PULLED_FOR_SECONDS
+    bare = pod_messages.image_pull(about, pod.name, image, "", needs_action=lasts)
     if cause is None:
         return _kept(previous, pod, bare, bare)
     words = re.sub(rf'{PULL_FAILED} "[^"]*": ', "", cause.words)
-    fresh = advice.image_pull(about, pod.name, image, words, needs_action=lasts)
+    fresh = pod_messages.image_pull(about, pod.name, image, words, needs_action=lasts)
     return _kept(previous, pod, fresh, bare)
 
 
 def _unschedulable(
     about: About, pod: Pod, words: str, warnings: list[Warning], previous: Previous, observed: Observed
 ) -> Fault:
-    claim = advice.missing(about, pod.name, words)
+    claim = pod_messages.missing(about, pod.name, words)
     if claim is not None:
         return claim
     refused = _scale_up(warnings)
     if refused:
-        return advice.no_new_node(about, pod.name, refused)
+        return pod_messages.no_new_node(about, pod.name, refused)
     learned = _learned(previous, pod, "NoGPUQuota", "OutOfStock")
     if learned is not None:
         return learned
     holding = any(old.ready for old in observed.old_pods)
-    fresh = advice.unschedulable(about, pod.name, words, holding=holding)
+    fresh = pod_messages.unschedulable(about, pod.name, words, holding=holding)
     # How many nodes there are, and why each does not do, changes all the time on a large cluster.
     return _kept(previous, pod, fresh, fresh)
 
@@ -118,7 +121,7 @@ def _told(previous: Previous, pod: Pod, *reasons: str) -> tuple[str, str] | None
 def _learned(previous: Previous, pod: Pod, *reasons: str) -> Fault | None:
     """What an event said of this pod that may have expired since."""
     told = _told(previous, pod, *reasons)
-    return None if told is None else Fault(*told, needs_action=told[0] not in advice.PASSING)
+    return None if told is None else Fault(*told, needs_action=told[0] not in pod_messages.PASSING)
 
 
 def _kept(previous: Previous, pod: Pod, fresh: Fault, bare: Fault) -> Fault:

@@ -4,10 +4,10 @@ from datetime import datetime
 
 from whisper_operator.kube.kinds import SERVICE
 from whisper_operator.observed.children import Observed
-from whisper_operator.observed.pods import NO_GROUP, NO_SERVICE, NOT_IN_GROUP
+from whisper_operator.observed.warnings import NO_GROUP, NO_SERVICE, NOT_IN_GROUP
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.status.condition import Fault
-from whisper_operator.status.conditions import complaints
+from whisper_operator.status.conditions import standing_warnings
 
 LASTS_SECONDS = 10.0
 """How long it has to fail: at first, groups and pods are on their way."""
@@ -18,7 +18,7 @@ def fault(endpoint: WhisperEndpoint | SpecError, observed: Observed, now: dateti
     if isinstance(endpoint, SpecError) or endpoint.public is None or not endpoint.public.on_gke:
         return None
     for service in observed.of_kind(SERVICE):
-        for warning in complaints.standing(service, observed, now):
+        for warning in standing_warnings.standing(service, observed, now):
             if warning.reason in (NO_GROUP, NOT_IN_GROUP, NO_SERVICE) and warning.lasted >= LASTS_SECONDS:
                 return Fault(
                     "EndpointGroupFailed",

@@ -3,14 +3,14 @@
 import logging
 
 import pytest
-from whisper_server.scheduling.watch import Watch
+from whisper_server.scheduling.stall import Watch
 
 
 def test_a_device_hangs_when_work_waits_and_nothing_is_computed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now, waiting, done = 0.0, False, 0
-    monkeypatch.setattr("whisper_server.scheduling.watch.time.monotonic", lambda: now)
+    monkeypatch.setattr("whisper_server.scheduling.stall.time.monotonic", lambda: now)
     watch = Watch(lambda: waiting, lambda: done, 60)
 
     def stalled_after(seconds: float) -> bool:

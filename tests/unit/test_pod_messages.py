@@ -18,11 +18,12 @@ from whisper_operator.kube.kinds import (
     Kind,
 )
 from whisper_operator.observed.children import Child, Observed, Owner
-from whisper_operator.observed.pods import Pod, Trouble, Warning
+from whisper_operator.observed.pods import Pod, Trouble
+from whisper_operator.observed.warnings import Warning
 from whisper_operator.spec.endpoint import parse
 from whisper_operator.status import conditions
 from whisper_operator.status.condition import Condition, Previous
-from whisper_operator.status.conditions import complaints
+from whisper_operator.status.conditions import standing_warnings
 
 SETTINGS = Settings(server_repository="r/whisper-server", server_version="1")
 NOTHING_READY = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1}
@@ -406,7 +407,7 @@ def test_what_a_controller_says_no_more_is_over() -> None:
             deployment=SERVING, ingress=live, warnings=(complaint,), at=now, host="w.example.com",
             ingress_spec={"tls": {"mode": "none"}},
         )  # fmt: skip
-        return found.reason, complaints.next_look(seen, now)
+        return found.reason, standing_warnings.next_look(seen, now)
 
     assert at(2) == ("SyncFailed", 300.0)
     assert at(6) == ("SyncFailed", 60.0)

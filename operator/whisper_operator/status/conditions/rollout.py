@@ -1,4 +1,4 @@
-"""Available, and what keeps the pods of the current spec from serving."""
+"""Available, and how far the Deployment has come with the current spec; what its pods say of that is in `pods`."""
 
 import re
 
@@ -7,8 +7,8 @@ from whisper_operator.kube.objects import condition
 from whisper_operator.observed.children import Child, Observed
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.status.condition import SUSPENDED, Condition, Fault, Previous
-from whisper_operator.status.conditions import admission, pods
-from whisper_operator.status.conditions.advice import About
+from whisper_operator.status.conditions import pod_admission, pods
+from whisper_operator.status.conditions.pod_messages import About
 
 
 def available(endpoint: WhisperEndpoint | SpecError, observed: Observed, previous: Previous) -> Condition:
@@ -87,7 +87,7 @@ def _trouble(
     if failure.get("status") == "True":
         # Each try has a name of its own.
         words = re.sub(r'pods "[^"]*" is forbidden', "pods are forbidden", str(failure.get("message", "")))
-        return admission.refused(deployment.namespace, deployment.name, words)
+        return pod_admission.refused(deployment.namespace, deployment.name, words)
     return pods.fault(about, observed, previous)
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from whisper_operator.kube.kinds import INGRESS, MANAGED_CERTIFICATE, SERVICE
 from whisper_operator.observed.children import Child, Observed
-from whisper_operator.observed.pods import Warning
+from whisper_operator.observed.warnings import Warning
 
 TOLD_OF = (INGRESS, MANAGED_CERTIFICATE, SERVICE)
 """The kinds of which GKE's controllers tell by events."""

@@ -1,0 +1,11 @@
+"""Somebody else's words, as an endpoint's status passes them on."""
+
+WORDS = 400
+"""Characters kept of what somebody else says: enough for a cause, too few for a stack trace."""
+
+
+def shortened(text: str) -> str:
+    """On one line, and no longer than WORDS."""
+    # Half a surrogate pair, which JSON can spell, would not come back from the API server as it was sent.
+    flat = " ".join(text.encode("utf-8", "replace").decode().split())
+    return flat if len(flat) <= WORDS else f"{flat[: WORDS - 3]}..."
