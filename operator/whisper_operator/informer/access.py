@@ -102,8 +102,10 @@ class Access:
             if not reason:
                 logger.info("%s can be read%s again", kinds, there)
             elif reason == MISSING:
-                hint = f": {HOW_TO_HAVE_IT}" if ENDPOINT in dict(places) else ""
-                logger.info("The cluster has no %s%s", kinds, hint)
+                # Without its own kind the operator can do nothing; others are what some clusters don't have.
+                own = ENDPOINT in dict(places)
+                hint = f": {HOW_TO_HAVE_IT}" if own else ""
+                logger.log(logging.WARNING if own else logging.INFO, "The cluster has no %s%s", kinds, hint)
             else:
                 logger.warning(
                     "%s can't be read%s (%s: %s); the rest goes on, and this is tried again",
