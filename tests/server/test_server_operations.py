@@ -343,6 +343,14 @@ def test_a_device_that_hangs_is_noticed(tmp_path: Path) -> None:
         assert server.log.count("WHISPER_STALL_SECONDS") == 1
 
 
+@pytest.mark.parametrize("engine", ["openai-whisper", "faster-whisper"])
+def test_with_as_many_threads_as_the_server_chooses(tmp_path: Path, engine: str) -> None:
+    with running(tmp_path, OMP_NUM_THREADS="", WHISPER_ENGINE=engine, WHISPER_DTYPE="float32") as server:
+        server.wait_until_ready()
+        with ThreadPoolExecutor(4) as clients:
+            assert {*clients.map(server.transcript, [HELLO] * 8)} == {HELLO_TEXT}
+
+
 def test_kill_of_the_worker_ends_the_server(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         while server.ops("/healthz") != 200:

@@ -39,10 +39,12 @@ class WhisperProcess:
             "WHISPER_PORT": str(self.port),
             "WHISPER_OPS_PORT": str(self.ops_port),
             "TMPDIR": str(self.tmp),
-            # Waiting OpenMP threads spin: on a busy machine that is slower than one thread.
+            # Waiting OpenMP threads spin: on a busy machine that is slower than one thread. Empty: as many as the server chooses.
             "OMP_NUM_THREADS": "1",
             **settings,
         }
+        if not environment["OMP_NUM_THREADS"]:
+            del environment["OMP_NUM_THREADS"]
         # The signal: nothing is to be left running when the tests are killed.
         guard = ["setpriv", "--pdeathsig", "TERM", "--"]
         with self._log.open("wb") as log:
