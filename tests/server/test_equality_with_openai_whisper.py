@@ -1,7 +1,6 @@
 """At temperature 0 in float32, what comes out is what openai-whisper's own transcribe() and decode() give: tokens, times, and
 log-probabilities within 1e-4, whatever else is decoded beside it."""
 
-import itertools
 import os
 import random
 from collections.abc import Iterator
@@ -117,9 +116,12 @@ SEVERAL_PHASES = (
 def test_files_equal_transcribe(
     demo: Checkpoint, monkeypatch: pytest.MonkeyPatch, lag: int, asked: dict[str, Any]
 ) -> None:
-    """With a lag, which a GPU has, also with the shapes that a GPU has."""
+    """With a lag, which a GPU has, also with the shapes that a GPU has, and passes that are recorded."""
     info = model_info("demo", demo)
-    engine = make_engine(demo, info, torch.float32, "cpu", windows=3, lag=lag, fixed_shapes=lag == 1)
+    gpu_like = lag == 1
+    engine = make_engine(
+        *(demo, info, torch.float32, "cpu"), windows=3, lag=lag, fixed_shapes=gpu_like, graphs=gpu_like
+    )
     # openai-whisper never comes back from a clip that begins where the file has ended.
     files = [samples for samples in SOUNDS if "clip_timestamps" not in asked or len(samples) > 8 * 16000]
     if "word_timestamps" in asked:  # with many windows: each case has half of the clips
@@ -207,7 +209,8 @@ def test_sampling_draws_what_openai_whisper_draws_from_the_same_noise(
         assert alone[0].segments == told[1].segments
         reference = reference_model(demo)
         for samples, mine in zip(FILES, told, strict=False):
-            monkeypatch.setattr(reference, "decode", _WithNoise(partial(whisper.decode, reference)))
+            noisy = _WithNoise(partial(whisper.decode, reference), 0.8)
+            monkeypatch.setattr(reference, "decode", noisy)
             expected = reference.transcribe(
                 samples.astype(np.float32) / 32768,
                 language="en",
@@ -219,15 +222,73 @@ def test_sampling_draws_what_openai_whisper_draws_from_the_same_noise(
 
 
 class _WithNoise:
-    """openai-whisper's decode, each window with the noise that ours has for it."""
+    """openai-whisper's decode, each attempt at each window with the noise that ours has for it."""
 
-    def __init__(self, decode: Any) -> None:
-        self._decode = decode
-        self._windows = itertools.count()
+    def __init__(self, decode: Any, first_temperature: float) -> None:
+        self._decode, self._first = decode, first_temperature
+        self._window, self._attempt = -1, 0
+        self.temperatures: list[float] = []
 
-    def __call__(self, *args: Any) -> Any:
-        torch.manual_seed(noise_seed(0, next(self._windows), 0))
-        return self._decode(*args)
+    def __call__(self, mel: Any, options: DecodingOptions) -> Any:
+        if options.temperature == self._first:
+            self._window, self._attempt = self._window + 1, 0
+        else:
+            self._attempt += 1
+        self.temperatures.append(options.temperature)
+        torch.manual_seed(noise_seed(0, self._window, self._attempt))
+        return self._decode(mel, options)
+
+
+def test_the_fallback_ladder_climbs_as_openai_whispers_does(
+    demo: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a greedy text that is not likely enough to one that is: with its noise, and after its number of attempts."""
+    info = model_info("demo", demo)
+    ladder = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    engine = make_engine(demo, info, torch.float32, "cpu", windows=3)
+    files = [FILES[0], FILES[3]]
+    options = Options(language="en", temperatures=ladder, logprob_threshold=-0.1, best_of=2)
+    told = transcribe_all(engine, [(spectrogram(samples, info.n_mels), options) for samples in files])
+    reference = reference_model(demo)
+    for samples, mine in zip(files, told, strict=True):
+        noisy = _WithNoise(partial(whisper.decode, reference), ladder[0])
+        monkeypatch.setattr(reference, "decode", noisy)
+        expected = reference.transcribe(
+            samples.astype(np.float32) / 32768,
+            language="en",
+            temperature=ladder,
+            logprob_threshold=-0.1,
+            best_of=2,
+            fp16=False,
+        )
+        assert len(set(noisy.temperatures)) > 1
+        assert_equal(mine, expected["segments"])
+
+
+def test_models_of_every_vocabulary_find_language_and_words_as_openai_whisper_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """English-only ones, of 51,864 tokens, and those of 51,866, with random weights."""
+    noise = np.random.default_rng(5).normal(0, 3000, 16000 * 6).astype(np.int16)
+    for model in MODELS:
+        info = model_info("random", model)
+        engine = make_engine(model, info, torch.float32, "cpu", windows=2)
+        options = Options(temperatures=(0.0,), word_timestamps=True, condition_on_previous_text=False)
+        (mine,) = transcribe_all(engine, [(spectrogram(noise, info.n_mels), options)])
+        with recorded_margin(monkeypatch) as margin:
+            expected = reference_model(model).transcribe(
+                noise.astype(np.float32) / 32768,
+                temperature=0.0,
+                word_timestamps=True,
+                condition_on_previous_text=False,
+                fp16=False,
+            )
+        assert mine.language.language == expected["language"]
+        files_counted.all += 1
+        if margin.is_clear:
+            assert_equal(mine, expected["segments"])
+        else:
+            files_counted.unclear += 1
 
 
 @dataclass(frozen=True)
@@ -316,7 +377,11 @@ def test_rows_equal_decode_whatever_is_decoded_beside_them(
     checkpoint = MODELS[model]
     info = model_info("random", checkpoint)
     engine = make_engine(
-        checkpoint, info, torch.float32, "cpu", windows=windows, lag=lag, fixed_shapes=fixed_shapes
+        *(checkpoint, info, torch.float32, "cpu"),
+        windows=windows,
+        lag=lag,
+        fixed_shapes=fixed_shapes,
+        graphs=windows == 5,
     )
     rng = random.Random(len(requests))
     mels = np.random.default_rng(0).normal(size=(4, info.n_mels, 3000)).astype(np.float32)

@@ -17,9 +17,9 @@ class HostCopy:
 
     @staticmethod
     def of(values: Tensor) -> "HostCopy":
-        """Begin to copy; on a CPU there is nothing to copy."""
+        """Begin to copy. What is computed next may lie in the same place."""
         if values.device.type == "cpu":
-            return HostCopy(values, None)
+            return HostCopy(values.clone(), None)
         copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
         copy.copy_(values, non_blocking=True)
         event = torch.cuda.Event()

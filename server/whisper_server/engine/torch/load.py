@@ -72,7 +72,7 @@ def make_engine(
     """An engine for a checkpoint; raises LoadError if there is no memory for a single window.
 
     What is None is as it suits the device. `windows`: exactly so many, without trying what there is memory for. `lag` and
-    `fixed_shapes`: as Sizes has them. `graphs`: whether a GPU replays what was recorded; False to compare with.
+    `fixed_shapes`: as Sizes has them. `graphs`: whether passes of fixed shapes are recorded and replayed; False to compare with.
     """
     kind = KINDS[device]
     if device == "cuda":
@@ -89,7 +89,7 @@ def make_engine(
             encode_in=kind.encode_in,
             lag=kind.lag if lag is None else lag,
             fixed_shapes=fixed_shapes,
-            graphs=device == "cuda" and fixed_shapes and graphs is not False,
+            graphs=fixed_shapes and (device == "cuda" if graphs is None else graphs),
         )
         precision = str(dtype).removeprefix("torch.")
         return OpenAIWhisper(

@@ -3,9 +3,11 @@
 Each kind of pass is a function of what lies in memory made beforehand, for so many rows and so many positions. On a GPU these are
 numbers of few values, the next of which is taken: rows beyond those that are wanted are computed and not looked at, and can't
 reach the others. So all passes there ever are can be recorded at the start, as CUDA graphs, and are replayed: a step has hundreds
-of kernels, and a GPU would wait for Python to launch them. On a CPU a pass is as large as it must be, and the function is called.
+of kernels, and a GPU would wait for Python to launch them. On a CPU a pass is as large as it must be, and the function is called;
+asked to record there, it replays by calling it, so that all but the graphs themselves is tried without a GPU.
 """
 
+import logging
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ TEXTS = (1, 2, 4, 8)
 """Whose prompts are in one pass."""
 PROMPTS = (8, 64, 128, 256)
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -43,6 +47,14 @@ class Prompt:
     row: int
     start: int
     """Where the start of transcript stands, which may be behind the tokens."""
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """A pass that is done again by `replay`, and where its result lies then."""
+
+    replay: Callable[[], object]
+    result: Tensor
 
 
 class Runner:
@@ -64,7 +76,7 @@ class Runner:
         self.noise = torch.ones((rows, vocabulary.size), device=network.device)
         """For rows that are sampled: exponentially distributed, to be filled before each of their steps. (rows, n_vocab)."""
         self._n_text_ctx = network.dims.n_text_ctx
-        self._recorded: dict[Hashable, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        self._recorded: dict[Hashable, _Recorded] = {}
         self._inputs: dict[Hashable, Tensor] = {}
         self._stream: torch.cuda.Stream | None = None
         self._pool: Any = None
@@ -172,8 +184,10 @@ class Runner:
         if starts:
             state.hear_silence(logits, self._vocabulary)
         filter_logits(logits, state, self._vocabulary)
-        token, logprob = choose(logits, state.temperature, self.noise[rows] if sampled else None)
         likeliest = logits.log_softmax(-1).topk(MAX_GROUP + 1)
+        token, logprob = likeliest.indices[:, 0], likeliest.values[:, 0]
+        if sampled:
+            token, logprob = choose(logits, state.temperature, self.noise[rows])
         chosen = torch.stack([token.float(), logprob, state.no_speech], dim=1)
         return torch.cat([chosen, likeliest.indices.float(), likeliest.values], dim=1)
 
@@ -271,7 +285,7 @@ class Runner:
         self.first_logits(0, [0] * TEXTS[-1])
 
     def record(self) -> int:
-        """Record all passes, on a GPU, while no row is under way; how many there are."""
+        """Record all passes while no row is under way; how many there are."""
         if not self._graphs:
             return 0
         count, groups = self._slots.count, self._slots.group_rows // MAX_GROUP
@@ -292,6 +306,10 @@ class Runner:
         return len(self._recorded)
 
     def _record(self, key: Hashable, run: Callable[[], Tensor]) -> None:
+        if self._network.device.type == "cpu":
+            result = run()
+            self._recorded[key] = _Recorded(lambda: result.copy_(run()), result)
+            return
         if self._stream is None:
             self._stream, self._pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
         # What libraries do at first use can't be recorded: once without.
@@ -300,20 +318,30 @@ class Runner:
             run()
         torch.cuda.current_stream().wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
-        with (
-            torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
-            self._attention(),
-        ):
-            result = run()
-        self._recorded[key] = (graph, result)
+        try:
+            with (
+                torch.cuda.graph(
+                    graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+                ),
+                self._attention(),
+            ):
+                result = run()
+        except RuntimeError as problem:
+            # What runs out of memory while it is recorded is told as another error, that recording failed.
+            if "out of memory" in f"{problem} {problem.__context__}":
+                raise torch.OutOfMemoryError(f"to record {key}: {problem}") from problem
+            raise
+        self._recorded[key] = _Recorded(graph.replay, result)
 
     def _run(self, key: Hashable, run: Callable[[], Tensor]) -> Tensor:
-        if key not in self._recorded:
+        recorded = self._recorded.get(key)
+        if recorded is None:
+            if self._graphs:
+                log.warning("a pass that was not recorded, and takes longer: %s", key)
             with self._attention():
                 return run()
-        graph, result = self._recorded[key]
-        graph.replay()
-        return result
+        recorded.replay()
+        return recorded.result
 
 
 def _bounds(bounds: Sequence[int], most: int) -> list[int]:
