@@ -55,7 +55,7 @@ def fails_in_step(patch: pytest.MonkeyPatch, engine: OpenAIWhisper) -> None:
     decode = Runner.decode
 
     def faulty(self: Runner, *args: Any, **kwargs: Any) -> Any:
-        if any(sequence.ticket == "bad" for sequence in engine._singles):
+        if any(sequence.ticket == "bad" for sequence in engine._decoder.singles):
             raise RuntimeError("a fault")
         return decode(self, *args, **kwargs)
 
@@ -106,9 +106,20 @@ def fails_in_following(patch: pytest.MonkeyPatch, engine: OpenAIWhisper) -> None
         (None, {"suppress_tokens": (51865,)}),
         (None, {"prompt": [-5]}),
         (None, {"language": "xx"}),
+        (None, {"language": "xx", "beam_size": 4}),
         (None, {"beam_size": 9}),
     ],
-    ids=["step", "prefill", "search", "following", "suppress_tokens", "prompt", "language", "beam_size"],
+    ids=[
+        "step",
+        "prefill",
+        "search",
+        "following",
+        "suppress_tokens",
+        "prompt",
+        "language",
+        "language of beams",
+        "beam_size",
+    ],
 )
 def test_an_exception_ends_the_request_that_it_is_about(
     monkeypatch: pytest.MonkeyPatch,
@@ -203,8 +214,8 @@ def test_alignment_by_parts_is_the_alignment_of_all_heads_and_takes_little_memor
 def poison(engine: OpenAIWhisper) -> None:
     """NaN wherever no text lives: in keys and values of rows and windows that are free, and in all noise that is left over."""
     slots, runner = engine._slots, engine._runner
-    used = {sequence.window.slot for sequence in engine._singles}
-    for group in engine._groups:
+    used = {sequence.window.slot for sequence in engine._decoder.singles}
+    for group in engine._decoder.groups:
         used |= set(range(group.first_row, group.first_row + group.size))
     for row in range(slots.count + slots.group_rows):
         if row not in used:
@@ -217,7 +228,7 @@ def poison(engine: OpenAIWhisper) -> None:
         slots.cross_kv.kv[:, slot] = torch.nan
     runner.noise.fill_(torch.nan)
     if runner._group_cross_kv is not None:
-        taken = {(group.first_row - slots.count) // 8 for group in engine._groups}
+        taken = {(group.first_row - slots.count) // 8 for group in engine._decoder.groups}
         for number in set(range(slots.group_rows // 8)) - taken:
             runner._group_cross_kv.kv[:, number] = torch.nan
 
@@ -267,7 +278,7 @@ def test_a_window_whose_encode_is_cancelled_is_freed(fixed: bool) -> None:
     (window,) = encoded(engine, 1)
     engine.submit("text", Decode(window=window, language="en"))
     engine.step()
-    engine._sizes = engine._sizes.__class__(**{**engine._sizes.__dict__, "encode_in": 4})
+    engine._encoder.parts = 4
     engine.submit("gone", Encode(mel=MELS[1]))
     engine.step()
     engine.cancel("gone")

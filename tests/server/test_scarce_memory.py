@@ -15,12 +15,13 @@ from whisper_server.audio.mel import spectrogram
 from whisper_server.engine.checkpoint import load_checkpoint
 from whisper_server.engine.interface import Decode, DeviceLost, Encode, LoadError, Ticket
 from whisper_server.engine.torch import memory
-from whisper_server.engine.torch.engine import TRIES, OpenAIWhisper
+from whisper_server.engine.torch.engine import OpenAIWhisper
 from whisper_server.engine.torch.kv_cache import Lane, Rows
 from whisper_server.engine.torch.load import make_engine, model_info
 from whisper_server.engine.torch.logits import RowState
 from whisper_server.engine.torch.memory import Limit, as_large_as_fits
 from whisper_server.engine.torch.model import Network
+from whisper_server.engine.torch.recovery import TRIES
 from whisper_server.transcribe.options import Options
 
 from tests.server.driving import samples_of, transcribe_all
@@ -101,7 +102,7 @@ def test_out_of_memory_costs_retries_and_nothing_else(
     # No slot is lost, and what was made smaller is as large as before after a while.
     assert engine.windows == engine._slots.free == windows
     assert all(engine._slots._free_group_rows)
-    while engine._row_limit.now < windows:
+    while engine._decoder.row_limit.now < windows:
         transcribe_all(engine, files[:1])
 
 
@@ -145,7 +146,7 @@ def test_with_memory_for_few_rows_all_windows_are_decoded_in_those(monkeypatch: 
         assert engine.windows == 16
         assert engine.stats.out_of_memory >= 2
     # The pressure is over.
-    while engine._row_limit.now < 16:
+    while engine._decoder.row_limit.now < 16:
         assert decoded() == expected
     assert engine.stats.out_of_memory < 40
 
@@ -154,7 +155,7 @@ def test_a_burst_of_windows_is_encoded_in_smaller_batches_where_memory_is_scarce
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     engine = demo_engine(windows=8)
-    engine._encode_limit = Limit(8)
+    engine._encoder.limit = Limit(8)
     mel = spectrogram(HELLO, 80).beginning()
     sizes: list[int] = []
     encode = Network.encode

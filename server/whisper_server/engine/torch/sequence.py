@@ -77,8 +77,8 @@ class Sequence:
 class SequenceGroup(Sequence):
     """A Decode under way in several rows that share the window: candidates, of which the best will be the answer."""
 
-    first_row: int
     search: Search
+    first_row: int = -1
     steps: int = 0
     no_speech_prob: float = 0.0
     next: tuple[list[int], list[int]] | None = None
@@ -134,9 +134,9 @@ def make_sequence(
 
 
 def make_group(
-    ticket: Ticket, request: Decode, info: ModelInfo, *, device: torch.device, first_row: int, eot: int
+    ticket: Ticket, request: Decode, info: ModelInfo, *, device: torch.device, eot: int
 ) -> SequenceGroup:
-    """A group that is about to join, in its rows from the first one on."""
+    """A group that is about to join, and has no rows yet."""
     prompt, start = initial_tokens(info, request)
     noise = _noise(request, device)
     search = BestOf(request.rows, eot) if noise is not None else Beam(request.rows, request.patience, eot)
@@ -149,7 +149,6 @@ def make_group(
         limit=_limit(request, prompt, info),
         position=len(prompt) - 1,
         noise=noise,
-        first_row=first_row,
         search=search,
     )
 
