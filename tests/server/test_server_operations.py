@@ -351,6 +351,36 @@ def test_with_as_many_threads_as_the_server_chooses(tmp_path: Path, engine: str)
             assert {*clients.map(server.transcript, [HELLO] * 8)} == {HELLO_TEXT}
 
 
+def peak_memory(process: int) -> int:
+    """Bytes that it has had at most."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) << 10
+
+
+@pytest.mark.parametrize("fields", [{}, {"parallel": "true"}], ids=["one after another", "side by side"])
+def test_a_full_burst_takes_the_memory_of_its_audio(tmp_path: Path, fields: dict[str, str]) -> None:
+    """Of each second its samples and its spectrogram, 64 kB, once; and one file in the making, which takes more."""
+    files, seconds = 8, 300
+    long = tmp_path / "long.flac"
+    ffmpeg("-stream_loop", "100", "-i", HELLO, "-t", str(seconds), long)
+    with running(tmp_path, WHISPER_MAX_QUEUE=str(files), WHISPER_REQUEST_TIMEOUT_SECONDS="60") as server:
+        server.wait_until_ready()
+        server.transcript(HELLO)
+        before = peak_memory(server.worker())
+        form = {"language": "en", **fields}
+
+        def post(number: int) -> int:
+            url = server.url + "/v1/audio/transcriptions"
+            return requests.post(url, data=form, files=[part(long)], timeout=300).status_code
+
+        with ThreadPoolExecutor(files) as clients:
+            statuses = {*clients.map(post, range(files))}
+        # On a slow machine they are not done in time, which is no matter here.
+        assert statuses <= {200, 413, 503}
+        grown = peak_memory(server.worker()) - before
+        assert grown < files * seconds * 64_000 + seconds * 1_000_000 + (50 << 20)
+
+
 def test_kill_of_the_worker_ends_the_server(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         while server.ops("/healthz") != 200:
