@@ -195,6 +195,7 @@ def test_what_a_failing_request_holds_goes_with_it(running: Running, collector_o
 @with_both_engines
 def test_a_deadline_ends_the_wait_and_the_work(running: Running) -> None:
     long = np.concatenate([LONG] * 4)
+    running.scheduler._dispatcher.pace = Pace()  # as before anything is known: else it is refused
     with (
         pytest.raises(TimeoutError, match="deadline"),
         running.scheduler.submit(long, GREEDY, turn_of("a", 0.5)) as job,
