@@ -17,13 +17,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from whisper.decoding import DecodingOptions
 from whisper.model import ModelDimensions
+from whisper.timing import find_alignment
 from whisper_server.audio.mel import spectrogram
 from whisper_server.engine.checkpoint import Checkpoint, load_checkpoint
-from whisper_server.engine.interface import Decode, Encode
+from whisper_server.engine.interface import Align, Decode, Detect, Encode
+from whisper_server.engine.tokens import tokenizer_of
 from whisper_server.engine.torch.layers import computes_bfloat16
 from whisper_server.engine.torch.load import make_engine, model_info
 from whisper_server.transcribe.loop import noise_seed
 from whisper_server.transcribe.options import Options
+from whisper_server.transcribe.words import _words
 
 from tests.server.driving import Told, recorded_margin, reference_model, samples_of, transcribe_all
 from tests.server.whisper_process import CLIPS, table
@@ -265,32 +268,6 @@ def test_the_fallback_ladder_climbs_as_openai_whispers_does(
         assert_equal(mine, expected["segments"])
 
 
-def test_models_of_every_vocabulary_find_language_and_words_as_openai_whisper_does(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """English-only ones, of 51,864 tokens, and those of 51,866, with random weights."""
-    noise = np.random.default_rng(5).normal(0, 3000, 16000 * 2).astype(np.int16)
-    for model in MODELS:
-        info = model_info("random", model)
-        engine = make_engine(model, info, torch.float32, "cpu", windows=2)
-        options = Options(temperatures=(0.0,), word_timestamps=True, condition_on_previous_text=False)
-        (mine,) = transcribe_all(engine, [(spectrogram(noise, info.n_mels), options)])
-        with recorded_margin(monkeypatch) as margin:
-            expected = reference_model(model).transcribe(
-                noise.astype(np.float32) / 32768,
-                temperature=0.0,
-                word_timestamps=True,
-                condition_on_previous_text=False,
-                fp16=False,
-            )
-        assert mine.language.language == expected["language"]
-        files_counted.all += 1
-        if margin.is_clear:
-            assert_equal(mine, expected["segments"])
-        else:
-            files_counted.unclear += 1
-
-
 @dataclass(frozen=True)
 class Shape:
     """A random model's."""
@@ -429,6 +406,35 @@ def test_rows_equal_decode_whatever_is_decoded_beside_them(
         assert answers[number].avg_logprob == pytest.approx(expected.avg_logprob, abs=1e-4)
         assert answers[number].no_speech_prob == pytest.approx(expected.no_speech_prob, abs=1e-4)
         assert len(answers[number].token_logprobs) == len(expected.tokens)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=[str(shape.n_vocab) for shape in SHAPES])
+def test_models_of_every_vocabulary_find_language_and_words_as_openai_whisper_does(model: Checkpoint) -> None:
+    """English-only ones, of 51,864 tokens, and those of 51,866, with random weights."""
+    info, reference = model_info("random", model), reference_model(model)
+    engine = make_engine(model, info, torch.float32, "cpu", windows=2)
+    mel = np.random.default_rng(0).normal(size=(info.n_mels, 3000)).astype(np.float32)
+    tokenizer = tokenizer_of(info)
+    spoken = tokenizer.encode(" hello world, please play music")
+    engine.submit("window", Encode(mel=mel))
+    (_, window), *_ = engine.step()
+    align = Align(window=window, text_tokens=tuple(spoken), language="en", task="transcribe", num_frames=900)
+    engine.submit("words", align)
+    if info.is_multilingual:
+        engine.submit("language", Detect(window=window))
+    answers: dict[Any, Any] = {}
+    while engine.busy():
+        answers |= engine.step()
+    found = _words(answers["words"], spoken, tokenizer)
+    expected = find_alignment(reference, tokenizer, spoken, torch.from_numpy(mel), 900)
+    assert [(word.word, word.tokens, word.start, word.end) for word in found] == [
+        (word.word, word.tokens, word.start, word.end) for word in expected
+    ]
+    assert [word.probability for word in found] == pytest.approx([word.probability for word in expected])
+    if info.is_multilingual:
+        _, chances = reference.detect_language(torch.from_numpy(mel))
+        assert answers["language"] == pytest.approx(chances, abs=1e-6)
+        assert len(chances) == info.num_languages
 
 
 def decode_request(asked: dict[str, Any], window: Any, is_multilingual: bool, rng: random.Random) -> Decode:
