@@ -54,6 +54,24 @@ def test_what_a_deletion_has_orphaned_is_taken_up_again(
     assert owners(after) == {resource["metadata"]["uid"]}
 
 
+def test_what_a_deletion_has_orphaned_and_the_new_spec_does_not_want_goes(
+    settled: Cluster, operator: Operator, namespace: str
+) -> None:
+    before = children(settled, namespace)
+    operator.stop()
+    orphan = '[{"op": "remove", "path": "/metadata/ownerReferences"}]'
+    for name in before:
+        settled.kubectl("patch", name, "-n", namespace, "--type=json", "-p", orphan)
+    settled.kubectl("delete", "wep", "whisper", "-n", namespace)
+    operator.start().wait_until_working()
+    settled.apply(endpoint("whisper", namespace, device="cpu"))
+    resource = wait_for_condition(settled, namespace, "whisper")
+    public = {CERTIFICATE, "Ingress/whisper"}
+    until(lambda: not public & children(settled, namespace).keys(), "what only a host needs gone")
+    after = children(settled, namespace)
+    assert owners(after) == {resource["metadata"]["uid"]}
+
+
 def test_what_a_backup_has_restored_is_taken_up_again(
     settled: Cluster, operator: Operator, namespace: str
 ) -> None:

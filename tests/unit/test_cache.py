@@ -94,6 +94,16 @@ def test_children_of_an_earlier_endpoint_or_of_nobody_are_not_the_endpoints() ->
     assert not cache.observed(OWNER).children
 
 
+def test_what_the_operator_made_and_has_lost_its_owner_is_the_endpoints_of_its_label() -> None:
+    """So that what the spec no longer asks for goes, too, and the rest gets its owner back."""
+    cache = Cache()
+    made = {"whisper-operator.io/applied-hash": "0"}
+    cache.upsert(DEPLOYMENT, deployment(ownerReferences=[], annotations=made))
+    assert versions(cache) == [2]
+    cache.upsert(DEPLOYMENT, deployment(3, ownerReferences=[]))  # as anybody may label it
+    assert versions(cache) == []
+
+
 def test_a_list_drops_what_was_deleted_while_no_watch_was_looking() -> None:
     cache = Cache()
     cache.upsert(DEPLOYMENT, deployment(5))

@@ -52,14 +52,15 @@ class Cache:
         return self._claims.held_against(key)
 
     def observed(self, resource: Raw) -> Observed:
-        """The children that an endpoint controls, and those that outlive endpoints and have its name; their pods, and the
-        warnings about all of them."""
+        """The children that an endpoint controls, those that outlive endpoints and have its name, and those that the operator made
+        under that name and that have lost their owner: a deletion that orphans leaves them. Their pods, and the warnings about all
+        of them."""
         key, uid = _key(resource), resource["metadata"]["uid"]
         own = {
             (kind, child.name): child
             for kind, objects in self._children.items()
             for child in objects.of(key)
-            if (child.owner.uid == uid if child.owner else not kind.owned)
+            if (child.owner.uid == uid if child.owner else child.applied_hash or not kind.owned)
         }
         deployments = {child.uid for child in own.values() if child.kind is DEPLOYMENT}
         sets = {each.uid: each.revision for each in self._replica_sets.of(key) if each.owner in deployments}
