@@ -52,9 +52,11 @@ class Cache:
         return self._claims.held_against(key)
 
     def observed(self, resource: Raw) -> Observed:
-        """The children that an endpoint controls, those that outlive endpoints and have its name, and those that the operator made
-        under that name and that have lost their owner: a deletion that orphans leaves them. Their pods, and the warnings about all
-        of them."""
+        """An endpoint's children, their pods, and the warnings about all of them.
+
+        Children are what it controls, what outlives endpoints and has its name, and what the operator made under that name and
+        has lost its owner: a deletion that orphans leaves such.
+        """
         key, uid = _key(resource), resource["metadata"]["uid"]
         own = {
             (kind, child.name): child
