@@ -45,7 +45,7 @@ async def reconcile(
         endpoint, due, failure = _own_fault(error), frozen(resource, observed), error
     outcome = await applier.apply(resource, due)
     if outcome.delays and not outcome.delay_lasts:
-        raise Retry(outcome.delayed)
+        raise Retry(outcome.delayed, within=outcome.delay_lasts_in)
     now = datetime.now(UTC)
     report = status.of(resource, endpoint, cache.observed(resource), outcome, now)
     held_back = await writer.write(resource, report, now, backlogged=backlogged)

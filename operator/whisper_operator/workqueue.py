@@ -140,7 +140,7 @@ class WorkQueue(Generic[K]):
         try:
             next_look = await job(key)
         except Retry as reason:
-            delay = max(self._back_off(key), reason.after)
+            delay = max(min(self._back_off(key), reason.within), reason.after)
             logger.info("Trying again in %.1f s: %s", delay, reason, extra={"endpoint": key})
             self.add_after(key, delay)
         except Exception:

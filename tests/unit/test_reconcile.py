@@ -1,6 +1,7 @@
 """The main flow where it goes wrong: whoever looks at the endpoint is told."""
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -67,8 +68,9 @@ def test_a_fault_of_the_operators_own_is_told_and_tried_again() -> None:
 def test_a_delay_is_told_once_it_lasts(seconds: float, told: bool) -> None:
     """Until then, no status says that all is written."""
     cluster = Cluster(Outcome(delays=(("Service w", "409"),), delayed_for=seconds))
-    with pytest.raises(Retry, match="Service w: 409"):
+    with pytest.raises(Retry, match="Service w: 409") as retry:
         cluster.reconcile(Settings(server_repository="r", server_version="1"))
+    assert retry.value.within == (math.inf if told else 29.5)  # when it is to be told
     assert bool(cluster.reports) is told
     if told:
         assert cluster.told()["reason"] == "ApplyDelayed"

@@ -148,6 +148,27 @@ async def test_back_off_starts_over_after_success(monkeypatch: pytest.MonkeyPatc
     assert all(most / 2 <= delay <= most for delay, most in zip(delays, longest, strict=True))
 
 
+async def test_a_retry_comes_no_later_than_it_has_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """News of other children may have made it fail many times within a second."""
+    queue, delays = WorkQueue[str](), list[float]()
+
+    def add_at_once(key: str, delay: float) -> None:
+        delays.append(delay)
+        if len(delays) < 12:
+            queue.add(key)
+
+    monkeypatch.setattr(queue, "add_after", add_at_once)
+
+    async def job(key: str) -> None:
+        raise Retry("not yet", within=7.0)
+
+    async with working(queue, job):
+        queue.add("a")
+        await until(lambda: len(delays) == 12)
+    assert delays[0] < 1.0
+    assert delays[-1] == 7.0
+
+
 async def test_a_retry_comes_no_sooner_than_the_api_server_asks_for() -> None:
     queue, delays = WorkQueue[str](), list[float]()
 

@@ -60,6 +60,11 @@ class Outcome:
         return bool(self.delays) and self.delayed_for >= DELAY_LASTS_SECONDS
 
     @property
+    def delay_lasts_in(self) -> float:
+        """Seconds until then, should it go on."""
+        return max(0.0, DELAY_LASTS_SECONDS - self.delayed_for)
+
+    @property
     def next_look(self) -> float | None:
         """Seconds until the endpoint should be looked at without any event; None: an event will come."""
         looks = [] if self.repair_in is None else [self.repair_in]

@@ -4,12 +4,19 @@ The API server says no (Refused), says that somebody was faster (Conflict), or c
 two pass by themselves.
 """
 
+import math
+
 
 class Retry(Exception):
     """Work that could not be done for a known and passing reason: it is tried again soon, and nobody has to be told."""
 
     after: float = 0.0
     """Seconds until then at the least."""
+
+    def __init__(self, message: str, *, within: float = math.inf) -> None:
+        """`within`: seconds until then at the most, however often it has failed."""
+        super().__init__(message)
+        self.within = within
 
 
 class Refused(Exception):
