@@ -336,7 +336,7 @@ class Runner:
     def _run(self, key: Hashable, run: Callable[[], Tensor]) -> Tensor:
         recorded = self._recorded.get(key)
         if recorded is None:
-            if self._graphs:
+            if self._recorded:  # else it is the rehearsal
                 log.warning("a pass that was not recorded, and takes longer: %s", key)
             with self._attention():
                 return run()
