@@ -58,6 +58,14 @@ def operator(installed: Cluster) -> Iterator[Operator]:
 
 
 @pytest.fixture
+def alone(operator: Operator) -> Iterator[None]:
+    """The module's operator is down: for a test that runs one of its own, whose work another would do."""
+    operator.stop()
+    yield
+    operator.start().wait_until_working()
+
+
+@pytest.fixture
 def settled(installed: Cluster, operator: Operator, namespace: str) -> Cluster:
     """The minimal example, Ready in the test's namespace."""
     installed.kubectl("apply", "-n", namespace, "-f", str(EXAMPLES / "minimal.yaml"))

@@ -37,6 +37,7 @@ def test_a_deleted_child_comes_back(settled: Cluster, namespace: str, child: str
     wait_for_condition(settled, namespace, "whisper")
 
 
+@pytest.mark.usefixtures("alone")
 def test_a_child_that_is_deleted_while_no_watch_sees_it_comes_back(
     installed: Cluster, namespace: str
 ) -> None:

@@ -363,6 +363,7 @@ def test_what_names_a_refused_object_waits_for_it(
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("fault", ["conflict", "503"])
 def test_what_can_not_be_written_for_long_is_told_and_holds_up_nothing_else(
     installed: Cluster, namespace: str, fault: str
