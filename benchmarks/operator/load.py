@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 import aiohttp
 import yaml
 from whisper_operator import config, manifests
-from whisper_operator.apply import plan as drift
+from whisper_operator.apply import plan
 from whisper_operator.kube.kinds import ENDPOINT, POD_MONITORING
 from whisper_operator.observed.children import Observed
 from whisper_operator.spec import endpoint
@@ -91,7 +91,7 @@ def children(name: str) -> list[tuple[str, dict[str, Any]]]:
     settings = config.parse({"server": IMAGES})
     seen = Observed(optional=frozenset({POD_MONITORING}))
     found = manifests.of(endpoint.parse(resource(name), settings), seen, settings)
-    return [(each.kind.path(each.namespace, each.name), copy.deepcopy(drift.applied(each))) for each in found]
+    return [(each.kind.path(each.namespace, each.name), copy.deepcopy(plan.applied(each))) for each in found]
 
 
 async def spread(jobs: Iterable[T], concurrency: int, do: Callable[[T], Awaitable[object]]) -> float:
