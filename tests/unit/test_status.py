@@ -175,6 +175,18 @@ def test_another_number_of_replicas_is_waited_for_though_all_that_there_are_serv
     assert "gets 2 next" in ready["message"]
 
 
+def test_replicas_that_are_not_asked_for_any_more_are_waited_for_until_they_are_gone() -> None:
+    """A Deployment's controller has taken up a smaller number before the pods beyond it are stopped."""
+    three = {**SERVING, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 3}
+    ready = condition(told(observed(three, replicas=2), replicas=2), "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "RollingOut")
+    assert ready["message"].startswith("3 replicas run still, where 2 are asked for")
+    active = {"conditions": [{"type": "ScalingActive", "status": "True"}]}
+    scaled = {**observed(three, replicas=2).children, (AUTOSCALER, "w"): child(AUTOSCALER, active)}
+    ready = condition(told(Observed(scaled), autoscaling={"min": 1, "max": 9}), "Ready")
+    assert ready["status"] == "True"  # fewer as the load falls is nothing to wait for
+
+
 def test_what_holds_up_a_change_is_told_while_the_old_pods_serve() -> None:
     rolling = {**SERVING, "replicas": 2}
     waiting = Pod("w-2", "p", "rs", False, False, False, Trouble("Unschedulable", words="0/3 nodes"))

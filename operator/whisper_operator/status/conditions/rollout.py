@@ -35,10 +35,10 @@ def fault(endpoint: WhisperEndpoint | SpecError, observed: Observed, previous: P
     if deployment is None:
         return Fault("NotDeployed", "There is no Deployment yet.", needs_action=False)
     live, wanted = deployment.status, deployment.spec.get("replicas", 1)
-    asked = wanted
+    asked, scales = wanted, False
     if isinstance(endpoint, WhisperEndpoint) and endpoint.autoscaling is not None:
         # More are on their way when the load asks for them.
-        wanted = min(wanted, endpoint.autoscaling.minimum)
+        wanted, scales = min(wanted, endpoint.autoscaling.minimum), True
     if live.get("observedGeneration", 0) < deployment.generation:
         return Fault("RollingOut", "The Deployment has not taken up the change yet.", needs_action=False)
     if isinstance(endpoint, WhisperEndpoint) and endpoint.autoscaling is None and wanted != endpoint.replicas:
@@ -47,6 +47,10 @@ def fault(endpoint: WhisperEndpoint | SpecError, observed: Observed, previous: P
     updated, serving = live.get("updatedReplicas", 0), live.get("availableReplicas", 0)
     late = condition(deployment.status, "Progressing").get("reason") == "ProgressDeadlineExceeded"
     is_done = updated >= wanted and serving >= wanted and live.get("replicas", 0) <= updated and not late
+    running = live.get("replicas", 0)
+    if is_done and running > asked and not scales:
+        words = f"{running} replicas run still, where {asked} are asked for: the others are being stopped."
+        return Fault("RollingOut", words, needs_action=False)
     if is_done and serving >= asked:
         return None
     trouble = _trouble(endpoint, deployment, observed, previous)
