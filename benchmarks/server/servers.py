@@ -7,7 +7,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 
 import requests
@@ -25,19 +26,36 @@ class Kind:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def kinds(checkpoint: Path, converted: Path) -> list[Kind]:
-    """All of them on the same weights: openai-whisper's file, and CTranslate2's directory made of it."""
+def kinds(checkpoint: Path, converted: Path, before: Path | None = None) -> list[Kind]:
+    """All of them on the same weights: openai-whisper's file, and CTranslate2's directory made of it.
+
+    `before`: a checkout of an earlier commit, whose server is measured beside this one's.
+    """
     howto = ("gunicorn", "-w", "1", "-t", "3600", "benchmarks.server.peers.howto:app")
     faster = ("gunicorn", "-w", "1", "--threads", "32", "-t", "3600", "benchmarks.server.peers.faster:app")
+    ours = [
+        *(_ours(checkpoint, "openai-whisper", dtype) for dtype in ("float32", "bfloat16")),
+        *(_ours(converted, "faster-whisper", dtype) for dtype in ("float32", "int8")),
+    ]
+    earlier = [_earlier(kind, before) for kind in ours] if before is not None else []
     return [
         Kind("how-to app", howto, {"MODEL": str(checkpoint)}),
         *(
             Kind(f"faster-whisper app {kind}", faster, {"MODEL": str(converted), "COMPUTE_TYPE": kind})
             for kind in ("float32", "int8")
         ),
-        *(_ours(checkpoint, "openai-whisper", dtype) for dtype in ("float32", "bfloat16")),
-        *(_ours(converted, "faster-whisper", dtype) for dtype in ("float32", "int8")),
+        *(kind for pair in zip_longest(ours, earlier) for kind in pair if kind is not None),
     ]
+
+
+def _earlier(kind: Kind, checkout: Path) -> Kind:
+    """The same with the server of another checkout, which comes before what is installed."""
+    return replace(
+        kind,
+        name=f"before {kind.name.removeprefix('ours ')}",
+        command=(Path(sys.executable).name, "-m", "whisper_server"),
+        environment={**kind.environment, "PYTHONPATH": str(checkout.resolve() / "server")},
+    )
 
 
 def _ours(model: Path, engine: str, dtype: str) -> Kind:

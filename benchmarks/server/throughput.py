@@ -48,7 +48,7 @@ def main() -> None:
     measurements: list[Measurement] = []
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         folder = Path(temporary)
-        chosen = [kind for kind in _kinds(folder, options.shape) if options.only in kind.name]
+        chosen = [kind for kind in _kinds(folder, options.shape, options.before) if options.only in kind.name]
         servers = [_ready(stack, kind, folder) for kind in chosen]
         recordings = speech.short_ones(32, folder)
         for number in range(options.rounds):
@@ -83,15 +83,18 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--long", type=float, default=30, help="minutes of the long file; 0: none")
     parser.add_argument("--only", default="", help="part of the names of the servers to measure")
+    parser.add_argument(
+        "--before", type=Path, help="a checkout of an earlier commit, to measure its server too"
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
     return parser.parse_args()
 
 
-def _kinds(folder: Path, shape: str) -> list[Kind]:
+def _kinds(folder: Path, shape: str, before: Path | None) -> list[Kind]:
     file = shapes.openai_whisper(shape, folder)
     converted = shapes.ctranslate2(file)
     tokenizer_file.write(converted / "tokenizer.json")
-    return kinds(file, converted)
+    return kinds(file, converted, before)
 
 
 def _ready(stack: ExitStack, kind: Kind, folder: Path) -> Server:
