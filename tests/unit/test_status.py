@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from whisper_operator.apply.outcome import Contest, Outcome
+from whisper_operator.apply.outcome import Fight, Outcome
 from whisper_operator.config import Settings
 from whisper_operator.kube.kinds import (
     AUTOSCALER,
@@ -215,7 +215,7 @@ def test_what_may_not_be_read_any_more_is_told_where_it_matters() -> None:
 NAME_TAKEN = Outcome(names_taken=(Manifest(INGRESS, "n", "w", {}),))
 REFUSAL = Outcome(refusals=(("Deployment w", "exceeded quota: gpus"),))
 DELAYED = Outcome(delays=(("Service w", "PATCH: 409"),), delayed_for=31.0)
-FOUGHT = Outcome(contests=(Contest("Deployment w", "spec.replicas", "kube-controller-manager (scale)"),))
+FOUGHT = Outcome(fights=(Fight("Deployment w", "spec.replicas", "kube-controller-manager (scale)"),))
 STUCK = {
     **SERVING,
     "conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}],
@@ -279,7 +279,7 @@ FAILED = {"certificateStatus": "ProvisioningFailedPermanently"}
         ),
         (
             observed(SERVING, INGRESS_UP, ACTIVE),
-            Outcome(contests=(Contest("Service w", "spec.ports", ""),)),
+            Outcome(fights=(Fight("Service w", "spec.ports", ""),)),
             "FieldContested",
             "spec.ports of Service w is taken away. Have that leave it alone",
             True,

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
 
 from whisper_operator.apply import plan as planning
-from whisper_operator.apply.contests import Contests
+from whisper_operator.apply.fights import Fights
 from whisper_operator.apply.outcome import Outcome
 from whisper_operator.apply.plan import Plan
 from whisper_operator.apply.writes import GoingError, NameTakenError, Writes
@@ -73,8 +73,8 @@ class Applier:
 
     def __init__(self, api: Api, cache: Cache, access: Access) -> None:
         self._access = access
-        self._contests = Contests()
-        self._writes = Writes(api, cache, access, self._contests)
+        self._fights = Fights()
+        self._writes = Writes(api, cache, access, self._fights)
         self._delayed_since: dict[str, float] = {}
         """By the uid of the endpoint."""
 
@@ -99,11 +99,11 @@ class Applier:
         """The writes to make now: all but repairs of what is fought about."""
         endpoint, now = resource["metadata"]["uid"], time.monotonic()
         lost = {child.uid: self._writes.lost(manifest, child) for manifest, child in plan.update}
-        self._contests.look(endpoint, {(uid, path) for uid, paths in lost.items() for path in paths}, now)
+        self._fights.look(endpoint, {(uid, path) for uid, paths in lost.items() for path in paths}, now)
         due: list[Write] = [(manifest, None) for manifest in plan.create]
         for manifest, child in plan.update:
             is_repair = planning.HASH_PATH in lost[child.uid] or not planning.is_new(manifest, child)
-            if not is_repair or not self._contests.wait(endpoint, child.uid, lost[child.uid], now):
+            if not is_repair or not self._fights.wait(endpoint, child.uid, lost[child.uid], now):
                 due.append((manifest, child))
         return due
 
@@ -159,8 +159,8 @@ class Applier:
             missing_kinds=tuple(tally.missing_kinds),
             refusals=tuple(tally.refusals),
             waiting=tuple(tally.waiting),
-            contests=self._contests.of(endpoint),
-            repair_in=self._contests.next_look(endpoint, now),
+            fights=self._fights.of(endpoint),
+            repair_in=self._fights.next_look(endpoint, now),
             delays=tuple(tally.delays),
             delayed_for=now - since if tally.delays else 0.0,
         )

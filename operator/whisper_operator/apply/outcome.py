@@ -15,7 +15,7 @@ DELAY_LASTS_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Contest:
+class Fight:
     """A field that somebody takes back each time that the operator has put it right."""
 
     what: str
@@ -40,7 +40,7 @@ class Outcome:
     """Writes that the API server would not take: what, such as "Service whisper", and its words."""
     waiting: tuple[str, ...] = ()
     """Names of children that have to go before they can be made again."""
-    contests: tuple[Contest, ...] = ()
+    fights: tuple[Fight, ...] = ()
     """Fields that somebody else takes back again and again."""
     repair_in: float | None = None
     """Seconds until a repair is due that was held back as the field is fought about, or until the last one has held."""

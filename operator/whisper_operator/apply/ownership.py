@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from whisper_operator.apply.domain import DOMAIN, VOLUMES, Entries, Names, Part, Whole
+from whisper_operator.apply.own_fields import DOMAIN, VOLUMES, Entries, Names, Part, Whole
 from whisper_operator.kube.kinds import DEPLOYMENT, FIELD_MANAGER, SERVICE, Kind
 from whisper_operator.manifests import Manifest
 from whisper_operator.observed.children import is_others, is_own, union

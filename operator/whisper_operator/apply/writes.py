@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from whisper_operator.apply import plan as planning
-from whisper_operator.apply.contests import MOST, Contests
+from whisper_operator.apply.fights import MOST, Fights
 from whisper_operator.apply.ownership import take_over
 from whisper_operator.informer.access import Access
 from whisper_operator.informer.cache import Cache
@@ -40,11 +40,11 @@ class GoingError(Exception):
 class Writes:
     """Go to the API server, and their answers into the cache."""
 
-    def __init__(self, api: Api, cache: Cache, access: Access, contests: Contests) -> None:
+    def __init__(self, api: Api, cache: Cache, access: Access, fights: Fights) -> None:
         self._api = api
         self._cache = cache
         self._access = access
-        self._contests = contests
+        self._fights = fights
         self._declared: dict[str, str] = {}
         """By uid, the hash of what was declared when an object was last put right."""
 
@@ -168,7 +168,7 @@ class Writes:
             self._declared.clear()
         self._declared[child.uid] = planning.fingerprint(manifest)
         endpoint = resource["metadata"]["uid"]
-        self._contests.repaired(endpoint, child.uid, what, editors, time.monotonic())
+        self._fights.repaired(endpoint, child.uid, what, editors, time.monotonic())
 
 
 def _what(one: Manifest | Child) -> str:

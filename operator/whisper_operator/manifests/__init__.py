@@ -1,7 +1,7 @@
 """The children that an endpoint should have: pure functions, a module per kind, no HTTP and no clock.
 
 To add a kind: a line in kube/kinds.py, a module with `of(endpoint, ...) -> list of manifests` here, and a line in `of` below;
-then what of it is the operator's own in apply/domain.py, and the permission in deploy/base/rbac.yaml.
+then what of it is the operator's own in apply/own_fields.py, and the permission in deploy/base/rbac.yaml.
 """
 
 from whisper_operator.config import Settings

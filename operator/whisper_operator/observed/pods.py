@@ -11,7 +11,7 @@ from typing import Any
 
 from whisper_operator.kube.kinds import ENDPOINT_LABEL
 from whisper_operator.kube.objects import Key, condition
-from whisper_operator.observed.words import shortened
+from whisper_operator.observed.foreign_words import shortened
 
 REVISION = "deployment.kubernetes.io/revision"
 

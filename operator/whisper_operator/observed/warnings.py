@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from whisper_operator.observed.words import shortened
+from whisper_operator.observed.foreign_words import shortened
 
 SYNC, TRANSLATE = "Sync", "Translate"
 """The reasons of what a load balancer's controller says of an Ingress."""

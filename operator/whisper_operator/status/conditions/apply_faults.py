@@ -1,6 +1,6 @@
 """What keeps a spec from being written to the cluster at all."""
 
-from whisper_operator.apply.outcome import Contest, Outcome
+from whisper_operator.apply.outcome import Fight, Outcome
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.status.condition import Fault
 
@@ -42,8 +42,8 @@ def fault(endpoint: WhisperEndpoint | SpecError, outcome: Outcome) -> Fault | No
             f"Not all could be written yet, which is tried again, within 5 minutes at the latest: {outcome.delayed}",
             needs_action=False,
         )
-    if outcome.contests:
-        return _contested(outcome.contests)
+    if outcome.fights:
+        return _fought_about(outcome.fights)
     if outcome.waiting:
         return Fault(
             "DeletionPending",
@@ -53,13 +53,13 @@ def fault(endpoint: WhisperEndpoint | SpecError, outcome: Outcome) -> Fault | No
     return None
 
 
-def _contested(contests: tuple[Contest, ...]) -> Fault:
+def _fought_about(fights: tuple[Fight, ...]) -> Fault:
     """Of what somebody else changes each time that it was put right."""
     text = "; ".join(
         f"{each.field} of {each.what} is {f'set by {each.editor}' if each.editor else 'taken away'}"
-        for each in contests
+        for each in fights
     )
-    scaled = any(each.field == "spec.replicas" for each in contests)
+    scaled = any(each.field == "spec.replicas" for each in fights)
     remedy = (
         "If it is a HorizontalPodAutoscaler (kubectl get hpa), delete it: spec.autoscaling makes one that the operator knows of."
         if scaled

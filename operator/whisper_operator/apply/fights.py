@@ -8,7 +8,7 @@ holds up no repair of another, nor a change of the spec.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from whisper_operator.apply.outcome import Contest
+from whisper_operator.apply.outcome import Fight
 
 BURST = 3
 """Repairs of a field that are made at once."""
@@ -29,7 +29,7 @@ Field = tuple[str, str]
 
 
 @dataclass
-class _Fight:
+class _Bout:
     what: str
     repairs: int = 0
     repaired_at: float = 0.0
@@ -54,11 +54,11 @@ class _Fight:
         return (now if self.lost_at is None else self.lost_at) >= self.held_at
 
 
-class Contests:
+class Fights:
     """In memory alone: after a restart, it answers as fast as at first."""
 
     def __init__(self) -> None:
-        self._fights: dict[str, dict[Field, _Fight]] = {}
+        self._fights: dict[str, dict[Field, _Bout]] = {}
         """By the uid of the endpoint."""
 
     def look(self, endpoint: str, lost: Collection[Field], now: float) -> None:
@@ -90,15 +90,15 @@ class Contests:
             }
         fights = self._fights.setdefault(endpoint, {})
         for path, editor in editors.items():
-            fight = fights.setdefault((child, path), _Fight(what))
+            fight = fights.setdefault((child, path), _Bout(what))
             fight.repairs += 1
             fight.repaired_at, fight.lost_at = now, None
             fight.editor = editor or fight.editor
 
-    def of(self, endpoint: str) -> tuple[Contest, ...]:
+    def of(self, endpoint: str) -> tuple[Fight, ...]:
         """What is fought about for good."""
         return tuple(
-            Contest(fight.what, path, fight.editor)
+            Fight(fight.what, path, fight.editor)
             for (_, path), fight in self._fights.get(endpoint, {}).items()
             if fight.repairs >= TOLD
         )

@@ -1,0 +1,81 @@
+"""A fight about a field slows down, is told, and ends when a repair has held."""
+
+from whisper_operator.apply.fights import Fights
+
+REPLICAS = {"spec.replicas": "kube-controller-manager (scale)"}
+
+
+def fight(fights: Fights, times: int, at: float = 0.0, fields: dict[str, str] = REPLICAS) -> None:
+    for _ in range(times):
+        fights.look("e", {("c", path) for path in fields}, at)
+        fights.repaired("e", "c", "Deployment whisper", fields, at)
+
+
+def test_the_first_repairs_are_made_at_once() -> None:
+    fights = Fights()
+    fight(fights, 2)
+    assert fights.wait("e", "c", set(REPLICAS), 0.1) == 0.0
+    assert fights.of("e") == ()
+
+
+def test_a_fight_slows_down_to_five_minutes() -> None:
+    fights, now, pauses = Fights(), 0.0, []
+    fight(fights, 3)
+    for _ in range(9):
+        fights.look("e", {("c", "spec.replicas")}, now + 1.0)
+        pauses.append(fights.wait("e", "c", {"spec.replicas"}, now + 1.0) + 1.0)
+        now += pauses[-1]
+        fights.look("e", {("c", "spec.replicas")}, now)
+        assert fights.wait("e", "c", {"spec.replicas"}, now) == 0.0
+        fights.repaired("e", "c", "Deployment whisper", REPLICAS, now)
+    assert pauses == [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0, 300.0]
+
+
+def test_it_is_told_with_who_and_when_it_goes_on() -> None:
+    fights = Fights()
+    fight(fights, 2)
+    assert fights.next_look("e", 1.0) is None
+    fight(fights, 2)
+    assert fights.of("e") == ()
+    assert fights.next_look("e", 1.0) == 59.0  # whether the repair has held
+    fight(fights, 1)
+    (found,) = fights.of("e")
+    assert (found.what, found.field, found.editor) == ("Deployment whisper", *next(iter(REPLICAS.items())))
+
+
+def test_a_repair_that_is_held_back_is_looked_for() -> None:
+    fights = Fights()
+    fight(fights, 3)
+    fights.look("e", {("c", "spec.replicas")}, 1.0)
+    assert fights.next_look("e", 1.0) == 4.0
+    assert fights.next_look("e", 9.0) == 1.0  # and not at once, for ever, where it can't be made
+
+
+def test_a_repair_that_holds_for_a_minute_ends_it() -> None:
+    fights = Fights()
+    fight(fights, 5)
+    fights.look("e", set(), 59.0)
+    assert fights.of("e")
+    fights.look("e", set(), 60.0)
+    assert fights.of("e") == ()
+    assert fights.wait("e", "c", {"spec.replicas"}, 61.0) == 0.0
+
+
+def test_an_edit_now_and_then_is_no_fight() -> None:
+    fights = Fights()
+    for at in (0.0, 100.0, 200.0, 300.0, 400.0):
+        fights.look("e", {("c", "spec.replicas")}, at)
+        assert fights.wait("e", "c", {"spec.replicas"}, at) == 0.0
+        fights.repaired("e", "c", "Deployment whisper", REPLICAS, at)
+        fights.look("e", set(), at + 1)
+    assert fights.of("e") == ()
+
+
+def test_a_fight_about_one_field_holds_up_no_other_repair() -> None:
+    fights = Fights()
+    fight(fights, 6)
+    fights.look("e", {("c", "spec.replicas"), ("c", "spec.paused")}, 1.0)
+    assert fights.wait("e", "c", {"spec.replicas"}, 1.0) > 0.0
+    assert fights.wait("e", "c", {"spec.replicas", "spec.paused"}, 1.0) == 0.0
+    assert fights.wait("e", "other child", {"spec.replicas"}, 1.0) == 0.0
+    assert fights.wait("other", "c", {"spec.replicas"}, 1.0) == 0.0
