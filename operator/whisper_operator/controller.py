@@ -67,7 +67,7 @@ class _Running:
         self.settings = settings
         self.queue = WorkQueue[Key]()
         self.access = Access(settings.namespaces)
-        self.cache = Cache(self.access)
+        self.cache = Cache(self.access, self.queue.add)
         grace = min(GRACE_SECONDS, settings.list_again_seconds)
         self.watches = Watches(self.access, lambda place: self.lister.begun(place), grace)
         self.lister = Lister(api, self.cache, self.access, self.watches, settings.list_again_seconds)

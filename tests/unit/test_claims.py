@@ -1,5 +1,6 @@
 """A host or a static address belongs to whoever's Ingress has it, or else to the oldest endpoint that asks for it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -103,26 +104,80 @@ def test_what_a_live_ingress_has_is_read_off_it() -> None:
     assert live.secrets == ("s", "")
 
 
-def test_a_live_ingress_wakes_those_who_ask_for_what_it_gives_up() -> None:
-    """Whether that is seen by a watch or in a list."""
-    cache, age = Cache(), {"creationTimestamp": "2026-01-01T00:00:00Z"}
+class Served:
+    """A cache in which A's Ingress serves W, and C, which is younger, asks for it as well."""
 
-    def see(version: int, *hosts: str) -> set[tuple[str, str]]:
+    def __init__(self) -> None:
+        self.woken: list[tuple[str, str]] = []
+        self.cache = Cache(wake=self.woken.append)
+        self.ask(A, 1, "1", W)
+        self.ask(C, 1, "2", W)
+        self.cache.upsert(INGRESS, self.ingress(2, W))
+        assert self.cache.claimed_by_others(C) == [(("host", W), A)]
+        self.woken.clear()
+
+    def endpoint(self, key: tuple[str, str], version: int, created: str, host: str) -> dict[str, Any]:
+        metadata = {"namespace": key[0], "name": key[1], "uid": key[1], "resourceVersion": str(version)}
+        return {"metadata": {**metadata, "creationTimestamp": created}, "spec": {"host": host}}
+
+    def ask(self, key: tuple[str, str], version: int, created: str, host: str) -> None:
+        self.cache.upsert(ENDPOINT, self.endpoint(key, version, created, host))
+
+    def ingress(self, version: int, *hosts: str) -> dict[str, Any]:
         owner = {"kind": "WhisperEndpoint", "name": "a", "uid": "a", "controller": True}
         metadata = {"namespace": "n", "name": "a", "uid": "i", "resourceVersion": str(version)}
         spec = {"rules": [{"host": host} for host in hosts]}
-        return cache.upsert(INGRESS, {"metadata": {**metadata, "ownerReferences": [owner]}, "spec": spec})
+        return {"metadata": {**metadata, "ownerReferences": [owner]}, "spec": spec}
 
-    for key, asked in ((A, V), (C, W)):
-        metadata = {"namespace": key[0], "name": key[1], "uid": key[1], "resourceVersion": "1", **age}
-        cache.upsert(ENDPOINT, {"metadata": metadata, "spec": {"host": asked}})
-    assert see(2, W) == {A, C}
-    assert cache.claimed_by_others(C) == [(("host", W), A)]
-    assert see(3, V) == {A, C}
-    assert cache.claimed_by_others(C) == []
-    see(4, W)
-    assert cache.replace(INGRESS, set(), 9) == {A, C}
-    assert cache.claimed_by_others(C) == []
+    def live(self) -> Child:
+        (child,) = self.cache.observed(self.endpoint(A, 1, "1", W)).children.values()
+        return child
+
+
+def seen_by_a_watch(served: Served) -> None:
+    served.ask(A, 3, "1", V)
+    served.cache.upsert(INGRESS, served.ingress(4, V))
+
+
+def seen_in_a_list(served: Served) -> None:
+    served.ask(A, 3, "1", V)
+    served.cache.replace(INGRESS, set(), 9)
+
+
+def learned_from_the_answer_to_its_apply(served: Served) -> None:
+    served.ask(A, 3, "1", V)
+    served.cache.applied(INGRESS, served.ingress(4, V), frozenset())
+
+
+def learned_from_the_answer_to_its_deletion(served: Served) -> None:
+    """Of which no watch tells any more, where it breaks just then."""
+    served.ask(A, 3, "1", V)
+    served.cache.deleted(served.live())
+
+
+def learned_when_its_status_was_written(served: Served) -> None:
+    """The endpoint is gone, which the answer to the write says before a watch does."""
+    served.cache.delete(ENDPOINT, served.endpoint(A, 3, "1", W))
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        seen_by_a_watch,
+        seen_in_a_list,
+        learned_from_the_answer_to_its_apply,
+        learned_from_the_answer_to_its_deletion,
+        learned_when_its_status_was_written,
+    ],
+)
+def test_who_waits_for_a_host_is_woken_whoever_learns_first_that_it_is_free(
+    news: Callable[[Served], None],
+) -> None:
+    """What is learned once is no news the second time: a watch that shows the same later wakes nobody."""
+    served = Served()
+    news(served)
+    assert served.cache.claimed_by_others(C) == []
+    assert C in served.woken
 
 
 def test_a_change_of_something_else_wakes_nobody() -> None:

@@ -23,8 +23,10 @@ OPTIONAL = frozenset(kind for kind in CHILDREN if kind.optional)
 class Cache:
     """Not thread-safe: it lives on the event loop."""
 
-    def __init__(self, access: Access | None = None) -> None:
+    def __init__(self, access: Access | None = None, wake: Callable[[Key], None] = lambda key: None) -> None:
+        """`wake` is called with each endpoint that news of another's changed something for: of a host that it may have now."""
         self._access = access or Access()
+        self._wake = wake
         self._endpoints = Objects[Raw](_without_managers, lambda raw: [_key(raw)])
         self._children = {kind: Objects[Child](_child_of(kind), _endpoint_of) for kind in CHILDREN}
         self._pods = Objects[Pod](lambda raw, _: Pod.of(raw), _labelled)
@@ -81,12 +83,14 @@ class Cache:
     def upsert(self, kind: Kind, raw: Raw) -> set[Key]:
         """Take in an object's state; the keys of the endpoints that it changes something for."""
         changed = self._objects[kind].upsert(raw)
-        return changed | self._note_claims(kind, changed.union(_endpoint_of(raw) if kind is INGRESS else ()))
+        self._note_claims(kind, changed.union(_endpoint_of(raw) if kind is INGRESS else ()))
+        return changed
 
     def delete(self, kind: Kind, raw: Raw) -> set[Key]:
         """Take in a deletion (or that the object has left our label selector); the keys that it concerns."""
         changed = self._objects[kind].delete(raw)
-        return changed | self._note_claims(kind, changed)
+        self._note_claims(kind, changed)
+        return changed
 
     def replace(
         self, kind: Kind, alive: Collection[str], version: int, namespace: str | None = None
@@ -96,14 +100,12 @@ class Cache:
         `namespace`: the only one that was listed. Returns the keys of the endpoints that something changed for.
         """
         changed = self._objects[kind].replace(alive, version, namespace)
-        return changed | self._note_claims(kind, changed)
+        self._note_claims(kind, changed)
+        return changed
 
     def applied(self, kind: Kind, raw: Raw, refused: frozenset[str]) -> None:
-        """Take in the answer to our own apply, and the paths of declared fields that admission took out of it.
-
-        Others learn what that gives or takes them when a watch shows the same.
-        """
-        self._objects[kind].upsert(raw)
+        """Take in the answer to our own apply, and the paths of declared fields that admission took out of it."""
+        self.upsert(kind, raw)
         of_answer = Child.of(kind, raw)
         self._children[kind].amend(
             of_answer.uid,
@@ -114,14 +116,17 @@ class Cache:
 
     def deleted(self, child: Child) -> None:
         """Take in that a child is gone, as the API server has just said."""
+        keys = self._children[child.kind].keys_of(child.uid)
         self._children[child.kind].delete_uid(child.uid)
+        self._note_claims(child.kind, keys)
 
     def _unreadable(self, namespace: str) -> dict[Kind, str]:
         found = ((kind, self._access.obstacle(kind, namespace)) for kind in self._objects)
         return {kind: each.message for kind, each in found if each and each.reason == FORBIDDEN}
 
-    def _note_claims(self, kind: Kind, keys: Iterable[Key]) -> set[Key]:
-        """Note what these endpoints ask for and have, if that may have changed; the others that this changes something for."""
+    def _note_claims(self, kind: Kind, keys: Iterable[Key]) -> None:
+        """Note what these endpoints ask for and have, if that may have changed, and wake the others that this changes something
+        for: whoever brought the news, as it is news only once."""
         woken: set[Key] = set()
         for key in keys if kind in (ENDPOINT, INGRESS) else ():
             resource = self.endpoint(key)
@@ -129,7 +134,8 @@ class Cache:
             ingresses = self._children[INGRESS].of(key)
             own = [each for each in ingresses if each.owner is not None and each.owner.uid == uid]
             woken |= self._claims.note(key, resource, own)
-        return woken
+        for key in woken:
+            self._wake(key)
 
     def concerns(self, event: Raw) -> bool:
         """Whether an Event may concern an endpoint."""
