@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import pytest
+from whisper_operator.apply.plan import Plan, plan
+from whisper_operator.informer.access import FAILING, FORBIDDEN, MISSING, Access, Obstacle
 from whisper_operator.informer.cache import Cache
-from whisper_operator.kube.kinds import COMPUTE_ADDRESS, DEPLOYMENT, ENDPOINT, EVENT, Kind
+from whisper_operator.kube.kinds import COMPUTE_ADDRESS, DEPLOYMENT, ENDPOINT, EVENT, POD_MONITORING, Kind
 
 KEY = ("n", "w")
 
@@ -259,3 +262,20 @@ def test_an_object_that_has_only_left_our_selectors_is_taken_when_a_read_by_name
     assert cache.upsert(DEPLOYMENT, deployment(6)) == set()
     assert cache.upsert(DEPLOYMENT, deployment(7)) == {KEY}
     assert versions(cache) == [7]
+
+
+@pytest.mark.parametrize("reason", [FAILING, FORBIDDEN, MISSING])
+@pytest.mark.parametrize("read", ["listing", "watching"])
+def test_what_cannot_be_read_for_a_moment_is_not_deleted(read: str, reason: str) -> None:
+    """Nothing is declared of an optional kind that can't be read; that is no wish to have what there is gone."""
+    access = Access()
+    cache = Cache(access)
+    cache.upsert(ENDPOINT, endpoint())
+    cache.upsert(POD_MONITORING, deployment(uid="m"))
+    getattr(access, read)((POD_MONITORING, None), Obstacle(reason, "for a moment"))
+    observed = cache.observed(OWNER)
+    assert (POD_MONITORING, "w") in observed.children
+    assert plan((), observed) == Plan()
+    getattr(access, read)((POD_MONITORING, None), None)
+    observed = cache.observed(OWNER)
+    assert plan((), observed).delete == tuple(observed.children.values())

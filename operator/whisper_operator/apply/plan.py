@@ -59,7 +59,7 @@ def plan(desired: Iterable[Manifest], observed: Observed) -> Plan:
     unwanted = tuple(
         child
         for key, child in observed.children.items()
-        if key not in wanted and not child.deleting and not _precious(child)
+        if key not in wanted and not child.deleting and not _precious(child) and _is_visible(child, observed)
     )
     return Plan(tuple(create), tuple(update), (*unwanted, *replaced), (*wait, *replaced))
 
@@ -91,6 +91,11 @@ def _turns_into_another(manifest: Manifest, child: Child) -> bool:
     if manifest.kind is not INGRESS or class_of(manifest.body) == child.ingress_class:
         return False
     return child.applied_hash != fingerprint(manifest)
+
+
+def _is_visible(child: Child, observed: Observed) -> bool:
+    """Whether its kind can be read: of an optional one that can't be, nothing is declared, and what is there stays."""
+    return not child.kind.optional or child.kind in observed.optional
 
 
 def _precious(child: Child) -> bool:
