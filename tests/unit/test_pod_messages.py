@@ -136,6 +136,18 @@ def test_a_living_pod_tells_more_than_a_failed_one() -> None:
     assert ready(corpse, pod(name="b")).reason == "PodEvicted"
 
 
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_what_a_person_has_to_mend_comes_before_what_mends_itself(names: tuple[str, str]) -> None:
+    """Names of pods are random: which comes first by name is no reason."""
+    waiting = pod(Trouble("Unschedulable", words="0/3 nodes"), name=names[0])
+    crashing = pod(Trouble("Crash", "server", "1", "", True), name=names[1])
+    found = ready(waiting, crashing)
+    assert (found.reason, found.needs_action) == ("CrashLooping", True)
+    # Among the living: of a corpse, nobody knows whether the next pod fares as badly.
+    corpse = pod(Trouble("Failed", "", "UnexpectedAdmissionError", "no healthy devices"), name=names[1])
+    assert ready(waiting, corpse).reason == "Unschedulable"
+
+
 def test_a_pod_that_serves_or_is_not_wanted_is_no_fault() -> None:
     crashing = pod(Trouble("Crash", "server", "1"))
     assert ready(crashing, deployment=SERVING).reason == "Ready"
@@ -207,6 +219,33 @@ def test_a_missing_pull_secret_is_named() -> None:
 
 
 @pytest.mark.parametrize(
+    ("missed", "reason", "words"),
+    [
+        (
+            "12:00:00",
+            "ImagePullFailed",
+            "(401 Unauthorized)",
+        ),  # somebody has made it since, with a wrong password
+        ("12:39:58", "SecretMissing", "regcred"),  # said right before the pull that failed for want of it
+        ("12:41:00", "SecretMissing", "regcred"),
+    ],
+)
+def test_a_pull_secret_that_is_there_by_now_is_not_said_to_be_missing(
+    missed: str, reason: str, words: str
+) -> None:
+    event = {
+        "reason": "FailedToRetrieveImagePullSecret",
+        "message": "Unable to retrieve some image pull secrets (regcred); attempting to pull the image may not succeed.",
+        "involvedObject": {"uid": "w-1"},
+        "lastTimestamp": f"2026-01-31T{missed}Z",
+    }
+    pulling = pod(Trouble("ImagePull", "server", "img:1"))
+    found = ready(pulling, warnings=(Warning.of(event), not_pulled("401 Unauthorized", "12:40:00")))
+    assert found.reason == reason
+    assert words in found.message
+
+
+@pytest.mark.parametrize(
     ("spec", "proposed"),
     [({}, True), ({"rollout": "Recreate"}, False), ({"device": "cpu"}, False)],
 )
@@ -215,6 +254,16 @@ def test_recreate_is_proposed_where_it_would_help(spec: dict[str, Any], proposed
     found = ready(pod(), deployment={**NOTHING_READY, "conditions": late}, **spec)
     assert found.reason == "RolloutStuck"
     assert ("rollout: Recreate" in found.message) is proposed
+
+
+def test_another_exit_status_is_told() -> None:
+    def crashing(status: str, words: str = "") -> Pod:
+        return pod(Trouble("Crash", "server", status, words, True))
+
+    found = ready(crashing("1", "at 0x7f01 of 12"))
+    assert ready(crashing("1", "at 0x7f99 of 13"), before=said(found)) == found
+    other = ready(crashing("139", "at 0x7f01 of 12"), before=said(found))
+    assert "exit status 139" in other.message
 
 
 def test_figures_that_change_are_not_told_again() -> None:
@@ -320,7 +369,9 @@ def test_a_quota_of_the_project_is_told_from_a_stockout() -> None:
     found = ready(waiting, warnings=(quota,))
     assert (found.reason, found.needs_action) == ("NoGPUQuota", True)
     assert ready(waiting, before=said(found)) == found
-    assert ready(waiting, warnings=(quota,), device="cpu").reason == "NoQuota"
+    machines = ready(waiting, warnings=(quota,), device="cpu")
+    assert (machines.reason, machines.needs_action) == ("NoQuota", True)
+    assert ready(waiting, before=said(machines), device="cpu") == machines
     stock = Warning("w-1", "FailedScaleUp", "failed: GCE out of resources.")
     assert (ready(waiting, warnings=(stock,)).reason, found.needs_action) == ("OutOfStock", True)
 
@@ -522,8 +573,22 @@ def test_config_connector_says_why_there_is_no_address() -> None:
             deployment=SERVING, ingress={}, others=(address,), warnings=(complaint, *more), kind="AddressAssigned",
             host="w.example.com", staticIPName="ip", ingress_spec={"reserveStaticIP": True},
         )  # fmt: skip
-        assert found.reason == "StaticIPNotFound"
+        assert (found.reason, found.needs_action) == ("StaticIPNotFound", False)
         assert "Config Connector says: Update call failed: 403" in found.message
+
+
+@pytest.mark.parametrize("reserved", [True, False])
+def test_an_address_that_is_being_reserved_is_waited_for_though_nobody_complains_any_more(
+    reserved: bool,
+) -> None:
+    spec: dict[str, Any] = {"host": "w.example.com", "staticIPName": "ip", "kind": "AddressAssigned"}
+    if reserved:
+        spec["ingress_spec"] = {"reserveStaticIP": True}
+    complaint = said_of(INGRESS, "Sync", f"{SYNC}the given static IP name ip doesn't translate")
+    found = ready(deployment=SERVING, ingress={}, warnings=(complaint,), **spec)
+    assert found.needs_action is not reserved
+    before = {"conditions": [{**said(found)["conditions"][0], "type": "AddressAssigned"}]}
+    assert ready(deployment=SERVING, ingress={}, before=before, **spec) == found
 
 
 @pytest.mark.parametrize(

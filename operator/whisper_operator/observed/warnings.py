@@ -19,10 +19,23 @@ NO_GROUP, NOT_IN_GROUP, NO_SERVICE = "SyncNetworkEndpointGroupFailed", "AttachFa
 SCALE_UP = "FailedScaleUp"
 """The reason of what the cluster's autoscaler says of a pod."""
 
+PULL_SECRET = "FailedToRetrieveImagePullSecret"
+"""The reason where the kubelet pulls without one of the Secrets that the pod names."""
+
 PULL_FAILED = "Failed to pull image"
 """How the kubelet begins when it says why a pod has no image."""
 
-TIMED = {SYNC, TRANSLATE, TOO_MANY_CERTIFICATES, BACKEND_ERROR, NO_GROUP, NOT_IN_GROUP, NO_SERVICE, SCALE_UP}
+TIMED = {
+    SYNC,
+    TRANSLATE,
+    TOO_MANY_CERTIFICATES,
+    BACKEND_ERROR,
+    NO_GROUP,
+    NOT_IN_GROUP,
+    NO_SERVICE,
+    SCALE_UP,
+    PULL_SECRET,
+}
 """The reasons of events whose times tell: old from new, and what passes from what lasts. A warning that is told only while it
 stands, as `status/conditions/standing_warnings.py` has it, must be among them: without times it never does."""
 

@@ -31,8 +31,11 @@ UNKNOWN_SECONDS = 10.0
 WAITS = "CertificatePending"
 """The reason where CertificateReady knows the cause."""
 
+NO_STATIC_IP = "StaticIPNotFound"
+"""The reason where the project has no such address, or not yet."""
+
 LEARNED = (
-    "StaticIPNotFound",
+    NO_STATIC_IP,
     "TLSSecretMissing",
     "CertificateNotFound",
     "PolicyNotFound",
@@ -45,7 +48,7 @@ LEARNED = (
 """Reasons that come from events, which expire."""
 
 PASSING_REASONS = (WAITS, "FrontendConfigMissing", "SyncFailed")
-"""Those of what may pass without anybody's doing."""
+"""Those of what may pass without anybody's doing; NO_STATIC_IP does too, while Config Connector is to reserve the address."""
 
 
 def conditions(
@@ -65,7 +68,9 @@ def conditions(
     learned = previous.message("AddressAssigned", *LEARNED)
     if learned is not None and ingress is not None:
         reason, message = learned
-        return [Condition("AddressAssigned", "False", reason, message, reason not in PASSING_REASONS)]
+        reserving = reason == NO_STATIC_IP and public is not None and public.reserve_static_ip
+        passing = reserving or reason in PASSING_REASONS
+        return [Condition("AddressAssigned", "False", reason, message, not passing)]
     return [
         Condition(
             "AddressAssigned",
@@ -189,7 +194,7 @@ def _no_static_ip(where: str, ingress: Child, name: str, public: Public | None, 
     if public is not None and public.reserve_static_ip:
         says = _reservation(observed)
         return Fault(
-            "StaticIPNotFound",
+            NO_STATIC_IP,
             f"{where}the address {name} is not reserved yet"
             + (f". Config Connector says: {says}" if says else "")
             + f"; if it lasts: kubectl describe computeaddress -n {ingress.namespace} {name}",
@@ -201,7 +206,7 @@ def _no_static_ip(where: str, ingress: Child, name: str, public: Public | None, 
         else "--global"
     )
     return Fault(
-        "StaticIPNotFound",
+        NO_STATIC_IP,
         f"{where}the project has no address named {name}: reserve it with gcloud compute addresses create {name} {region}, "
         "or correct spec.staticIPName.",
     )

@@ -4,27 +4,30 @@ import re
 
 from whisper_operator.observed.children import Observed
 from whisper_operator.observed.pods import Pod, Trouble
-from whisper_operator.observed.warnings import PULL_FAILED, SCALE_UP, Warning
+from whisper_operator.observed.warnings import PULL_FAILED, PULL_SECRET, SCALE_UP, Warning
 from whisper_operator.status.condition import Fault, Previous
 from whisper_operator.status.conditions import pod_messages, standing_warnings
 from whisper_operator.status.conditions.pod_messages import About
 
-MOUNT, PULL_SECRET = "FailedMount", "FailedToRetrieveImagePullSecret"
-"""Reasons of events by the kubelet."""
+MOUNT = "FailedMount"
+"""The reason of an event by the kubelet."""
+
+EXIT = re.compile(r"exit status \d+")
+"""The figure that is news."""
 
 PULLED_FOR_SECONDS = 120.0
 """How long an image can't be pulled before somebody has to act: in five tries, a registry that was down for a moment is back."""
 
 
 def fault(about: About, observed: Observed, previous: Previous) -> Fault | None:
-    """Of the pods of the current spec that don't serve, what is wrong with the first."""
+    """Of what is wrong with the pods of the current spec that don't serve: rather what a person has to mend."""
+    found: list[tuple[bool, Fault]] = []
+    for pod in sorted((pod for pod in observed.pods if not pod.ready), key=lambda pod: pod.name):
+        if wrong := _of_pod(about, pod, observed, previous):
+            found.append((pod.trouble is not None and pod.trouble.what == "Failed", wrong))
     # A pod that has failed for good stays as a corpse while another takes its place: the living tell more.
-    pods = sorted(
-        (pod for pod in observed.pods if not pod.ready),
-        key=lambda pod: (pod.trouble is not None and pod.trouble.what == "Failed", pod.name),
-    )
-    faults = (_of_pod(about, pod, observed, previous) for pod in pods)
-    return next((found for found in faults if found is not None), None)
+    first = min(found, key=lambda each: (each[0], not each[1].needs_action), default=None)
+    return first[1] if first else None
 
 
 def _of_pod(about: About, pod: Pod, observed: Observed, previous: Previous) -> Fault | None:
@@ -64,11 +67,13 @@ def _mounting(about: About, pod: Pod, warnings: list[Warning], previous: Previou
 
 def _pulling(about: About, pod: Pod, trouble: Trouble, warnings: list[Warning], previous: Previous) -> Fault:
     image = trouble.about
-    for each in sorted(each.words for each in warnings if each.reason == PULL_SECRET):
-        if found := re.search(r"image pull secrets \(([^)]+)\)", each):
-            return pod_messages.no_pull_secret(about, pod.name, image, found[1])
     said = [each for each in warnings if each.words.startswith(PULL_FAILED)]
     cause = standing_warnings.newest(said)
+    # The kubelet says so right before each pull: once it pulls without, the Secret is there.
+    missed = [each for each in warnings if each.reason == PULL_SECRET and not _is_over(each, cause)]
+    for words in sorted(each.words for each in missed):
+        if found := re.search(r"image pull secrets \(([^)]+)\)", words):
+            return pod_messages.no_pull_secret(about, pod.name, image, found[1])
     stalled = previous.stalled and _told(previous, pod, "ImagePullFailed") is not None
     lasts = trouble.again or stalled or standing_warnings.lasted(said) >= PULLED_FOR_SECONDS
     bare = pod_messages.image_pull(about, pod.name, image, "", needs_action=lasts)
@@ -77,6 +82,11 @@ def _pulling(about: About, pod: Pod, trouble: Trouble, warnings: list[Warning], 
     words = re.sub(rf'{PULL_FAILED} "[^"]*": ', "", cause.words)
     fresh = pod_messages.image_pull(about, pod.name, image, words, needs_action=lasts)
     return _kept(previous, pod, fresh, bare)
+
+
+def _is_over(missed: Warning, cause: Warning | None) -> bool:
+    """Whether a pull has failed of something else since."""
+    return cause is not None and standing_warnings.between(missed, cause) > PULLED_FOR_SECONDS
 
 
 def _unschedulable(
@@ -88,7 +98,7 @@ def _unschedulable(
     refused = _scale_up(warnings)
     if refused:
         return pod_messages.no_new_node(about, pod.name, refused)
-    learned = _learned(previous, pod, "NoGPUQuota", "OutOfStock")
+    learned = _learned(previous, pod, "NoGPUQuota", "NoQuota", "OutOfStock")
     if learned is not None:
         return learned
     holding = any(old.ready for old in observed.old_pods)
@@ -130,7 +140,8 @@ def _kept(previous: Previous, pod: Pod, fresh: Fault, bare: Fault) -> Fault:
     if told is None:
         return fresh
     forgotten = fresh == bare and told[1] != bare.message and told[0] == "ImagePullFailed"
-    if forgotten or _gist(told[1]) == _gist(fresh.message):
+    same = _gist(told[1]) == _gist(fresh.message) and EXIT.findall(told[1]) == EXIT.findall(fresh.message)
+    if forgotten or same:
         return Fault(fresh.reason, told[1], fresh.needs_action)
     return fresh
 

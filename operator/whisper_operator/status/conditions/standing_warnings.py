@@ -50,6 +50,13 @@ def lasted(warnings: Iterable[Warning]) -> float:
     return (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds()
 
 
+def between(one: Warning, other: Warning) -> float:
+    """Seconds from when the one was last said to when the other was; 0 where that is not known."""
+    if not one.at or not other.at:
+        return 0.0
+    return (datetime.fromisoformat(other.at) - datetime.fromisoformat(one.at)).total_seconds()
+
+
 def _counts(child: Child, warning: Warning) -> bool:
     return bool(warning.at) and warning.at > child.controller_wrote
 
