@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from whisper_operator.apply.outcome import Fight, Outcome
 from whisper_operator.config import Settings
 from whisper_operator.kube.kinds import (
@@ -24,6 +26,7 @@ from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint, parse
 from whisper_operator.status import status
 from whisper_operator.status.status import merge_patch
 
+ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LATER = datetime(2026, 1, 2, 4, 0, 0, tzinfo=UTC)
 SETTINGS = Settings(server_repository="r/whisper-server", server_version="1")
@@ -310,6 +313,39 @@ def test_a_frozen_endpoint_says_why_and_keeps_what_it_said_of_what_runs() -> Non
     assert not set(before) & set(report.patch)
 
 
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Outcome(refusals=(("suspension of Deployment w", "scale is forbidden"),)),
+        Outcome(delays=(("suspension of Deployment w", "scale is forbidden"),), delayed_for=31.0),
+    ],
+)
+def test_a_frozen_endpoint_that_can_not_be_suspended_says_so(outcome: Outcome) -> None:
+    """What it runs on is paid for until somebody stops it."""
+    error = SpecError("UnknownAccelerator", "spec.accelerator.type abacus is not known.")
+    report = told(observed(SERVING), outcome, endpoint=error, suspend=True)
+    for kind in ("Ready", "Stalled"):
+        found = condition(report, kind)
+        assert found["reason"] == "UnknownAccelerator"
+        assert found["message"] == (
+            "spec.accelerator.type abacus is not known. And suspension of Deployment w failed, and is tried again: "
+            "scale is forbidden"
+        )
+
+
+def test_a_refusal_of_any_length_fits_into_the_status() -> None:
+    crd = yaml.safe_load((ROOT / "crds" / "whisperendpoints.yaml").read_text())
+    (version,) = crd["spec"]["versions"]
+    at = version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]["conditions"]
+    most = at["items"]["properties"]["message"]["maxLength"]
+    endless = Outcome(refusals=(("Deployment w", "no " * 20_000),))
+    report = told(observed(), endless)
+    assert len(condition(report, "Ready")["message"]) == most
+    assert max(len(each["message"]) for each in report.patch["conditions"]) == most
+    again = told(observed(), endless, before=dict(report.patch))
+    assert again == status.Report({}, ())
+
+
 def test_suspended_is_what_was_asked_for() -> None:
     """Address and certificate are waited for once somebody is to be served again."""
     report = told(observed({"observedGeneration": 1}, replicas=0), suspend=True, host=HOST)
@@ -411,6 +447,20 @@ def test_an_emptied_certificate_of_a_frozen_endpoint_is_no_crash() -> None:
     seen = Observed({(emptied.kind, emptied.name): emptied})
     report = told(seen, endpoint=SpecError("NotImplemented", "later"))
     assert report.patch["certificates"] == [{"host": "w-1", "name": "w-1"}]
+
+
+def test_two_certificates_of_one_host_are_told_as_one() -> None:
+    """By somebody's edit of a frozen endpoint's; the status is a list by host, which holds each once."""
+    two = [
+        child(MANAGED_CERTIFICATE, live, name, domains=[HOST])
+        for name, live in (("w-2", {}), ("w-1", ACTIVE))
+    ]
+    seen = Observed({(each.kind, each.name): each for each in two})
+    for endpoint in (None, SpecError("NotImplemented", "later")):
+        report = told(seen, endpoint=endpoint, host=HOST)
+        assert report.patch["certificates"] == [
+            {"host": HOST, "name": "w-1", "status": "Active", "domainStatus": "Active"}
+        ]
 
 
 def apply(before: Any, patch: Any) -> dict[str, Any]:

@@ -16,6 +16,9 @@ from whisper_operator.status import conditions
 from whisper_operator.status.condition import SUSPENDED, Condition, Previous
 from whisper_operator.status.conditions import standing_warnings
 
+LONGEST_MESSAGE = 32768
+"""Characters of a condition's message that the CRD takes; what refuses a write may say more."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -113,17 +116,18 @@ def _addresses(endpoint: WhisperEndpoint) -> dict[str, Any]:
 def _public(endpoint: WhisperEndpoint | SpecError, observed: Observed) -> dict[str, Any]:
     """What the load balancer and the certificates say, and the DNS records they wait for."""
     status: dict[str, Any] = {}
-    certificates = [
-        {
+    # The CRD has each host once. Two certificates with one host are somebody's edit: the first by name is told.
+    certificates = {
+        child.certified_host: {
             "host": child.certified_host,
             "name": child.name,
             **_present("status", child.status.get("certificateStatus")),
             **_present("domainStatus", _domain_status(child.status)),
         }
-        for child in observed.of_kind(MANAGED_CERTIFICATE)
-    ]
+        for child in sorted(observed.of_kind(MANAGED_CERTIFICATE), key=lambda child: child.name, reverse=True)
+    }
     if certificates:
-        status["certificates"] = sorted(certificates, key=lambda certificate: certificate["host"])
+        status["certificates"] = [certificates[host] for host in sorted(certificates)]
     address = observed.address
     if address is not None:
         status["address"] = address
@@ -156,7 +160,7 @@ def _stamped(
         "observedGeneration": generation,
         "lastTransitionTime": kept or now.isoformat(timespec="seconds").replace("+00:00", "Z"),
         "reason": condition.reason,
-        "message": condition.message,
+        "message": condition.message[:LONGEST_MESSAGE],
     }
 
 

@@ -7,8 +7,10 @@ from whisper_operator.status.condition import Fault
 
 def fault(endpoint: WhisperEndpoint | SpecError, outcome: Outcome) -> Fault | None:
     """The first of them."""
-    if isinstance(endpoint, SpecError):
-        return Fault(endpoint.reason, endpoint.message)
+    if isinstance(endpoint, SpecError):  # nothing is written but a suspension
+        failed = (*outcome.refusals, *(outcome.delays if outcome.delay_lasts else ()))
+        told = [f"And {what} failed, and is tried again: {why}" for what, why in failed]
+        return Fault(endpoint.reason, " ".join([endpoint.message, *told]))
     if outcome.names_taken:
         names = ", ".join(f"{manifest.kind.qualified} {manifest.name}" for manifest in outcome.names_taken)
         reserved = any(not manifest.kind.owned for manifest in outcome.names_taken)
