@@ -105,6 +105,9 @@ def test_what_the_operator_made_and_has_lost_its_owner_is_the_endpoints_of_its_l
     assert versions(cache) == [2]
     cache.upsert(DEPLOYMENT, deployment(3, ownerReferences=[]))  # as anybody may label it
     assert versions(cache) == []
+    applied = {"manager": "whisper-operator", "operation": "Apply", "fieldsV1": {"f:spec": {}}}
+    cache.upsert(DEPLOYMENT, deployment(4, ownerReferences=[], managedFields=[applied]))
+    assert versions(cache) == [4]  # though its hash is gone
 
 
 def test_a_list_drops_what_was_deleted_while_no_watch_was_looking() -> None:

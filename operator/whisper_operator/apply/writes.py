@@ -17,7 +17,6 @@ from whisper_operator.kube.kinds import (
     ENDPOINT,
     ENDPOINT_LABEL,
     FIELD_MANAGER,
-    HASH_ANNOTATION,
     MANAGED_BY_LABEL,
 )
 from whisper_operator.kube.objects import Raw
@@ -49,8 +48,8 @@ class Writes:
         """By uid, the hash of what was declared when an object was last put right."""
 
     async def create(self, resource: Raw, manifest: Manifest) -> None:
-        """Make a child that the cache lacks. An object that has its name after all is looked at: the endpoint's own is put right,
-        a foreign one is not touched. Raises NameTakenError, GoingError, Refused, Retry."""
+        """Make a child that the cache lacks. An object that has its name after all is looked at: the endpoint's own is taken into
+        the cache, to be put right, a foreign one is not touched. Raises NameTakenError, GoingError, Refused, Retry."""
         try:
             answer = await self._api.apply(manifest.kind, planning.applied(manifest), force=False)
         except Conflict:
@@ -108,7 +107,7 @@ class Writes:
             raise Conflict(f"{_what(manifest)} was there, and is gone")
         child, metadata = Child.of(manifest.kind, raw), resource["metadata"]
         if child.owner is None:
-            if not _left_behind(manifest, raw, metadata["name"]):
+            if not _left_behind(child, raw, metadata["name"]):
                 raise NameTakenError
         elif child.owner.kind != ENDPOINT.name or child.owner.name != metadata["name"]:
             raise NameTakenError
@@ -119,8 +118,13 @@ class Writes:
             raise GoingError
         if child.owner is None and manifest.kind.owned:
             logger.info("Adopting %s, which carries the operator's marks and has no owner", _what(manifest))
-        if planning.differs(manifest, child):
-            await self.update(resource, manifest, child)
+        if not planning.differs(manifest, child):
+            return
+        if (
+            manifest.kind.owned
+        ):  # What it should be is worked out anew, now that it is known: not all of it depends on spec alone.
+            raise Conflict(f"{_what(manifest)} was there, and had not been seen")
+        await self.update(resource, manifest, child)
 
     async def _apply(self, manifest: Manifest, child: Child, version: int | None) -> dict[str, Any]:
         body = planning.applied(replace(manifest, expected_resource_version=version), uid=child.uid)
@@ -175,13 +179,12 @@ def _what(one: Manifest | Child) -> str:
     return f"{one.kind.name} {one.name}"
 
 
-def _left_behind(manifest: Manifest, raw: Raw, endpoint: str) -> bool:
+def _left_behind(child: Child, raw: Raw, endpoint: str) -> bool:
     """Whether an object without an owner is the operator's all the same: an address outlives its endpoint, and a deletion that
     orphans, or a backup that is restored, leaves the rest. Our labels alone say little: anybody may copy them."""
     labels = raw["metadata"].get("labels") or {}
     if labels.get(MANAGED_BY_LABEL) != FIELD_MANAGER:
         return False
-    if not manifest.kind.owned:
+    if not child.kind.owned:
         return True
-    annotations = raw["metadata"].get("annotations") or {}
-    return HASH_ANNOTATION in annotations and labels.get(ENDPOINT_LABEL) == endpoint
+    return child.made_by_operator and labels.get(ENDPOINT_LABEL) == endpoint

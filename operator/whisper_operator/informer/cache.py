@@ -64,7 +64,7 @@ class Cache:
             (kind, child.name): child
             for kind, objects in self._children.items()
             for child in objects.of(key)
-            if (child.owner.uid == uid if child.owner else child.applied_hash or not kind.owned)
+            if (child.owner.uid == uid if child.owner else child.made_by_operator or not kind.owned)
         }
         deployments = {child.uid for child in own.values() if child.kind is DEPLOYMENT}
         sets = {each.uid: each.revision for each in self._replica_sets.of(key) if each.owner in deployments}

@@ -80,6 +80,12 @@ class Child:
         """The host that a ManagedCertificate is for; its own name if somebody has emptied it."""
         return str(next(iter(self.spec.get("domains") or ()), self.name))
 
+    @property
+    def made_by_operator(self) -> bool:
+        """Whether the operator has made it, whoever owns it now: by the hash, or by what is the operator's of its fields, which
+        outlives it."""
+        return self.applied_hash is not None or self.own_fields != "{}"
+
     def owns(self, *path: str) -> bool:
         """Whether the operator declares a field of it, such as spec, sslPolicy."""
         at = json.loads(self.own_fields)
