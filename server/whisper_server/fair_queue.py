@@ -1,7 +1,7 @@
 """Whose turn it is: work is shared out by what it costs, so that nobody waits for another's pile."""
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Collection, Hashable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -10,29 +10,36 @@ T = TypeVar("T")
 class FairQueue(Generic[T]):
     """Items of many owners: the one who has used least comes first, and of each owner's piles, such as files, each in turn.
 
-    Who comes back after a pause starts level with those who are there, neither with a credit nor with a debt. This is
-    start-time fair queueing, with costs that are known only afterwards.
+    Who comes back after a pause starts level with those who are there, without a credit. This is start-time fair
+    queueing, with costs that are known only afterwards.
     """
 
     def __init__(self) -> None:
         self._piles: dict[Hashable, dict[Hashable, deque[T]]] = {}
         """By owner, its piles that are not empty, in the order of their turns."""
+        self._length = 0
         self._used: dict[Hashable, float] = {}
         self._now = 0.0
         """What the owner served last had used."""
 
     def __len__(self) -> int:
-        return sum(len(items) for piles in self._piles.values() for items in piles.values())
+        """How many items there are; may be asked from any thread."""
+        return self._length
+
+    def owners(self) -> Collection[Hashable]:
+        """Whose items there are."""
+        return self._piles.keys()
 
     def push(self, owner: Hashable, pile: Hashable, item: T) -> None:
         if owner not in self._piles:
             self._piles[owner] = {}
             self._used[owner] = max(self._now, self._used.get(owner, 0.0))
         self._piles[owner].setdefault(pile, deque()).append(item)
+        self._length += 1
 
-    def pop(self) -> T:
-        """The next item; raises ValueError if there is none."""
-        owner = min(self._piles, key=lambda owner: self._used[owner])
+    def pop(self, may: Callable[[Hashable], bool] = lambda owner: True) -> T:
+        """The next item of the owners that `may` have one; raises ValueError if there is none."""
+        owner = min(filter(may, self._piles), key=lambda owner: self._used[owner])
         self._now = self._used[owner]
         piles = self._piles[owner]
         pile = next(iter(piles))
@@ -42,12 +49,13 @@ class FairQueue(Generic[T]):
             piles[pile] = items  # behind the others
         elif not piles:
             del self._piles[owner]
+        self._length -= 1
         return item
 
     def discard(self, pile: Hashable) -> None:
         """Take out all of a pile."""
         for owner, piles in list(self._piles.items()):
-            piles.pop(pile, None)
+            self._length -= len(piles.pop(pile, ()))
             if not piles:
                 del self._piles[owner]
 

@@ -49,6 +49,27 @@ def test_clients_take_turns_and_what_nobody_waits_for_is_not_begun(threads: int)
     assert order == [*["many"] * threads, "other", "many", "many", "many"]
 
 
+def test_no_client_has_all_threads() -> None:
+    executor: Executor[str] = Executor("test", 3, for_one=2)
+    enough, order = threading.Semaphore(0), list[str]()
+
+    def work() -> str:
+        order.append("many")
+        assert enough.acquire(timeout=60)
+        return "many"
+
+    with ThreadPoolExecutor(5) as pool:
+        pile = [pool.submit(executor.run, work, turn_of("many")) for _ in range(5)]
+        wait_for(lambda: len(executor) == 3)
+        try:
+            for _ in range(3):  # each time it is done, the thread waits for somebody else again
+                assert executor.run(lambda: "other", turn_of("other", 20)) == "other"
+            assert (len(order), len(executor)) == (2, 3)
+        finally:
+            enough.release(5)
+        assert [each.result(60) for each in pile] == ["many"] * 5
+
+
 def test_work_that_has_begun_is_waited_for_as_it_holds_what_it_was_given() -> None:
     executor: Executor[None] = Executor("test")
     begun, done = threading.Event(), threading.Event()

@@ -1,5 +1,9 @@
 """Whose turn it is."""
 
+import random
+from typing import Any, NoReturn
+
+import pytest
 from whisper_server.fair_queue import FairQueue
 
 
@@ -50,3 +54,40 @@ def test_discarded_items_are_gone() -> None:
     waiting.discard(0)
     assert sorted(waiting.pop() for _ in range(len(waiting))) == [1, 3, 5]
     assert len(waiting) == 0
+
+
+def test_only_who_may_is_served() -> None:
+    waiting: FairQueue[str] = FairQueue()
+    for owner in ("a", "b"):
+        waiting.push(owner, "file", owner)
+    assert waiting.pop(lambda owner: owner == "b") == "b"
+    assert list(waiting.owners()) == ["a"]
+    with pytest.raises(ValueError, match="empty"):
+        waiting.pop(lambda owner: owner == "b")
+    assert waiting.pop() == "a"
+
+
+def test_its_length_is_known_without_a_look_into_it() -> None:
+    """Another thread asks for it while this one changes what there is."""
+
+    class Changing(dict[Any, Any]):
+        def values(self) -> NoReturn:
+            raise RuntimeError("dictionary changed size during iteration")
+
+    chance = random.Random(7)
+    waiting: FairQueue[tuple[int, int, int]] = FairQueue()
+    waiting._piles = Changing()
+    inside: set[tuple[int, int, int]] = set()
+    for number in range(2000):
+        match chance.choice(["push", "push", "pop", "discard"]):
+            case "pop" if inside:
+                inside.remove(waiting.pop())
+            case "discard" if number % 8 == 0:
+                gone = chance.randrange(4)
+                waiting.discard(gone)
+                inside = {item for item in inside if item[1] != gone}
+            case _:
+                owner, pile = chance.randrange(3), chance.randrange(4)
+                waiting.push(owner, pile, (owner, pile, number))
+                inside.add((owner, pile, number))
+        assert len(waiting) == len(inside)

@@ -2,7 +2,10 @@
 
 import json
 import socket
+import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -100,3 +103,36 @@ def check_refusals(refused: list[requests.Response], reason: str) -> None:
         assert response.status_code == 429
         assert 1 <= int(response.headers["Retry-After"]) <= 60
         assert "x-should-retry" not in response.headers
+
+
+def test_files_that_take_long_to_decode_keep_nobody_else_waiting(tmp_path: Path) -> None:
+    """Those of one client: as many as there are decoders, and more that wait; all until they are let go."""
+    long, go = tmp_path / "long.wav", tmp_path / "go"
+    ffmpeg("-stream_loop", "5", "-i", HELLO, "-t", "20", long)
+    slow = (
+        "import os, pathlib, sys, time\n"
+        "from whisper_server import __main__\n"
+        "from whisper_server.audio import ffmpeg\n"
+        "decode = ffmpeg.decode\n"
+        "def slow_decode(file, *rest):\n"
+        f"    while os.fstat(file.fileno()).st_size > 400_000 and not os.path.exists({str(go)!r}):\n"
+        "        time.sleep(0.1)\n"
+        "    return decode(file, *rest)\n"
+        "ffmpeg.decode = slow_decode\n"
+        "sys.exit(__main__.main([]))\n"
+    )
+    settings = {"WHISPER_PROXIES": "1", "WHISPER_REQUEST_TIMEOUT_SECONDS": "60"}
+    with (
+        running(tmp_path, (sys.executable, "-c", slow), **settings) as server,
+        ThreadPoolExecutor(8) as clients,
+    ):
+        server.wait_until_ready()
+        many, other = ({"X-Forwarded-For": f"198.51.100.{number}"} for number in (7, 8))
+        pile = [clients.submit(server.post, part(long), headers=many) for _ in range(8)]
+        wait_for(lambda: server.metric("whisper_requests_in_flight") == 8)
+        time.sleep(1)  # until the first of them have come to ffmpeg
+        answer = server.post(part(HELLO), headers=other)
+        waiting = not any(each.done() for each in pile)
+        go.touch()
+        assert (answer.status_code, waiting) == (200, True)
+        assert {each.result().status_code for each in pile} == {200}

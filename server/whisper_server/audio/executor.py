@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -32,9 +33,15 @@ class Executor(Generic[T]):
     Clients take turns by the seconds that their work has taken, so that nobody waits for another's pile.
     """
 
-    def __init__(self, name: str, threads: int = 1) -> None:
+    def __init__(self, name: str, threads: int = 1, for_one: int | None = None) -> None:
+        """`for_one`: how many of the threads one client may have, however few others there are; None: all.
+
+        Work that has begun is never interrupted: whoever has all threads keeps everybody waiting for as long as it takes.
+        """
         self._name = name
         self._unstarted = threads
+        self._for_one = for_one or threads
+        self._running: Counter[Hashable] = Counter()
         self._waiting: FairQueue[tuple[Turn, Future[T], Callable[[], T]]] = FairQueue()
         self._changed = threading.Condition()
 
@@ -77,10 +84,11 @@ class Executor(Generic[T]):
     def _do_next(self) -> None:
         """On its own, as it must not keep what it made while it waits for the next."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._waiting))
-            turn, future, work = self._waiting.pop()
-        if not future.set_running_or_notify_cancel():
-            return
+            self._changed.wait_for(lambda: any(map(self._may_begin, self._waiting.owners())))
+            turn, future, work = self._waiting.pop(self._may_begin)
+            if not future.set_running_or_notify_cancel():
+                return
+            self._running[turn.client] += 1
         begin = time.monotonic()
         try:
             result = work()
@@ -93,7 +101,12 @@ class Executor(Generic[T]):
         finally:
             del future, work  # as in `run`
 
+    def _may_begin(self, client: Hashable) -> bool:
+        return self._running[client] < self._for_one
+
     def _charge(self, turn: Turn, begin: float) -> None:
         """Before the answer is known, so that who asks again at once comes after those who wait."""
         with self._changed:
             self._waiting.charge(turn.client, time.monotonic() - begin)
+            self._running -= Counter([turn.client])  # which forgets who has none
+            self._changed.notify_all()  # what waits may have been waiting for this client's thread

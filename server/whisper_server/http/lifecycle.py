@@ -121,8 +121,10 @@ class Lifecycle:
         self.admission = admission
         self._metrics = metrics
         self._watchdog = watchdog
-        # Each takes a core, and memory for samples until they are counted.
-        self._decoders: Executor[tuple[Samples, float]] = Executor("ffmpeg", ffmpeg.usable_decoders())
+        # Each takes a core, and memory for samples until they are counted. One more than that for who comes when one client
+        # has them all, maybe for minutes.
+        decoders = ffmpeg.usable_decoders()
+        self._decoders: Executor[tuple[Samples, float]] = Executor("ffmpeg", decoders + 1, for_one=decoders)
 
     def admit(self) -> Place:
         """The first gate, from the headers; raises werkzeug's 413, 429 or 503."""
