@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from whisper_operator.apply import plan as drift
-from whisper_operator.kube.kinds import DEPLOYMENT, INGRESS, SERVICE
+from whisper_operator.kube.kinds import CLASS_ANNOTATION, DEPLOYMENT, INGRESS, SERVICE
 from whisper_operator.manifests import Manifest
 from whisper_operator.observed.children import Child, Observed, Owner, class_of
 
@@ -210,26 +210,56 @@ def ingress(**body: Any) -> Manifest:
 
 
 GCE = ingress(metadata={"annotations": {"kubernetes.io/ingress.class": "gce"}})
+MORE = ingress(metadata=GCE.body["metadata"], rules=[])
 TRAEFIK = ingress(ingressClassName="traefik")
 
 
+def live_ingress(applied: Manifest) -> Child:
+    """As it is when that was applied, and nobody has edited it."""
+    annotations = applied.body["metadata"].get("annotations", {})
+    fields = {
+        "f:metadata": {"f:annotations": {f"f:{name}": {} for name in annotations}},
+        "f:spec": {f"f:{name}": {} for name in applied.body["spec"]},
+    }
+    settled = child(fields, kind=INGRESS, ingress_class=class_of(applied.body))
+    return replace(settled, applied_hash=drift.fingerprint(applied))
+
+
 @pytest.mark.parametrize(
-    ("applied", "live_class", "wanted", "replaced"),
+    ("applied", "wanted", "replaced"),
     [
-        (GCE, "gce", TRAEFIK, True),
-        (TRAEFIK, "traefik", GCE, True),
-        (GCE, "gce", ingress(metadata=GCE.body["metadata"], rules=[]), False),
-        (TRAEFIK, "nginx", TRAEFIK, False),  # by hand
-        (TRAEFIK, "traefik", TRAEFIK, False),
+        (GCE, TRAEFIK, True),
+        (TRAEFIK, GCE, True),
+        (TRAEFIK, ingress(ingressClassName="nginx"), True),
+        (GCE, MORE, False),
+        (TRAEFIK, TRAEFIK, False),
     ],
 )
 def test_an_ingress_for_another_controller_is_another_ingress(
-    applied: Manifest, live_class: str, wanted: Manifest, replaced: bool
+    applied: Manifest, wanted: Manifest, replaced: bool
 ) -> None:
-    live = child(kind=INGRESS, ingress_class=live_class, applied_hash=drift.fingerprint(applied))
+    live = live_ingress(applied)
     found = drift.plan([wanted], observed(live))
     assert (found.delete, found.wait) == (((live,), (live,)) if replaced else ((), ()))
     assert not (replaced and (found.update or found.create))
+
+
+@pytest.mark.parametrize("wanted", [GCE, MORE])
+@pytest.mark.parametrize("hash_is_gone", [False, True])
+def test_a_class_that_somebody_edited_is_put_back_whatever_else_has_changed(
+    wanted: Manifest, hash_is_gone: bool
+) -> None:
+    """The address and the load balancer would go with the Ingress. Its hash goes when fields are handed over, too."""
+    settled = live_ingress(GCE)
+    theirs: dict[str, Any] = {"f:metadata": {"f:annotations": {f"f:{CLASS_ANNOTATION}": {}}}}
+    edited = replace(settled, ingress_class="nginx", own_fields="{}", others_fields=json.dumps(theirs))
+    # Where the operator declares the field, the annotation that somebody added beside it comes first.
+    annotated = replace(live_ingress(TRAEFIK), ingress_class="nginx", others_fields=json.dumps(theirs))
+    taken_over = replace(settled, ingress_class="nginx", applied_hash=None)
+    for live, manifest in ((edited, wanted), (annotated, ingress(ingressClassName="traefik", rules=[]))):
+        found = replace(live, applied_hash=None) if hash_is_gone else live
+        assert drift.plan([manifest], observed(found)) == drift.Plan(update=((manifest, found),))
+    assert drift.plan([wanted], observed(taken_over)) == drift.Plan(update=((wanted, taken_over),))
 
 
 def test_a_class_is_read_from_the_annotation_first() -> None:

@@ -13,7 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from whisper_operator.apply.ownership import Fields, Path, entry_of, holders, in_words, paths, strays
-from whisper_operator.kube.kinds import DELETION_POLICY, DEPLOYMENT, HASH_ANNOTATION, INGRESS
+from whisper_operator.kube.kinds import (
+    CLASS_ANNOTATION,
+    DELETION_POLICY,
+    DEPLOYMENT,
+    HASH_ANNOTATION,
+    INGRESS,
+)
 from whisper_operator.kube.objects import Raw
 from whisper_operator.manifests import Manifest
 from whisper_operator.observed.children import Child, Observed, class_of, is_own
@@ -86,11 +92,17 @@ def _turns_into_another(manifest: Manifest, child: Child) -> bool:
     """Whether it has to go before what is declared now is made: an Ingress that another controller shall look after.
 
     Its load balancer is taken down in any case, surely so only with it, and its status would go on naming that one's address
-    (https://github.com/kubernetes/ingress-gce/issues/1252). A class that somebody edited by hand is put back instead.
+    (https://github.com/kubernetes/ingress-gce/issues/1252). A class that somebody edited by hand is put back instead, whatever
+    else has changed by then: only one that is the operator's own was declared once. An Ingress without a hash is in the middle
+    of being put right.
     """
     if manifest.kind is not INGRESS or class_of(manifest.body) == child.ingress_class:
         return False
-    return child.applied_hash != fingerprint(manifest)
+    if child.applied_hash in (None, fingerprint(manifest)):
+        return False
+    if child.owns("metadata", "annotations", CLASS_ANNOTATION):
+        return True
+    return child.owns("spec", "ingressClassName") and f'"f:{CLASS_ANNOTATION}"' not in child.others_fields
 
 
 def _is_visible(child: Child, observed: Observed) -> bool:
