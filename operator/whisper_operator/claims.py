@@ -1,8 +1,8 @@
 """Who may have a host or a static address: each belongs to one endpoint.
 
 Two load balancers can't share either. Whoever's Ingress has it keeps it, though its spec may ask for something else by now that
-it can't get; of those that only ask for it, the oldest gets it. So nobody's edit takes another's traffic away. Age goes by
-creationTimestamp, then uid, which the API server sets and nobody can change.
+it can't get, or the Ingress be gone for a moment; of those that only ask for it, the oldest gets it. So nobody's edit takes
+another's traffic away. Age goes by creationTimestamp, then uid, which the API server sets and nobody can change.
 """
 
 from collections.abc import Iterable, Mapping
@@ -27,7 +27,8 @@ class _Claimant:
     """The least of them has what they claim."""
 
     rank: int
-    """0: its Ingress has what its spec asks for; 1: its Ingress has it still; 2: its spec asks for it."""
+    """0: its Ingress has what its spec asks for; 1: its Ingress has it still, or had it, and its spec goes on asking for it;
+    2: its spec asks for it."""
     created: str
     uid: str
 
@@ -77,9 +78,10 @@ class Claims:
             claimants = self._claimants.setdefault(claim, {})
             known = claimants.pop(key, None)
             if resource is not None and claim in asking | having:
-                claimants[key] = _claimant(
-                    resource, 2 if claim not in having else 0 if claim in asking else 1
-                )
+                rank = (0 if claim in asking else 1) if claim in having else 2
+                if known is not None and known.uid == resource["metadata"]["uid"] and known.rank < 2:
+                    rank = min(rank, 1)  # its Ingress is made again
+                claimants[key] = _claimant(resource, rank)
             if known != claimants.get(key):
                 woken |= set(claimants)
             if not claimants:

@@ -82,6 +82,25 @@ def test_an_older_endpoint_takes_away_nothing_that_is_served() -> None:
     assert book.held_against(B) == []
 
 
+def test_who_has_it_keeps_it_while_its_ingress_is_made_again() -> None:
+    """Somebody deletes the Ingress, or another class makes it another one: an older endpoint that waits does not get its host."""
+    book = Claims()
+    book.note(A, endpoint("a", "2", host=W), [ingress(W)])
+    book.note(C, endpoint("c", "1", host=W))
+    for ingresses in ([], [], [ingress(W)], []):
+        assert book.note(A, endpoint("a", "2", host=W), ingresses) <= {C}
+        assert book.held_against(A) == []
+        assert book.held_against(C) == [(("host", W), A)]
+    # What it does not ask for any more is free, and so is what an earlier endpoint of its name had.
+    book.note(A, endpoint("a", "2", host=V))
+    assert book.held_against(C) == []
+    book = Claims()
+    book.note(A, endpoint("a", "2", host=W), [ingress(W)])
+    book.note(C, endpoint("c", "1", host=W))
+    book.note(A, endpoint("again", "3", host=W))
+    assert book.held_against(C) == []
+
+
 def test_a_global_and_a_regional_address_of_one_name_are_two() -> None:
     book = Claims()
     book.note(A, endpoint("a", "1", host=V, staticIPName="x"))
@@ -178,6 +197,21 @@ def test_who_waits_for_a_host_is_woken_whoever_learns_first_that_it_is_free(
     news(served)
     assert served.cache.claimed_by_others(C) == []
     assert C in served.woken
+
+
+def test_an_ingress_that_has_lost_its_owner_is_still_the_endpoints() -> None:
+    """By a hand, or by a deletion that orphans: who waits for its host does not get it."""
+    served = Served()
+    cache, owned = Cache(), served.ingress(2, W)
+    cache.upsert(ENDPOINT, served.endpoint(A, 1, "2", W))
+    cache.upsert(ENDPOINT, served.endpoint(C, 1, "1", W))
+    del owned["metadata"]["ownerReferences"]
+    owned["metadata"]["labels"] = {"whisper-operator.io/endpoint": "a"}
+    cache.upsert(INGRESS, owned)  # as anybody may label one
+    assert cache.claimed_by_others(C) == []
+    owned["metadata"] |= {"annotations": {"whisper-operator.io/applied-hash": "h"}, "resourceVersion": "3"}
+    cache.upsert(INGRESS, owned)
+    assert cache.claimed_by_others(C) == [(("host", W), A)]
 
 
 def test_a_change_of_something_else_wakes_nobody() -> None:

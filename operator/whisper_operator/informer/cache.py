@@ -64,7 +64,7 @@ class Cache:
             (kind, child.name): child
             for kind, objects in self._children.items()
             for child in objects.of(key)
-            if (child.owner.uid == uid if child.owner else child.made_by_operator or not kind.owned)
+            if _is_of(child, uid)
         }
         deployments = {child.uid for child in own.values() if child.kind is DEPLOYMENT}
         sets = {each.uid: each.revision for each in self._replica_sets.of(key) if each.owner in deployments}
@@ -132,7 +132,7 @@ class Cache:
             resource = self.endpoint(key)
             uid = resource["metadata"]["uid"] if resource is not None else ""
             ingresses = self._children[INGRESS].of(key)
-            own = [each for each in ingresses if each.owner is not None and each.owner.uid == uid]
+            own = [each for each in ingresses if _is_of(each, uid)]
             woken |= self._claims.note(key, resource, own)
         for key in woken:
             self._wake(key)
@@ -155,6 +155,13 @@ class Cache:
 
 def _key(raw: Raw) -> Key:
     return raw["metadata"]["namespace"], raw["metadata"]["name"]
+
+
+def _is_of(child: Child, uid: str) -> bool:
+    """Whether what is filed under an endpoint's name is that very one's."""
+    if child.owner is not None:
+        return child.owner.uid == uid
+    return child.made_by_operator or not child.kind.owned
 
 
 def _without_managers(raw: Raw, _: Raw | None) -> Raw:
