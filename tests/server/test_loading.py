@@ -57,6 +57,20 @@ def test_a_default_language_that_the_model_does_not_know_is_refused(engine: str,
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_a_queue_too_short_for_the_device_is_told(engine: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A large card has room for 128 windows, the default queue for 32 requests."""
+    settings = replace(SETTINGS, engine=engine)
+    windows = load(replace(settings, max_queue=1000)).windows
+    assert "limits.maxQueue" not in caplog.text
+    load(replace(settings, max_queue=windows - 1))
+    assert (
+        f"{windows} windows of audio fit on the device at once, and only {windows - 1} requests"
+        in caplog.text
+    )
+    assert f"WHISPER_MAX_QUEUE={windows} (of a WhisperEndpoint, limits.maxQueue)" in caplog.text
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_default_task_that_the_model_was_not_trained_for_is_refused(engine: str, english_only: str) -> None:
     settings = replace(SETTINGS, engine=engine, task="translate")
     with pytest.raises(

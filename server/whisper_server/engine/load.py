@@ -1,9 +1,12 @@
 """Which engine the settings ask for."""
 
+import logging
 from collections.abc import Callable
 
 from whisper_server.config import Settings
 from whisper_server.engine.interface import Engine, LoadError, ModelInfo
+
+log = logging.getLogger(__name__)
 
 
 def load(settings: Settings) -> Engine:
@@ -21,6 +24,14 @@ def load(settings: Settings) -> Engine:
         from whisper_server.engine.torch.load import load as load_engine
     engine = load_engine(settings)
     _check_defaults(settings, engine.info)
+    if engine.windows > settings.max_queue:
+        log.warning(
+            "%d windows of audio fit on the device at once, and only %d requests are taken at a time: for short files, set "
+            "WHISPER_MAX_QUEUE=%d (of a WhisperEndpoint, limits.maxQueue), or part of the device stays idle",
+            engine.windows,
+            settings.max_queue,
+            engine.windows,
+        )
     return engine
 
 
