@@ -21,8 +21,11 @@ GKE_LABEL = "cloud.google.com/gke-accelerator"
 
 TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 
+EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+"""What a taint may do to pods."""
+
 _NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
-_PREFIX = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/"
+_PREFIX = r"(?=[^/]{1,253}/)[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/"
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,22 @@ def _labels(raw: Fields, name: str) -> dict[str, str]:
 def _tolerations(raw: Fields) -> tuple[Mapping[str, Any], ...]:
     for item in raw.items("tolerations"):
         item.only("key", "operator", "value", "effect", "tolerationSeconds")
-        exists = item.text("operator") == "Exists"
-        if not exists and not item.has("key"):
+        key, value, effect = item.text("key"), item.text("value"), item.text("effect")
+        operator = item.text("operator") or "Equal"
+        if operator not in ("Exists", "Equal"):
+            raise ValueError(f"{item.path}.operator must be Exists or Equal, not {operator!r}")
+        if operator == "Equal" and not key:
             raise ValueError(f"{item.path} needs a key, or operator: Exists")
-        if exists and item.has("value"):
+        if operator == "Exists" and value:
             raise ValueError(f"{item.path} has a value, which operator: Exists does not take")
+        if key and not re.fullmatch(f"({_PREFIX})?{_NAME}", key):
+            raise ValueError(f"{item.path}.key must be the key of a taint, not {key!r}")
+        if value and not re.fullmatch(_NAME, value):
+            raise ValueError(f"{item.path}.value must be the value of a taint, not {value!r}")
+        if effect and effect not in EFFECTS:
+            words = "NoSchedule, PreferNoSchedule or NoExecute"
+            raise ValueError(f"{item.path}.effect must be {words}, not {effect!r}")
+        item.number("tolerationSeconds", 0)
+        if item.has("tolerationSeconds") and effect != "NoExecute":
+            raise ValueError(f"{item.path} has tolerationSeconds, which only effect: NoExecute takes")
     return tuple(item.raw for item in raw.items("tolerations"))

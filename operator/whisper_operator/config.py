@@ -9,10 +9,9 @@ import yaml
 
 from whisper_operator import accelerators
 from whisper_operator.accelerators import Accelerator
-from whisper_operator.spec.egress import Egress, egress
+from whisper_operator.spec.egress import NAMESPACE, Egress, egress
 from whisper_operator.spec.fields import Fields, without_nulls
 
-NAMESPACE = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 NETWORK_POLICY = frozenset({"enabled", "egress"})
 """The fields of spec.networkPolicy."""
@@ -115,7 +114,7 @@ def _parse(top: Fields) -> Settings:
         network_policy_fields=_network_policy_fields(policy),
         namespaces=_namespaces(top, "namespaces", base.namespaces),
         workers=top.number("workers", base.workers, least=1),
-        health_port=top.number("healthPort", base.health_port),
+        health_port=top.number("healthPort", base.health_port, least=1, most=65535),
         list_again_seconds=top.number("listAgainSeconds", 600, least=1),
         log_level=_log_level(top),
     )

@@ -119,6 +119,46 @@ def test_autoscaling_goes_by_requests_on_gpus_and_by_cpus_on_cpus() -> None:
             "nodeSelector.a must be a string: put 1 in quotes",
         ),
         ({"accelerators": {"x": {"tolerations": [{"value": "a"}]}}}, "needs a key, or operator: Exists"),
+        (
+            {"accelerators": {"x": {"tolerations": [{"key": "", "value": "a"}]}}},
+            "needs a key, or operator: Exists",
+        ),
+        (
+            {"accelerators": {"x": {"tolerations": [{"key": "a b"}]}}},
+            r"accelerators.x.tolerations\[0\].key must be the key of a taint, not 'a b'",
+        ),
+        (
+            {"accelerators": {"x": {"tolerations": [{"key": "a", "value": "b c"}]}}},
+            r"tolerations\[0\].value must be the value of a taint, not 'b c'",
+        ),
+        (
+            {"accelerators": {"x": {"tolerations": [{"key": "a", "operator": "Exist"}]}}},
+            r"tolerations\[0\].operator must be Exists or Equal, not 'Exist'",
+        ),
+        (
+            {"accelerators": {"x": {"spot": {"tolerations": [{"key": "a", "effect": "NoSchedul"}]}}}},
+            r"x.spot.tolerations\[0\].effect must be NoSchedule, PreferNoSchedule or NoExecute, not 'NoSchedul'",
+        ),
+        (
+            {
+                "accelerators": {
+                    "x": {"tolerations": [{"key": "a", "effect": "NoExecute", "tolerationSeconds": "x"}]}
+                }
+            },
+            r"tolerations\[0\].tolerationSeconds must be a whole number, not 'x'",
+        ),
+        (
+            {
+                "accelerators": {
+                    "x": {"tolerations": [{"key": "a", "effect": "NoSchedule", "tolerationSeconds": 5}]}
+                }
+            },
+            r"tolerations\[0\] has tolerationSeconds, which only effect: NoExecute takes",
+        ),
+        (
+            {"accelerators": {"x": {"nodeSelector": {f"{'a' * 254}/b": "c"}}}},
+            "which no label of a node can be",
+        ),
         ({"accelerators": {"x": {"spot": {"taint": "a"}}}}, "accelerators.x.spot.taint is not a setting"),
         (
             {"networkPolicy": {"endpoints": ["all"]}},
@@ -129,12 +169,44 @@ def test_autoscaling_goes_by_requests_on_gpus_and_by_cpus_on_cpus() -> None:
         ({"networkPolicy": {"egress": [{"ports": [{"port": 70000}]}]}}, "needs a port from 1 to 65535"),
         ({"networkPolicy": {"egress": [{"ports": [{"port": 7, "endPort": 6}]}]}}, "an endPort not below it"),
         ({"networkPolicy": {"egress": [{"to": "a"}]}}, r"egress\[0\].to is not a setting"),
+        (
+            {"networkPolicy": {"egress": [{"namespace": "istio system"}]}},
+            r"networkPolicy.egress\[0\].namespace must be the name of a namespace, not 'istio system'",
+        ),
+        ({"networkPolicy": {"egress": [{"namespace": ""}]}}, "must be the name of a namespace, not ''"),
+        (
+            {"networkPolicy": {"egress": [{"namespace": "a" * 64}]}},
+            "must be the name of a namespace, not 'aaa",
+        ),
         ({"namespaces": ["asr-*"]}, "namespaces must hold names of namespaces, not 'asr-\\*'"),
+        (
+            {"monitoring": {"namespaces": ["a" * 64]}},
+            "monitoring.namespaces must hold names of namespaces, not 'aaa",
+        ),
+        ({"healthPort": 99999}, "healthPort must be at most 65535, not 99999"),
+        ({"healthPort": 0}, "healthPort must be at least 1, not 0"),
     ],
 )
 def test_a_wrong_setting_is_named(raw: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_settings(raw)
+
+
+def test_what_an_api_server_takes_is_taken() -> None:
+    tolerations = [
+        {"operator": "Exists"},
+        {"key": "example.com/gpu", "operator": "Equal", "value": "", "effect": "NoSchedule"},
+        {"key": "gpu", "value": "a100", "effect": "NoExecute", "tolerationSeconds": 30},
+    ]
+    found = parse_settings(
+        {
+            "accelerators": {"x": {"tolerations": tolerations}},
+            "networkPolicy": {"egress": [{"namespace": "a" * 63}]},
+            "monitoring": {"namespaces": ["0-a"]},
+            "healthPort": 65535,
+        }
+    )
+    assert list(found.accelerators["x"].tolerations) == tolerations
 
 
 @pytest.mark.parametrize(

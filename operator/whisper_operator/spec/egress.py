@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from whisper_operator.spec.fields import Fields
 
+NAMESPACE = r"(?=.{1,63}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+"""The name of one: a label's value in every NetworkPolicy that lets its pods in, or lets pods reach them."""
+
 
 @dataclass(frozen=True)
 class Port:
@@ -57,6 +60,8 @@ def _way_out(raw: Fields) -> Egress:
     ports = tuple(_port(item) for item in raw.items("ports"))
     if cidr is not None and not is_network(cidr):
         raise ValueError(f"{raw.path}.cidr must be a network such as 10.0.0.0/8, not {cidr!r}")
+    if namespace is not None and not re.fullmatch(NAMESPACE, namespace):
+        raise ValueError(f"{raw.path}.namespace must be the name of a namespace, not {namespace!r}")
     if cidr is not None and namespace is not None:
         raise ValueError(f"{raw.path}: cidr and namespace exclude each other: make two entries of them")
     if cidr is None and namespace is None and not ports:

@@ -66,7 +66,7 @@ class Fields:
                 raise ValueError(f"{self._at(name)}.{key} must be a string: put {value!r} in quotes")
         return dict(values)
 
-    def number(self, name: str, default: int, *, least: int | None = None) -> int:
+    def number(self, name: str, default: int, *, least: int | None = None, most: int | None = None) -> int:
         value = self.raw.get(name)
         if value is None:
             return default
@@ -74,6 +74,8 @@ class Fields:
             raise ValueError(f"{self._at(name)} must be a whole number, not {value!r}")
         if least is not None and value < least:
             raise ValueError(f"{self._at(name)} must be at least {least}, not {value}")
+        if most is not None and value > most:
+            raise ValueError(f"{self._at(name)} must be at most {most}, not {value}")
         return value
 
     def flag(self, name: str, *, default: bool = False) -> bool:
