@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from whisper_operator import manifests
 from whisper_operator.config import Settings
 from whisper_operator.config import parse as parse_settings
@@ -30,6 +31,22 @@ def pod(**spec: Any) -> dict[str, Any]:
 
 def env(**spec: Any) -> dict[str, str]:
     return {item["name"]: item["value"] for item in pod(**spec)["containers"][0]["env"]}
+
+
+@pytest.mark.parametrize(
+    ("public", "proxies"),
+    [
+        ({}, None),
+        ({"host": "w.example.com"}, None),
+        ({"host": "w.example.com", "ingress": {"class": "gce-internal"}}, None),
+        ({"host": "w.example.com", "ingress": {"class": "nginx"}}, "1"),
+    ],
+)
+def test_the_server_believes_as_many_proxies_as_there_are(
+    public: dict[str, Any], proxies: str | None
+) -> None:
+    """Google's load balancer writes two entries, which is what the server takes for granted in a pod; others write one."""
+    assert env(**public).get("WHISPER_PROXIES") == proxies
 
 
 def test_the_minimal_endpoint_has_its_children_in_the_order_of_their_references() -> None:

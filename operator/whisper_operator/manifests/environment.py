@@ -10,7 +10,7 @@ CACHES = ("HOME", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"
 
 def of(endpoint: WhisperEndpoint, *, http_port: int, ops_port: int) -> list[dict[str, str]]:
     """As a container's `env`: the operator's variables first, then the user's own, which may move the caches."""
-    limits, defaults = endpoint.limits, endpoint.defaults
+    limits, defaults, public = endpoint.limits, endpoint.defaults, endpoint.public
     values = {
         "WHISPER_MODEL": endpoint.model,
         "WHISPER_MODEL_DIR": MODELS if endpoint.model_volume else None,
@@ -23,6 +23,8 @@ def of(endpoint: WhisperEndpoint, *, http_port: int, ops_port: int) -> list[dict
         "WHISPER_MAX_AUDIO_SECONDS": str(limits.max_audio_seconds),
         "WHISPER_MAX_QUEUE": str(limits.max_queue),
         "WHISPER_REQUEST_TIMEOUT_SECONDS": str(limits.request_timeout_seconds),
+        # In a pod the server counts on the two that Google's load balancer writes; other controllers' proxies write one.
+        "WHISPER_PROXIES": "1" if public and not public.on_gke else None,
         "WHISPER_LOG_FORMAT": "json",
         "WHISPER_LANGUAGE": defaults.language,
         "WHISPER_TASK": defaults.task,
