@@ -28,6 +28,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "bfloat16-l4": {"computeType": "bfloat16", "accelerator": {"type": "nvidia-l4"}},
     "bfloat16-cpu": {"computeType": "bfloat16", "device": "cpu"},
     "spot": {"accelerator": {"spot": True}},
+    "reserve-nothing-class": {**HOST, "ingress": {"class": "traefik", "reserveStaticIP": False}},
     "onprem-gpu": {"accelerator": {"type": "rtx-4090"}},
     "autoscaling": {"autoscaling": {"max": 4}},
     "autoscaling-target": {"autoscaling": {"max": 4, "targetInFlight": 39}, "limits": {"maxQueue": 40}},

@@ -90,6 +90,8 @@ def test_kinds_that_not_every_cluster_has(config: str, capsys: pytest.CaptureFix
     [
         ("kind: Service\n---\n[1]\n", "document 2 is no mapping but list"),
         ("kind: List\nitems: [1]\n", "document 1: items[0] is no mapping but int"),
+        ("kind: List\nitems: 5\n", "document 1: items is no list but int"),
+        ("kind: List\nitems: {a: 1}\n", "document 1: items is no list but dict"),
         ("a: 1\na: [", "line 2, column 5"),
     ],
 )

@@ -1,6 +1,7 @@
 """What render refuses, as the API server would; that the two agree is tested on a cluster, with generated endpoints."""
 
 from collections.abc import Iterator, Mapping
+from datetime import date
 from typing import Any
 
 import pytest
@@ -51,6 +52,14 @@ def endpoint(name: str = "whisper", **spec: Any) -> dict[str, Any]:
         ),
         (endpoint(networkPolicy={"egress": [{"cidr": "10.1.2.3/8"}]}), "with no bits set beyond it"),
         (endpoint(networkPolicy={"egress": [{"cidr": "::ffff:10.0.0.0/104"}]}), "a cidr is an address"),
+        (
+            endpoint(resources={"requests": {"cpu": 10**20}}),
+            "spec.resources.requests.cpu: 100000000000000000000 is greater than the maximum",
+        ),
+        (
+            endpoint(scheduling={"tolerations": [{"operator": "Exists", "tolerationSeconds": -(10**20)}]}),
+            "spec.scheduling.tolerations[0].tolerationSeconds: -100000000000000000000 is less than the minimum",
+        ),
         (endpoint(rollout="Blue"), "spec.rollout: rollout must be RollingUpdate or Recreate"),
         (endpoint(model="largee"), "spec.model: model must be tiny"),
         (endpoint(replicas=0), "set suspend: true"),
@@ -99,10 +108,19 @@ def test_what_the_api_server_refuses_is_said(resource: dict[str, Any], words: st
             }
         },
         {"host": "a.example.com", "ingress": {"annotations": {"x.example.com/y": "z"}}},
+        {"host": "a.example.com", "ingress": {"class": "traefik", "reserveStaticIP": False}},
     ],
 )
 def test_what_it_takes_is_let_through(spec: dict[str, Any]) -> None:
     assert crd_schema.complaints(endpoint(**spec)) == []
+
+
+def test_what_the_rules_do_not_read_is_no_matter() -> None:
+    """kubectl reads a date as the text it is, and an API server takes any number in an annotation that is one."""
+    annotations = {"released": date(2026, 1, 2), "build": 10**22}
+    resource = endpoint(model="base")
+    resource["metadata"]["annotations"] = annotations
+    assert crd_schema.complaints(resource) == []
 
 
 def optional(at: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -34,6 +34,9 @@ def complaints(resource: Mapping[str, Any]) -> list[str]:
     given = without_nulls({name: part for name, part in resource.items() if name != "status"})
     if not isinstance(given.get("metadata", {}).get("name"), str):
         return ["metadata.name is missing, or no text"]
+    given["metadata"] = {
+        "name": given["metadata"]["name"]
+    }  # no rule reads more, and kubectl passes on all else
     wrong = sorted(_validator().iter_errors(given), key=lambda error: error.json_path)
     found = [_at(error.json_path.removeprefix("$").removeprefix("."), _said(error)) for error in wrong]
     return [_short(each) for each in found or _against_rules(_schema(), given, "")]
@@ -131,6 +134,8 @@ def _as_json_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
         found["items"] = _as_json_schema(schema["items"])
     if schema.get("x-kubernetes-int-or-string"):
         found["type"] = ["integer", "string"]
+    if "integer" in found.get("type", ()):
+        found = {"minimum": -(2**63), "maximum": 2**63 - 1, **found}
     if schema.get("x-kubernetes-list-type") == "set":
         found["uniqueItems"] = True
     return found

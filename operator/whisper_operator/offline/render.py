@@ -95,10 +95,10 @@ def _children(resource: dict[str, Any], settings: Settings, options: Options) ->
 def _all_certified(endpoint: WhisperEndpoint, settings: Settings) -> dict[tuple[Kind, str], Child]:
     """As it is seen once every host has its certificate."""
     seen = {}
+    shared = (
+        endpoint.public.certificate if endpoint.public and endpoint.public.tls == "preSharedCert" else None
+    )
     for manifest in manifests.of(endpoint, Observed.nothing(), settings):
-        attached = (endpoint.public and endpoint.public.certificate) or FROM_SECRET
-        if endpoint.public and endpoint.public.tls == "secret":
-            attached = FROM_SECRET
         if manifest.kind in (MANAGED_CERTIFICATE, INGRESS):
             child = Child(
                 kind=manifest.kind,
@@ -113,7 +113,7 @@ def _all_certified(endpoint: WhisperEndpoint, settings: Settings) -> dict[tuple[
                 own_fields="{}",
                 spec={},
                 status={"certificateStatus": "Active"},
-                annotations={ATTACHED: attached},
+                annotations={ATTACHED: shared or FROM_SECRET},
             )
             seen[manifest.kind, manifest.name] = child
     return seen
@@ -135,7 +135,10 @@ def _resources(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
             if document.get("kind") != "List":
                 yield where, document
                 continue
-            for index, item in enumerate(document.get("items") or ()):
+            items = document.get("items") or []
+            if not isinstance(items, list):
+                raise InputError(f"{where}: items is no list but {type(items).__name__}")
+            for index, item in enumerate(items):
                 if not isinstance(item, dict):
                     raise InputError(f"{where}: items[{index}] is no mapping but {type(item).__name__}")
                 yield f"{where}: items[{index}]", item
