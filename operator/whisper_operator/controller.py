@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 NAME = "whisper-operator"
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15.0
 """From one try to list while the API server can't be asked to the next, in seconds."""
+PATIENCE_SECONDS = 15.0
+"""That all endpoints wait at the start for a kind that can't be listed: of what was never seen nothing can be kept."""
 LOOK_SECONDS = 2.0
 """From one look at the watches to the next."""
 UNTIL_ANEW_SECONDS = 30.0
@@ -112,7 +114,7 @@ class _Running:
         Returns when all has to begin anew.
         """
         await self.watches.settle()
-        await self._list()
+        await self._list_at_first()
         # By now kopf has set its own handlers, which would start no watchdog.
         for sign in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(sign, finish)
@@ -166,6 +168,16 @@ class _Running:
             if self.watches.unwatched and time.monotonic() - start > UNTIL_ANEW_SECONDS:
                 logger.info("Nothing watches %s yet: starting anew", names(self.watches.unwatched))
                 return True
+
+    async def _list_at_first(self) -> None:
+        """List all, and what fails by itself once more each second for a while. Raises WentBack."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        await self._list()
+        while (failing := self.access.failing) and time.monotonic() < until:
+            for place in failing:
+                self.lister.begun(place)
+            await self.lister.wait(LOOK_SECONDS)
+            await self._list()
 
     async def _list(self) -> set[Key]:
         """List what is due, trying until it works. Raises WentBack."""

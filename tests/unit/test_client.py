@@ -1,11 +1,32 @@
 """The client, against a server that answers as an API server does."""
 
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
 import pytest
 from aiohttp import web
 from kubernetes.aio import client
-from whisper_operator.kube.client import LONGEST_WAIT, Api
+from whisper_operator.kube import client as clients
+from whisper_operator.kube.client import IN_FLIGHT, LONGEST_WAIT, Api
 from whisper_operator.kube.errors import Conflict, Forbidden, NoSuchKind, Refused, Unavailable
 from whisper_operator.kube.kinds import SERVICE
+
+
+@asynccontextmanager
+async def connected(serve: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[Api]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", serve)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    configuration = client.Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")
+    try:
+        async with client.ApiClient(configuration) as connection:
+            yield Api(connection)
+    finally:
+        await runner.cleanup()
 
 
 async def failure(status: int, text: str, **headers: str) -> Exception:
@@ -15,19 +36,54 @@ async def failure(status: int, text: str, **headers: str) -> Exception:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return web.Response(status=status, text=text, headers=named)
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", serve)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    configuration = client.Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")
-    try:
-        async with client.ApiClient(configuration) as connection:
-            with pytest.raises(Exception) as raised:  # noqa: PT011 - it is told apart below
-                await Api(connection).delete(SERVICE, "n", "w", "u")
+    async with connected(serve) as api:
+        with pytest.raises(Exception) as raised:  # noqa: PT011 - it is told apart below
+            await api.delete(SERVICE, "n", "w", "u")
         return raised.value
-    finally:
-        await runner.cleanup()
+
+
+async def test_a_namespace_whose_requests_hang_keeps_none_of_the_others_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(clients, "SLOW_SECONDS", 0.05)
+    hanging, goes_on, empty = list[str](), asyncio.Event(), '{"metadata":{"resourceVersion":"7"},"items":[]}'
+
+    async def serve(request: web.Request) -> web.Response:
+        if "/namespaces/bad/" in request.path:
+            hanging.append(request.path)
+            await goes_on.wait()
+        return web.Response(text=empty)
+
+    def ignore(_: dict[str, Any]) -> None:
+        raise AssertionError
+
+    async with connected(serve) as api:
+        bad = [asyncio.create_task(api.get(SERVICE, "bad", str(each))) for each in range(3 * IN_FLIGHT)]
+        while len(hanging) < IN_FLIGHT:
+            await asyncio.sleep(0)
+        assert await api.get(SERVICE, "good", "w") is not None
+        assert await api.list_all(SERVICE, None, None, None, ignore) == 7
+        assert len(hanging) == IN_FLIGHT  # it has its share, and no more
+        goes_on.set()
+        await asyncio.gather(*bad)
+    assert len(set(hanging)) == 3 * IN_FLIGHT
+    assert list(api._of_namespaces) == []
+
+
+async def test_so_many_requests_are_under_way_at_a_time_and_no_more() -> None:
+    under_way, most = 0, 0
+
+    async def serve(_: web.Request) -> web.Response:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.01)
+        under_way -= 1
+        return web.Response(text="{}")
+
+    async with connected(serve) as api:
+        await asyncio.gather(*(api.get(SERVICE, f"n{each % 5}", "w") for each in range(5 * IN_FLIGHT)))
+    assert most == IN_FLIGHT
 
 
 @pytest.mark.parametrize(

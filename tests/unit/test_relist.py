@@ -6,13 +6,25 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from whisper_operator import controller
+from whisper_operator.config import Settings
+from whisper_operator.informer import relist
 from whisper_operator.informer.access import FAILING, FORBIDDEN, MISSING, Access, Obstacle, Place
 from whisper_operator.informer.cache import Cache
 from whisper_operator.informer.liveness import Watches
 from whisper_operator.informer.relist import AGAIN_SECONDS, GATHER_SECONDS, Lister, WentBack
 from whisper_operator.kube.client import PAGE, Api
-from whisper_operator.kube.errors import Forbidden, Retry, Unavailable
-from whisper_operator.kube.kinds import COMPUTE_ADDRESS, DEPLOYMENT, ENDPOINT, POD, POD_MONITOR, SERVICE, Kind
+from whisper_operator.kube.errors import Forbidden, Refused, Retry, Unavailable
+from whisper_operator.kube.kinds import (
+    COMPUTE_ADDRESS,
+    DEPLOYMENT,
+    ENDPOINT,
+    EVENT,
+    POD,
+    POD_MONITOR,
+    SERVICE,
+    Kind,
+)
 from whisper_operator.kube.metrics import REGISTRY
 from whisper_operator.kube.objects import Key
 
@@ -28,6 +40,8 @@ class Lists(Api):
         self.version = 9
         self.answers: dict[Place, Exception | None] = {}
         self.asked: list[Place] = []
+        self.hung: Place | None = None
+        self.goes_on = asyncio.Event()
 
     async def list_all(
         self,
@@ -40,6 +54,8 @@ class Lists(Api):
         page: int = PAGE,
     ) -> int | None:
         self.asked.append((kind, namespace))
+        if (kind, namespace) == self.hung:
+            await self.goes_on.wait()
         if (kind, namespace) in self.answers:
             answer = self.answers[kind, namespace]
             if answer is not None:
@@ -61,10 +77,11 @@ class Listed:
         self.watches = Watches(self.access, lambda place: self.lister.begun(place))
         self.lister = Lister(self.api, self.cache, self.access, self.watches, SECONDS)
 
-    def again(self) -> set[Key]:
-        """List all."""
+    def again(self, kind: Kind | None = None) -> set[Key]:
+        """List all, or only this kind."""
         for place in self.access.places:
-            self.lister._due[place] = 0.0
+            if kind in (None, place[0]):
+                self.lister._due[place] = 0.0
         return asyncio.run(self.lister.list())
 
 
@@ -144,6 +161,64 @@ def test_an_api_server_that_answers_nothing_is_asked_again() -> None:
     listed.api.answers = {place: Unavailable("connection refused") for place in listed.access.places}
     with pytest.raises(Retry, match="connection refused"):
         listed.again()
+    assert listed.access.failing == []  # it is no kind's fault
+    listed.api.answers.clear()
+    listed.again()
+    listed.api.answers = {place: Unavailable("connection refused") for place in listed.access.places}
+    with pytest.raises(Retry, match="connection refused"):  # whatever is due
+        listed.again(SERVICE)
+    assert listed.access.failing == []
+
+
+def test_a_kind_that_fails_alone_stops_no_other() -> None:
+    """Neither when it begins to fail nor later, though it is all that is due then."""
+    listed = Listed({ENDPOINT: [named("whisper")], SERVICE: [named("whisper", spec={})]})
+    listed.again()
+    listed.api.answers = {(SERVICE, None): Unavailable("conversion webhook failed")}
+    for _ in range(3):
+        listed.again(SERVICE)
+        assert listed.access.failing == [(SERVICE, None)]
+    assert unreadable(SERVICE, "", FAILING) == 1
+    listed.api.answers.clear()
+    listed.api.version += 1
+    assert listed.again(SERVICE) == {KEY}  # which is told
+    assert listed.access.failing == []
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason"), [(Forbidden(403, "no right"), FORBIDDEN), (Refused(400, "no sense"), FAILING)]
+)
+def test_only_what_there_is_no_right_to_is_called_forbidden(refusal: Refused, reason: str) -> None:
+    listed = Listed({})
+    listed.api.answers = {(SERVICE, None): refusal}
+    listed.again()
+    assert listed.access.obstacle(SERVICE, "asr") == Obstacle(reason, refusal.message)
+
+
+async def test_a_kind_that_hangs_keeps_no_other_waiting() -> None:
+    listed = Listed({ENDPOINT: [named("whisper")]})
+    hung = listed.api.hung = (COMPUTE_ADDRESS, None)
+    others = {place for place in listed.access.places if place not in (hung, (EVENT, None))}
+    listing = asyncio.create_task(listed.lister.list())
+    while not all(listed.access.listed(place) for place in others):
+        await asyncio.sleep(0)
+    assert not listing.done()
+    listed.api.goes_on.set()
+    await listing
+    assert listed.access.listed(hung)
+
+
+async def test_what_events_are_about_is_known_before_them() -> None:
+    about = {"kind": "Deployment", "name": "whisper", "namespace": "asr", "uid": "asr/whisper"}
+    warning = named("e", involvedObject=about, reason="Failed", message="no")
+    listed = Listed({ENDPOINT: [named("whisper")], EVENT: [warning]})
+    listed.api.hung = (ENDPOINT, None)
+    listing = asyncio.create_task(listed.lister.list())
+    while not listed.access.listed((SERVICE, None)):
+        await asyncio.sleep(0)
+    listed.api.goes_on.set()
+    await listing
+    assert [each.words for each in listed.cache._warnings.of(KEY)] == ["no"]
 
 
 def test_objects_of_a_kind_that_is_gone_are_gone() -> None:
@@ -195,3 +270,27 @@ def test_a_cluster_that_was_put_back_is_noticed() -> None:
     shown.watches.shows(POD, {"metadata": {"namespace": "asr", "resourceVersion": "12"}})
     with pytest.raises(WentBack):
         shown.again()
+
+
+class Mended(Lists):
+    """An API server that lists Services the third time only."""
+
+    async def list_all(self, kind: Kind, *arguments: Any, **options: Any) -> int | None:
+        if kind is SERVICE and len([each for each, _ in self.asked if each is SERVICE]) == 2:
+            self.answers.clear()
+        return await super().list_all(kind, *arguments, **options)
+
+
+@pytest.mark.parametrize(("api", "comes"), [(Mended, True), (Lists, False)])
+async def test_at_first_a_kind_that_fails_is_waited_for_but_not_for_long(
+    api: type[Lists], comes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relist, "GATHER_SECONDS", 0.0)
+    if not comes:
+        monkeypatch.setattr(controller, "PATIENCE_SECONDS", 0.1)
+    lists = api({ENDPOINT: [named("whisper")]})
+    lists.answers = {(SERVICE, None): Unavailable("etcd has no leader")}
+    running = controller._Running(lists, Settings())
+    await running._list_at_first()
+    assert running.access.listed((SERVICE, None)) is comes
+    assert running.cache.endpoints() == [KEY]

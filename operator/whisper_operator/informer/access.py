@@ -66,6 +66,11 @@ class Access:
         """What keeps the kind from being read in a namespace."""
         return self._of(self.place(kind, namespace))
 
+    @property
+    def failing(self) -> list[Place]:
+        """What went wrong when it was listed last, and may well work the next time."""
+        return [place for place, each in self._listing.items() if each is not None and each.reason == FAILING]
+
     def found(self, kind: Kind, namespace: str) -> None:
         """The cluster has the kind, as a write to it has shown."""
         place = self.place(kind, namespace)

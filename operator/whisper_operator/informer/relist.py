@@ -8,13 +8,13 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from whisper_operator.informer.access import FAILING, FORBIDDEN, MISSING, Access, Obstacle, Place
 from whisper_operator.informer.cache import Cache
 from whisper_operator.informer.liveness import Watches
 from whisper_operator.kube.client import PAGE, Api
-from whisper_operator.kube.errors import Refused, Retry, Unavailable
+from whisper_operator.kube.errors import Forbidden, Refused, Retry, Unavailable
 from whisper_operator.kube.kinds import ENDPOINT, EVENT, OURS, WARNINGS
 from whisper_operator.kube.objects import Key, Raw
 
@@ -66,28 +66,47 @@ class Lister:
     async def list(self) -> set[Key]:
         """List what is due; the endpoints that something changed for.
 
-        Raises Retry if nothing could be: then it is the API server that can't be asked. Raises WentBack.
+        Raises Retry if nothing can be that could be until now: then the API server can't be asked. Raises WentBack.
         """
         changed: set[Key] = set()
         failures: dict[Place, Retry] = {}
         now = time.monotonic()
+        readable = [place for place in self._due if self._access.obstacle(*place) is None]
         due = [place for place, at in self._due.items() if at <= now]
-        for place in due:
-            try:
-                changed |= await self._list(place)
-            except Retry as error:
-                failures[place] = error
-                self._due[place] = now
-        if due and len(failures) == len(due):
-            reason = next(iter(failures.values()))
-            raise Unavailable(str(reason), reason.after) from reason
+        # Events last: which endpoints they concern is told by what is known of those.
+        for is_last in (False, True):
+            each = [place for place in due if (place[0] is EVENT) is is_last]
+            await self._list_each(each, changed, failures)
+        if len(failures) == len(due) and any(place in failures for place in readable):
+            # One more of what could be read until now tells whether these are at fault, or the API server is.
+            another = [place for place in readable if place not in failures][:1]
+            await self._list_each(another, changed, failures)
+            if len(failures) == len(due) + len(another):
+                for place in failures:
+                    self._due[place] = now
+                reason = next(iter(failures.values()))
+                raise Unavailable(str(reason), max(each.after for each in failures.values())) from reason
         for place, failure in failures.items():
             self._access.listing(place, Obstacle(FAILING, str(failure)))
-            self._again(place, AGAIN_SECONDS)
+            self._again(place, max(AGAIN_SECONDS, failure.after))
         for _, namespace in self._access.tell():
             # Each says whether that concerns it.
             changed.update(key for key in self._cache.endpoints() if namespace in (None, key[0]))
         return changed
+
+    async def _list_each(
+        self, places: Iterable[Place], changed: set[Key], failures: dict[Place, Retry]
+    ) -> None:
+        """List them at once, so that one that hangs makes none of the others wait its turn. Raises WentBack."""
+        places = list(places)
+        answers = await asyncio.gather(*map(self._list, places), return_exceptions=True)
+        for place, answer in zip(places, answers, strict=True):
+            if isinstance(answer, Retry):
+                failures[place] = answer
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                changed |= answer
 
     async def _list(self, place: Place) -> set[Key]:
         kind, namespace = place
@@ -110,7 +129,8 @@ class Lister:
         try:
             version = await self._api.list_all(kind, namespace, labels, fields, take, page=page)
         except Refused as error:
-            self._obstacle(place, Obstacle(FORBIDDEN, error.message))
+            reason = FORBIDDEN if isinstance(error, Forbidden) else FAILING
+            self._obstacle(place, Obstacle(reason, error.message))
             return set()
         if version is None:
             self._obstacle(place, Obstacle(MISSING))

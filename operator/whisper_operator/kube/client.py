@@ -7,9 +7,10 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 from urllib.request import getproxies_environment
+from weakref import WeakValueDictionary
 
 import aiohttp
 from kubernetes.aio import client, config
@@ -21,7 +22,11 @@ from whisper_operator.kube.kinds import EVENT, FIELD_MANAGER, HASH_ANNOTATION, K
 REQUEST_SECONDS = 30.0
 DEFAULT_KUBECONFIG = "~/.kube/config"
 IN_FLIGHT = 16
-"""Requests at a time: more would only wait in the API server, which then turns them away."""
+"""Requests at a time, of all and of each namespace: more would only wait in the API server, which then turns them away."""
+SLOW_SECONDS = 1.0
+"""A request that takes longer waits for something else, such as a namespace's admission webhook; others don't wait for that."""
+LISTS = "/lists"
+"""All lists together count as a namespace of their own: no object's writes hold them up."""
 LONGEST_WAIT = 300.0
 PAGE = 50
 """Objects to a page of a list: a thousand at once, and their memory would stay with the process."""
@@ -36,6 +41,8 @@ class Api:
     def __init__(self, connection: client.ApiClient) -> None:
         self._connection = connection
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
+        self._of_namespaces = WeakValueDictionary[str, asyncio.Semaphore]()
+        """As many for each, as long as any request of it is under way."""
 
     @property
     def server(self) -> str:
@@ -88,6 +95,7 @@ class Api:
                 found = await self._request(
                     "get",
                     kind.path(namespace),
+                    share=LISTS,
                     labelSelector=labels,
                     fieldSelector=fields,
                     limit=str(page),
@@ -203,9 +211,11 @@ class Api:
         *,
         body: Any = None,
         content_type: str = "application/json",
+        share: str | None = None,
         **parameters: str | None,
     ) -> dict[str, Any]:
-        """The answer's object. `parameters` are those of the URL, by the API's names."""
+        """The answer's object. `share`: whose requests it counts among, if not the namespace's in `path`; `parameters` are those
+        of the URL, by the API's names."""
         request = await self._connection.param_serialize(
             method.upper(),
             path,
@@ -216,7 +226,7 @@ class Api:
         )
         what = f"{method.upper()} {path}"
         try:
-            async with self._in_flight:
+            async with self._slot(share or _namespace_of(path)):
                 response = await self._connection.call_api(*request, _request_timeout=REQUEST_SECONDS)
                 text = await response.read()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
@@ -234,6 +244,27 @@ class Api:
         if not isinstance(answer, dict):
             raise Unavailable(f"{what}: the answer is no object")
         return answer
+
+    @asynccontextmanager
+    async def _slot(self, share: str) -> AsyncIterator[None]:
+        """Wait for one of the namespace's and one of everybody's slots, and give that one back once it is slow."""
+        of_namespace = self._of_namespaces.setdefault(share, asyncio.Semaphore(IN_FLIGHT))
+        async with of_namespace:
+            await self._in_flight.acquire()
+            slot = ExitStack()
+            slot.callback(self._in_flight.release)  # once, whoever closes it first
+            timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, slot.close)
+            try:
+                yield
+            finally:
+                timer.cancel()
+                slot.close()
+
+
+def _namespace_of(path: str) -> str:
+    """The namespace that a request is about; "" of none."""
+    _, _, rest = path.partition("/namespaces/")
+    return rest.partition("/")[0]
 
 
 def in_cluster() -> bool:
