@@ -16,9 +16,9 @@ from whisper_server.engine.checkpoint import load_checkpoint
 from whisper_server.engine.interface import Decode, DeviceLost, Encode, LoadError, Ticket
 from whisper_server.engine.torch import memory
 from whisper_server.engine.torch.engine import OpenAIWhisper
-from whisper_server.engine.torch.kv_cache import Lane, Rows
+from whisper_server.engine.torch.kv_cache import CacheShape, Lane, Rows, Slots
 from whisper_server.engine.torch.load import make_engine, model_info
-from whisper_server.engine.torch.logits import RowState
+from whisper_server.engine.torch.logits import RowState, Vocabulary
 from whisper_server.engine.torch.memory import Limit, as_large_as_fits
 from whisper_server.engine.torch.model import Network
 from whisper_server.engine.torch.recovery import TRIES
@@ -151,6 +151,70 @@ def test_with_memory_for_few_rows_all_windows_are_decoded_in_those(monkeypatch: 
     assert engine.stats.out_of_memory < 40
 
 
+def encoded(engine: OpenAIWhisper, count: int) -> list[Any]:
+    """So many windows of one sound."""
+    mel = spectrogram(HELLO, 80).beginning()
+    for number in range(count):
+        engine.submit(number, Encode(mel=mel))
+    windows: dict[Ticket, Any] = {}
+    while engine.busy():
+        windows |= engine.step()
+    return [windows[number] for number in range(count)]
+
+
+def decoded(engine: OpenAIWhisper, requests: dict[Ticket, Decode], steps: int = 10**6) -> dict[Ticket, Any]:
+    """What was answered in so many steps at most."""
+    for ticket, request in requests.items():
+        engine.submit(ticket, request)
+    answers: dict[Ticket, Any] = {}
+    while engine.busy() and steps:
+        answers |= engine.step()
+        steps -= 1
+    return answers
+
+
+def none_left(*args: Any, **kwargs: Any) -> None:
+    raise torch.OutOfMemoryError("none left")
+
+
+def test_where_windows_find_no_memory_to_change_places_texts_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That closes gaps only: it is left for a while, and costs no request and not the device."""
+    engine = demo_engine(windows=2)
+    lower, upper = encoded(engine, 2)
+    engine.release(lower)
+    monkeypatch.setattr(Slots, "exchange", none_left)
+    endless = Decode(window=upper, language="en", suppress_tokens=(-1, engine._vocabulary.eot), sample_len=60)
+    answers = decoded(engine, {"upper": endless})
+    assert len(answers["upper"].tokens) == 60
+    assert engine.stats.out_of_memory == 1
+    monkeypatch.undo()
+    for _ in range(memory.PATIENCE):
+        decoded(engine, {"upper": endless}, steps=1)
+        engine.cancel("upper")
+    assert upper.slot == 0, "the gap is closed when there is memory again"
+
+
+def large_slots() -> Slots:
+    """Of a model with 29 MiB of keys and values to a row, all of which have been written to."""
+    shape = CacheShape(layers=32, heads=4, width=64, dtype=torch.float32, device=torch.device("cpu"))
+    vocabulary = Vocabulary(size=100, eot=50, timestamp_begin=60, no_speech=55, blank=(1,))
+    slots = Slots(shape, vocabulary, count=2, group_rows=8, n_audio_ctx=64, n_text_ctx=448)
+    for cache in (slots.cross_kv, slots.rows.self_kv):
+        cache.kv.fill_(1)
+    return slots
+
+
+def test_windows_change_places_without_memory() -> None:
+    slots = large_slots()
+    lower, upper = slots.take(), slots.take()
+    slots.give_back(lower)
+    assert memory._most_taken_by(slots.close_gap) < 8 << 20
+    assert upper.slot == 0
+    slots.take()
+    assert memory._most_taken_by(lambda: slots.exchange(0, 1)) < 8 << 20
+    assert upper.slot == 1
+
+
 def test_a_burst_of_windows_is_encoded_in_smaller_batches_where_memory_is_scarce(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -215,6 +279,16 @@ def test_a_limit_that_fails_again_and_again_is_tried_more_and_more_rarely() -> N
     assert 4 < len(tried) < 12
     waits = [second - first for first, second in itertools.pairwise(tried)]
     assert waits == sorted(waits)
+
+
+def test_after_one_shortage_as_much_is_done_as_before_soon() -> None:
+    """However often it was halved meanwhile."""
+    limit = Limit(128)
+    while limit.now > 1:
+        limit.failed(limit.now)
+    for _ in range(7 * memory.PATIENCE):
+        limit.went_well()
+    assert limit.now == 128
 
 
 class Measured:

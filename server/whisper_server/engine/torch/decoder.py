@@ -55,7 +55,8 @@ class Decoder:
         self._banned: dict[tuple[int, ...], Tensor] = {}
         self.row_limit = Limit(slots.count)
         self._prompt_limit = Limit(runner.texts_at_once)
-        self._one = Limit(1)
+        self._moves = Limit(1, least=0)
+        """Windows that change places in a step: none for a while, where there was no memory for it."""
 
     def sequences(self) -> list[Sequence]:
         """Texts under way."""
@@ -136,14 +137,18 @@ class Decoder:
         """Whether the row of a window's slot may decode. Where memory is scarce these are the lowest: it moves to one of them."""
         if window.slot < self.row_limit.now:
             return True
-        if not slots_may_move:
+        if not slots_may_move or not self._moves.now:
             return False
         used = {sequence.window.slot for sequence in self.singles}
         place = next((slot for slot in range(self.row_limit.now) if slot not in used), None)
         if place is None:
             return False
         slot, free = window.slot, place
-        return self._recovery.attempt(lambda: self._slots.exchange(slot, free), self._one, 1) is None
+        needed = not self.sequences()
+        return (
+            self._recovery.attempt(lambda: self._slots.exchange(slot, free), self._moves, 1, needed=needed)
+            is None
+        )
 
     def _begin(self, joining: list[Sequence]) -> None:
         """Give texts their rows, and let the prompts of those whose steps begin at the end go through the network."""
@@ -186,8 +191,10 @@ class Decoder:
 
     def advance(self, done: Done, *, slots_may_move: bool) -> None:
         """One token more for every text."""
-        if slots_may_move:
-            self._recovery.attempt(self._slots.close_gap, self._one, 1)
+        if not self._moves.now:
+            self._moves.went_well()
+        elif slots_may_move:
+            self._recovery.attempt(self._slots.close_gap, self._moves, 1, needed=False)
         begin = time.monotonic()
         rows = len(self.singles) + sum(group.size for group in self.groups)
         looking: list[tuple[list[SequenceGroup], list[int], HostCopy]] = []
@@ -293,9 +300,6 @@ class Decoder:
 
     def _give_back_rows(self, group: SequenceGroup) -> None:
         self._slots.give_back_group(group.first_row, self._runner.rows_of_group(group.size))
-
-    def _sequences(self) -> list[Sequence]:
-        return [*self.singles, *self.groups]
 
     def _take_back(self, sequences: Many[Sequence], failure: Failure, done: Done) -> None:
         """Texts that could not go on begin anew, from their windows, and say the same again.

@@ -119,6 +119,8 @@ class Slots:
             shape.empty(count + group_rows, n_text_ctx),
             RowState.empty(count + group_rows, vocabulary, shape.device),
         )
+        # For windows that change places, which they do where there is no memory left as well.
+        self._room, self._row_room = self.cross_kv.room(), self.rows.self_kv.room()
         self.windows: dict[int, Window] = {}
         self._free = list(range(count))
         self._free_group_rows = [True] * group_rows
@@ -150,19 +152,20 @@ class Slots:
     def exchange(self, one: int, other: int) -> None:
         """Let the windows in two slots, of which one may be free, change places, with the rows that decode them.
 
-        Where there is no memory for that (torch.OutOfMemoryError), nothing has changed.
+        Takes hardly any memory; where there is not even that (torch.OutOfMemoryError), nothing has changed.
         """
         if one in self.windows and other in self.windows:
             rows, state = self.rows.self_kv, self.rows.state
             places = _numbers([one, other], state.token.device)
-            room, row_room, exchanged = self.cross_kv.room(), rows.room(), state.gather(places.flip(0))
-            self.cross_kv.exchange(one, other, room)
-            rows.exchange(one, other, row_room)
+            exchanged = state.gather(places.flip(0))
+            self.cross_kv.exchange(one, other, self._room)
+            rows.exchange(one, other, self._row_room)
             state.write([one, other], exchanged)
         else:
             source, target = (one, other) if one in self.windows else (other, one)
-            self.rows.move([source], [target], self.rows.self_kv.kv.shape[3])
-            self.cross_kv.kv[:, target].copy_(self.cross_kv.kv[:, source])
+            for cache in (self.rows.self_kv, self.cross_kv):
+                cache.kv[:, target].copy_(cache.kv[:, source])
+            self.rows.state.write([target], self.rows.state.view(source, source + 1))
             self._free.remove(target)
             heapq.heapify(self._free)
             heapq.heappush(self._free, source)

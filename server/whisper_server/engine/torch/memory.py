@@ -18,37 +18,43 @@ SPARE_GPU_MEMORY = 3 << 28
 """The same on a GPU, where what is recorded takes some of it."""
 
 PATIENCE = 64
-"""How often the smaller number has to go well before a larger one is tried; twice as often after each failure, up to a bound."""
+"""How often the smaller number has to go well before a larger one is tried; twice as often after each failure of one."""
 MOST_PATIENCE = 4096
 
 log = logging.getLogger(__name__)
 
 
 class Limit:
-    """How many of something may be done at once, from 1 to `most`."""
+    """How many of something may be done at once, from `least` to `most`."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, least: int = 1) -> None:
         self.most = self.now = most
+        self._least = least
         self._went_well = 0
         self._patience = PATIENCE
+        self._raised = False
+        """Whether what is done now is tried again, after it was too much once."""
 
     def failed(self, tried: int) -> None:
         """So many were too many."""
-        if self.now < self.most:
+        if self._raised:  # else it is the same shortage still, which is no reason to wait longer for its end
             self._patience = min(MOST_PATIENCE, self._patience * 2)
-        self.now = max(1, min(self.now, tried) // 2)
+            self._raised = False
+        self.now = max(self._least, min(self.now, tried) // 2)
         self._went_well = 0
 
     def went_well(self) -> None:
         """It did, once more: after a while, try twice as many again."""
-        if self.now == self.most:
+        if self.now == self.most and not self._raised:
             return
         self._went_well += 1
-        if self._went_well >= self._patience:
-            self.now = min(self.most, self.now * 2)
-            self._went_well = 0
-            if self.now == self.most:
-                self._patience = PATIENCE
+        if self._went_well < self._patience:
+            return
+        self._went_well = 0
+        if self.now == self.most:
+            self._patience, self._raised = PATIENCE, False
+        else:
+            self.now, self._raised = min(self.most, max(1, self.now * 2)), True
 
 
 class Sized(Protocol):

@@ -66,10 +66,13 @@ class Recovery:
         if self._device.type == "cuda":
             self._stats.memory_bytes = torch.cuda.memory_reserved()
 
-    def attempt(self, work: Callable[[], None], limit: Limit, count: int) -> Failure | None:
+    def attempt(
+        self, work: Callable[[], None], limit: Limit, count: int, *, needed: bool = True
+    ) -> Failure | None:
         """Do work for so many requests at once; how it failed, if it did, after which fewer will be tried.
 
-        Raises DeviceLost for what concerns all of them, for ever.
+        `needed`: whether requests wait for it, so that it is their loss if there is never memory for it. Raises DeviceLost for
+        what concerns all of them, for ever.
         """
         try:
             work()
@@ -77,8 +80,8 @@ class Recovery:
             failure = Failure(problem, _is_out_of_memory(problem))
             if failure.out_of_memory:
                 self._stats.out_of_memory += 1
-                self._failures += 1
-                if self._failures >= MOST_FAILURES:
+                self._failures += needed
+                if needed and self._failures >= MOST_FAILURES:
                     raise DeviceLost(
                         f"out of memory {MOST_FAILURES} times without a text between: {problem}"
                     ) from problem
