@@ -114,6 +114,11 @@ class Bench:
         """One pass."""
         return asyncio.run(self.applier.apply(self.resource, self.plan()))
 
+    def freeze(self) -> Outcome:
+        """One pass with a spec that can't be carried out."""
+        due = planning.frozen(self.resource, self.cache.observed(self.resource))
+        return asyncio.run(self.applier.apply(self.resource, due))
+
     def settle(self) -> None:
         """Make all that is to be made."""
         for _ in range(3):

@@ -3,8 +3,18 @@
 import copy
 from typing import Any
 
-from whisper_operator.kube.errors import Unavailable
-from whisper_operator.kube.kinds import DEPLOYMENT, HASH_ANNOTATION
+import pytest
+from whisper_operator.apply.memory import MOST, remember
+from whisper_operator.apply.outcome import Fight, Outcome
+from whisper_operator.kube.errors import Refused, Unavailable
+from whisper_operator.kube.kinds import (
+    BACKEND_CONFIG,
+    DEPLOYMENT,
+    DISRUPTION_BUDGET,
+    HASH_ANNOTATION,
+    INGRESS,
+    SERVICE,
+)
 
 from tests.unit.bench import Bench, managed
 from tests.unit.making import SCALED
@@ -77,3 +87,134 @@ def test_an_adoption_that_failed_is_taken_up_again_by_an_operator_that_has_not_l
     another.once()
     live = another.server.objects[DEPLOYMENT, "whisper"]["metadata"]
     assert live["ownerReferences"][0]["uid"] == "u-1"
+
+
+class Clock:
+    """Stands still unless it is told."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    held = Clock()
+    for module in ("applier", "writes"):
+        monkeypatch.setattr(f"whisper_operator.apply.{module}.time", held)
+    return held
+
+
+def test_a_child_that_is_deleted_each_time_is_made_again_ever_more_slowly_and_that_is_told(
+    clock: Clock,
+) -> None:
+    bench = Bench(replicas=2)
+    bench.settle()
+    made = 0
+    for _ in range(4):
+        bench.lose(DISRUPTION_BUDGET)
+        outcome = bench.once()
+        made += (DISRUPTION_BUDGET, "whisper") in bench.server.objects
+        if (DISRUPTION_BUDGET, "whisper") not in bench.server.objects:
+            break
+    assert made == 2  # and once at first
+    assert (outcome.repair_in, outcome.fights) == (5.0, ())
+    for pause in (5.0, 10.0):
+        clock.now += pause
+        bench.once()
+        bench.lose(DISRUPTION_BUDGET)
+        outcome = bench.once()
+        assert (DISRUPTION_BUDGET, "whisper") not in bench.server.objects
+    assert outcome.fights == (Fight("PodDisruptionBudget whisper", "", ""),)
+    assert outcome.repair_in == 20.0
+    # Nothing else waits for that, nor does a spec that is another.
+    bench.lose(SERVICE)
+    bench.once()
+    assert (SERVICE, "whisper") in bench.server.objects
+    bench.resource["metadata"]["generation"] += 1
+    bench.once()
+    assert (DISRUPTION_BUDGET, "whisper") in bench.server.objects
+
+
+def test_nothing_names_what_is_held_back(clock: Clock) -> None:
+    bench = Bench(host="a.example.com")
+    bench.settle()
+    for _ in range(2):
+        bench.lose(SERVICE)
+        bench.once()
+    bench.lose(SERVICE)
+    bench.lose(INGRESS)
+    bench.once()
+    assert not {(SERVICE, "whisper"), (INGRESS, "whisper")} & bench.server.objects.keys()
+    clock.now += 5.0
+    bench.once()
+    assert {(SERVICE, "whisper"), (INGRESS, "whisper")} <= bench.server.objects.keys()
+
+
+def test_what_is_suspended_and_started_each_time_is_stopped_ever_more_slowly(clock: Clock) -> None:
+    """Of a spec that can't be carried out: otherwise the number is declared, and a repair like any other."""
+    bench = Bench()
+    bench.settle()
+    bench.resource["spec"] = {"suspend": True, "accelerator": 7}
+    live = bench.server.objects[DEPLOYMENT, "whisper"]
+    for _ in range(5):
+        bench.server.put(DEPLOYMENT, {**live, "spec": {**live["spec"], "replicas": 1}})
+        bench.watch()
+        outcome = bench.freeze()
+    assert len(bench.server.stopped) == 3
+    assert outcome.repair_in == 5.0
+    clock.now += 5.0
+    bench.freeze()
+    assert len(bench.server.stopped) == 4
+
+
+def test_a_repair_that_is_refused_is_tried_again_every_half_minute(clock: Clock) -> None:
+    """And not each second, as what has been due for long."""
+    bench = Bench(replicas=2)
+    bench.settle()
+
+    def scale() -> Outcome:
+        live = copy.deepcopy(bench.server.objects[DEPLOYMENT, "whisper"])
+        live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"] = {"f:template": {}}
+        bench.server.put(DEPLOYMENT, live)
+        bench.watch()
+        return bench.once()
+
+    for _ in range(3):
+        scale()
+    clock.now += 6.0
+    bench.server.failing["apply", DEPLOYMENT] = [Refused(403, "denied by a policy")]
+    outcome = scale()
+    assert outcome.refusals == (("Deployment whisper", "denied by a policy"),)
+    assert outcome.repair_in == 30.0
+
+
+def test_a_fault_of_the_operators_own_in_one_write_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(host="a.example.com")
+    bench.server.answers[BACKEND_CONFIG] = {}
+    outcome = bench.once()
+    (delay,) = outcome.delays
+    assert delay == (
+        "BackendConfig whisper",
+        "a fault of the operator's own (KeyError: 'metadata'), of which its log has the details",
+    )
+    assert {(DEPLOYMENT, "whisper"), (SERVICE, "whisper")} <= bench.server.objects.keys()
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.message == "Writing BackendConfig whisper failed, by a fault of the operator's own"
+    assert record.exc_info
+    del bench.server.answers[BACKEND_CONFIG]
+    bench.once()
+    bench.once()
+    assert (INGRESS, "whisper") in bench.server.objects
+
+
+def test_what_was_written_to_last_is_remembered() -> None:
+    """Of endpoints that are gone, nothing is kept for good; and of many, not all is forgotten at once."""
+    book: dict[str, int] = {}
+    for number in range(MOST):
+        remember(book, f"{number}", number)
+    remember(book, "0", -1)
+    remember(book, "new", 0)
+    assert len(book) == MOST
+    assert (book["0"], "1" in book, book["2"]) == (-1, False, 2)

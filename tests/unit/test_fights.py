@@ -79,3 +79,12 @@ def test_a_fight_about_one_field_holds_up_no_other_repair() -> None:
     assert fights.wait("e", "c", {"spec.replicas", "spec.paused"}, 1.0) == 0.0
     assert fights.wait("e", "other child", {"spec.replicas"}, 1.0) == 0.0
     assert fights.wait("other", "c", {"spec.replicas"}, 1.0) == 0.0
+
+
+def test_what_was_settled_long_ago_is_forgotten_though_nobody_looks() -> None:
+    """As of endpoints that are gone: each begins with as many repairs as it has children."""
+    fights = Fights()
+    for number in range(5_000):
+        fights.repaired(f"{number}", "c", "Service whisper", {"": ""}, float(number))
+    assert len(fights) < 250
+    assert fights.wait("4999", "c", {""}, 4999.0) == 0.0

@@ -287,6 +287,13 @@ FAILED = {"certificateStatus": "ProvisioningFailedPermanently"}
             "spec.ports of Service w is taken away. Have that leave it alone",
             True,
         ),
+        (
+            observed(SERVING, INGRESS_UP, ACTIVE),
+            Outcome(fights=(Fight("Service w", "", ""),)),
+            "FieldContested",
+            "later: Service w is deleted. Have that leave it alone",
+            True,
+        ),
     ],
 )
 def test_what_is_wrong_is_said_first_and_with_what_to_do(

@@ -3,14 +3,15 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from whisper_operator.apply import plan as planning
-from whisper_operator.apply.fights import Fights
-from whisper_operator.apply.outcome import Outcome
+from whisper_operator.apply.fights import ITSELF, Fights
+from whisper_operator.apply.memory import remember
+from whisper_operator.apply.outcome import LOOK_AGAIN_SECONDS, Outcome
 from whisper_operator.apply.plan import Plan
-from whisper_operator.apply.writes import GoingError, NameTakenError, Writes
+from whisper_operator.apply.writes import REPLICAS_PATH, GoingError, NameTakenError, Writes, made_for
 from whisper_operator.informer.access import Access
 from whisper_operator.informer.cache import Cache
 from whisper_operator.kube.client import Api
@@ -64,6 +65,10 @@ class _Tally:
             self.refusals.append((what, failure.message))
         elif isinstance(failure, Retry):
             self.delays.append((what, str(failure)))
+        elif isinstance(failure, Exception):
+            logger.error("Writing %s failed, by a fault of the operator's own", what, exc_info=failure)
+            words = f"a fault of the operator's own ({type(failure).__name__}: {failure}), of which its log has the details"
+            self.delays.append((what, words))
         else:
             raise failure
 
@@ -83,11 +88,12 @@ class Applier:
         tally = _Tally(
             waiting=[child.name for child in plan.wait], absent={child.kind for child in plan.wait}
         )
-        await self._stop(plan.stop, tally)
+        self._look(resource, plan)
+        await self._stop(resource, plan.stop, tally)
         for scaler in plan.delete:
             if scaler.kind is AUTOSCALER:  # or it would undo the number of replicas that is written now
                 await self._delete(scaler, tally)
-        due = self._due(resource, plan)
+        due = self._due(resource, plan, tally)
         await self._write(resource, [write for write in due if write[0].kind not in NAMES], tally)
         await self._write(resource, [write for write in due if write[0].kind in NAMES], tally)
         for child in _in_order_of_deletion(plan.delete):
@@ -95,17 +101,35 @@ class Applier:
                 await self._delete(child, tally)
         return self._outcome(resource, tally)
 
-    def _due(self, resource: Raw, plan: Plan) -> list[Write]:
+    def _look(self, resource: Raw, plan: Plan) -> None:
+        """Take in what somebody has changed, deleted or started, or may have."""
+        found = {
+            (child.uid, path)
+            for manifest, child in plan.update
+            for path in self._writes.lost(manifest, child)
+        }
+        found |= {(made_for(resource, manifest), ITSELF) for manifest in plan.create}
+        found |= {(child.uid, REPLICAS_PATH) for child in plan.stop}
+        self._fights.look(resource["metadata"]["uid"], found, time.monotonic())
+
+    def _due(self, resource: Raw, plan: Plan, tally: _Tally) -> list[Write]:
         """The writes to make now: all but repairs of what is fought about."""
-        endpoint, now = resource["metadata"]["uid"], time.monotonic()
-        lost = {child.uid: self._writes.lost(manifest, child) for manifest, child in plan.update}
-        self._fights.look(endpoint, {(uid, path) for uid, paths in lost.items() for path in paths}, now)
-        due: list[Write] = [(manifest, None) for manifest in plan.create]
+        due: list[Write] = []
+        for manifest in plan.create:
+            if self._waits(resource, made_for(resource, manifest), {ITSELF}):
+                tally.absent.add(manifest.kind)
+            else:
+                due.append((manifest, None))
         for manifest, child in plan.update:
-            is_repair = planning.HASH_PATH in lost[child.uid] or not planning.is_new(manifest, child)
-            if not is_repair or not self._fights.wait(endpoint, child.uid, lost[child.uid], now):
+            lost = self._writes.lost(manifest, child)
+            is_repair = planning.HASH_PATH in lost or not planning.is_new(manifest, child)
+            if not is_repair or not self._waits(resource, child.uid, lost):
                 due.append((manifest, child))
         return due
+
+    def _waits(self, resource: Raw, child: str, lost: Collection[str]) -> bool:
+        """Whether a repair is held back."""
+        return self._fights.wait(resource["metadata"]["uid"], child, lost, time.monotonic()) > 0
 
     async def _write(self, resource: Raw, writes: list[Write], tally: _Tally) -> None:
         """All at once, but for those that would name what is not there."""
@@ -121,7 +145,7 @@ class Applier:
             if failure is not None:
                 self._note(manifest, child, failure, tally)
                 if child is not None and isinstance(failure, Refused) and planning.is_suspended(resource):
-                    await self._stop((child,) if child.kind is DEPLOYMENT else (), tally)
+                    await self._stop(resource, (child,) if child.kind is DEPLOYMENT else (), tally)
 
     def _note(self, manifest: Manifest, child: Child | None, failure: BaseException, tally: _Tally) -> None:
         (tally.absent if child is None else tally.behind).add(manifest.kind)
@@ -136,10 +160,10 @@ class Applier:
         else:
             tally.failed(f"{manifest.kind.name} {manifest.name}", failure)
 
-    async def _stop(self, deployments: Iterable[Child], tally: _Tally) -> None:
+    async def _stop(self, resource: Raw, deployments: Iterable[Child], tally: _Tally) -> None:
         for child in deployments:
-            if planning.runs(child):
-                for failure in await _all([self._writes.stop(child)]):
+            if planning.runs(child) and not self._waits(resource, child.uid, {REPLICAS_PATH}):
+                for failure in await _all([self._writes.stop(resource, child)]):
                     if failure is not None:
                         tally.failed(f"suspension of {child.kind.name} {child.name}", failure)
 
@@ -153,14 +177,17 @@ class Applier:
         endpoint, now = resource["metadata"]["uid"], time.monotonic()
         since = self._delayed_since.pop(endpoint, now)
         if tally.delays:
-            self._delayed_since[endpoint] = since
+            remember(self._delayed_since, endpoint, since)
+        repair_in = self._fights.next_look(endpoint, now)
+        if repair_in is not None and tally.refusals:  # perhaps of that very repair, which is due from then on
+            repair_in = max(repair_in, LOOK_AGAIN_SECONDS)
         return Outcome(
             names_taken=tuple(tally.names_taken),
             missing_kinds=tuple(tally.missing_kinds),
             refusals=tuple(tally.refusals),
             waiting=tuple(tally.waiting),
             fights=self._fights.of(endpoint),
-            repair_in=self._fights.next_look(endpoint, now),
+            repair_in=repair_in,
             delays=tuple(tally.delays),
             delayed_for=now - since if tally.delays else 0.0,
         )

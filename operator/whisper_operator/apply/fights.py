@@ -1,8 +1,8 @@
 """Who takes back what the operator has put right, again and again: it slows down, and says who.
 
-An autoscaler of one's own on a Deployment with a fixed number of replicas, or another tool that keeps an object as it wants it,
-would else be answered as fast as it writes, for ever. Each field of each child counts for itself, so that a fight about one
-holds up no repair of another, nor a change of the spec.
+An autoscaler of one's own on a Deployment with a fixed number of replicas, another tool that keeps an object as it wants it, or
+one that deletes what it does not allow, would else be answered as fast as it writes, for ever. Each field of each child counts
+for itself, so that a fight about one holds up no repair of another, nor a change of the spec.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,11 +21,14 @@ SOONEST_SECONDS = 1.0
 HELD_SECONDS = 60.0
 """What holds that long was no fight: an autoscaler looks every 15 s, most controllers at once."""
 
-MOST = 10_000
-"""Endpoints that are remembered."""
+FEW = 100
+"""Endpoints that are remembered whatever has become of them: of more, twice as many as there was something to put right with."""
+
+ITSELF = ""
+"""In place of a path: the object as such, which is deleted and made again."""
 
 Field = tuple[str, str]
-"""The uid of a child, and a path in it."""
+"""The uid of a child, and a path in it; or what a child that is made anew has in common with the last one, and ITSELF."""
 
 
 @dataclass
@@ -60,6 +63,11 @@ class Fights:
     def __init__(self) -> None:
         self._fights: dict[str, dict[Field, _Bout]] = {}
         """By the uid of the endpoint."""
+        self._tidy_at = FEW
+
+    def __len__(self) -> int:
+        """Endpoints that are remembered."""
+        return len(self._fights)
 
     def look(self, endpoint: str, lost: Collection[Field], now: float) -> None:
         """Take in which fields of an endpoint's children are somebody else's now."""
@@ -82,12 +90,13 @@ class Fights:
 
     def repaired(self, endpoint: str, child: str, what: str, editors: Mapping[str, str], now: float) -> None:
         """Take in that fields of a child were put right just now, and who had each."""
-        if len(self._fights) >= MOST:
+        if len(self._fights) >= self._tidy_at:
             self._fights = {
                 each: fights
                 for each, fights in self._fights.items()
                 if any(fight.due_at + HELD_SECONDS > now for fight in fights.values())
             }
+            self._tidy_at = max(FEW, 2 * len(self._fights))
         fights = self._fights.setdefault(endpoint, {})
         for path, editor in editors.items():
             fight = fights.setdefault((child, path), _Bout(what))

@@ -21,7 +21,7 @@ class Fight:
     what: str
     """The child, such as "Deployment whisper"."""
     field: str
-    """Such as spec.replicas."""
+    """Such as spec.replicas; "" if the object is deleted each time."""
     editor: str
     """The field manager that has it in between, such as "kube-controller-manager (scale)", which is an autoscaler; "" if it is
     removed each time."""

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from whisper_operator.apply import plan as planning
-from whisper_operator.apply.fights import MOST, Fights
+from whisper_operator.apply.fights import ITSELF, Fights
+from whisper_operator.apply.memory import remember
 from whisper_operator.apply.ownership import take_over
 from whisper_operator.informer.access import Access
 from whisper_operator.informer.cache import Cache
@@ -24,6 +25,7 @@ from whisper_operator.manifests import Manifest
 from whisper_operator.observed.children import Child
 
 INVALID = 422
+REPLICAS_PATH = "spec.replicas"
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class Writes:
             return
         self._took(manifest, answer)
         logger.info("Created %s", _what(manifest))
+        self._repaired(resource, made_for(resource, manifest), manifest, {ITSELF: ""})
 
     async def update(self, resource: Raw, manifest: Manifest, child: Child) -> None:
         """Apply what is declared to a live child, and take back what is the operator's. Raises Refused, Retry."""
@@ -87,10 +90,11 @@ class Writes:
         else:
             self._cache.upsert(child.kind, held)
 
-    async def stop(self, child: Child) -> None:
+    async def stop(self, resource: Raw, child: Child) -> None:
         """Scale a Deployment to nothing, and leave it as it is otherwise. Raises Refused, Retry."""
         await self._api.scale(child.kind, child.namespace, child.name, child.uid, 0)
         logger.info("Scaled %s to nothing, as spec.suspend says", _what(child))
+        self._repaired(resource, child.uid, child, {REPLICAS_PATH: ""})
 
     def lost(self, manifest: Manifest, child: Child) -> frozenset[str]:
         """Paths of a child's fields that somebody has changed, its hash among them if it was put right before."""
@@ -168,11 +172,17 @@ class Writes:
             logger.info("Updated %s%s", what, f", and took back {changed}" if changed else "")
         else:
             logger.info("Repaired %s: took back %s", what, changed)
-        if len(self._declared) >= MOST:
-            self._declared.clear()
-        self._declared[child.uid] = planning.fingerprint(manifest)
-        endpoint = resource["metadata"]["uid"]
-        self._fights.repaired(endpoint, child.uid, what, editors, time.monotonic())
+        remember(self._declared, child.uid, planning.fingerprint(manifest))
+        self._repaired(resource, child.uid, manifest, editors)
+
+    def _repaired(self, resource: Raw, child: str, one: Manifest | Child, editors: Mapping[str, str]) -> None:
+        self._fights.repaired(resource["metadata"]["uid"], child, _what(one), editors, time.monotonic())
+
+
+def made_for(resource: Raw, manifest: Manifest) -> str:
+    """What a child that somebody deleted and the one that is made in its place have in common: whose it is, and of which spec,
+    as a change of that is answered at once."""
+    return f"{_what(manifest)} of generation {resource['metadata'].get('generation')}"
 
 
 def _what(one: Manifest | Child) -> str:

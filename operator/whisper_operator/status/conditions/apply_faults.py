@@ -59,6 +59,8 @@ def _fought_about(fights: tuple[Fight, ...]) -> Fault:
     """Of what somebody else changes each time that it was put right."""
     text = "; ".join(
         f"{each.field} of {each.what} is {f'set by {each.editor}' if each.editor else 'taken away'}"
+        if each.field
+        else f"{each.what} is deleted"
         for each in fights
     )
     scaled = any(each.field == "spec.replicas" for each in fights)
