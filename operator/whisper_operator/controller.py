@@ -5,6 +5,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import kopf
 from prometheus_client import Counter
@@ -67,18 +68,20 @@ class _Running:
     def __init__(self, api: Api, settings: Settings) -> None:
         self.api = api
         self.settings = settings
-        self.queue = WorkQueue[Key]()
+        self.queue = WorkQueue[Key](lambda key: key[0])
         self.access = Access(settings.namespaces)
         self.cache = Cache(self.access, self.queue.add)
         grace = min(GRACE_SECONDS, settings.list_again_seconds)
         self.watches = Watches(self.access, lambda place: self.lister.begun(place), grace)
         self.lister = Lister(api, self.cache, self.access, self.watches, settings.list_again_seconds)
+        self.told_to_end = False
         self.health = Health(self.cache, self.queue, self.access, self.watches)
 
     async def run(self, watchdog: ShutdownWatchdog) -> bool:
         stop = asyncio.Event()
         registry = kopf.OperatorRegistry()
-        gate = Gate(self.watches, self.access.places, self.cache.concerns)
+        base = urlsplit(self.api.server).path.rstrip("/")
+        gate = Gate(self.watches, self.access.places, self.cache.concerns, base)
         watching.register(registry, self.api, gate, self.cache, self.queue, self.watches)
 
         def finish(*_: object) -> None:
@@ -86,7 +89,11 @@ class _Running:
             gate.end()
             watchdog.start()
 
-        working = asyncio.create_task(self._work(finish))
+        def told_to_end() -> None:
+            self.told_to_end = True  # though it may be ending already, to begin anew
+            finish()
+
+        working = asyncio.create_task(self._work(told_to_end))
         working.add_done_callback(finish)
 
         async def end(**_: object) -> None:
@@ -106,7 +113,7 @@ class _Running:
             identity=NAME,  # type: ignore[arg-type]  # a str by a private name
             stop_flag=stop,
         )
-        return not working.cancelled() and working.result()
+        return not working.cancelled() and working.result() and not self.told_to_end
 
     async def _work(self, finish: Callable[[], None]) -> bool:
         """Workers start only once every kind has been listed: until then, a child that is not in the cache might well exist.
@@ -125,7 +132,7 @@ class _Running:
         applier, writer = Applier(self.api, self.cache, self.access), StatusWriter(self.api, self.cache)
 
         async def job(key: Key) -> float | None:
-            result = "error"
+            result: str | None = "error"
             try:
                 with logs.about(key):
                     backlogged = self.queue.backlogged(key)
@@ -136,15 +143,21 @@ class _Running:
             except Retry:
                 result = "retry"
                 raise
+            except asyncio.CancelledError:
+                result = None
+                raise
             finally:
-                RECONCILES.labels(result).inc()
+                if result is not None:
+                    RECONCILES.labels(result).inc()
             return next_look
 
         workers = asyncio.create_task(self.queue.work(self.settings.workers, job))
         keeping = asyncio.create_task(self._keep_true())
         try:
             await asyncio.wait({workers, keeping}, return_when=asyncio.FIRST_COMPLETED)
-            return keeping.result() if keeping.done() else bool(workers.result())
+            if workers.done():
+                workers.result()  # which is an exception
+            return keeping.result()
         finally:
             workers.cancel()
             keeping.cancel()

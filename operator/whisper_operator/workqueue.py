@@ -2,14 +2,14 @@
 
 The contract is that of client-go's workqueue: a key added while it waits is the same entry; one added while it is being worked
 on is worked on once more afterwards. So a thousand events about one endpoint cost one or two reconciliations, none is lost, and a
-broken endpoint never slows another. What it costs does not depend on how many keys wait.
+broken endpoint never slows another; nor does a namespace of them. What it costs does not depend on how many keys wait.
 """
 
 import asyncio
 import logging
 import random
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import Generic, TypeVar
@@ -52,16 +52,39 @@ WORK_SECONDS = Histogram(
 )
 
 
+class _Line(Generic[K]):
+    """Keys that wait, in the order in which they came, and since when."""
+
+    def __init__(self) -> None:
+        self.high: OrderedDict[K, float] = OrderedDict()
+        self.low: OrderedDict[K, float] = OrderedDict()
+        """Those that wait for the others as well."""
+
+    def __len__(self) -> int:
+        return len(self.high) + len(self.low)
+
+    def __contains__(self, key: K) -> bool:
+        return key in self.high or key in self.low
+
+    def take(self) -> tuple[K, float, bool]:
+        """The next one, since when it waits, and whether it is of low priority."""
+        is_low = not self.high
+        return *(self.low if is_low else self.high).popitem(last=False), is_low
+
+
 class WorkQueue(Generic[K]):
     """Call everything from one event loop."""
 
-    def __init__(self) -> None:
-        self._high: OrderedDict[K, float] = OrderedDict()
-        """Keys that wait, in the order in which they came, and since when."""
-        self._low: OrderedDict[K, float] = OrderedDict()
-        """Those that wait for the others as well."""
+    def __init__(self, group: Callable[[K], Hashable] = lambda key: key) -> None:
+        """`group`: of all keys in one, half of the workers are left for those of others."""
+        self._group = group
+        self._ready = _Line[K]()
         self._waiting = asyncio.Semaphore(0)
-        """As many as there are keys in both."""
+        """As many as there are keys in it."""
+        self._parked: dict[Hashable, _Line[K]] = {}
+        """Keys whose turn came when their group had all the workers that it may have, by group."""
+        self._busy = defaultdict[Hashable, int](int)
+        """How many workers each group has."""
         self._active: dict[K, bool] = {}
         """Keys with a worker, and whether they are of low priority."""
         self._urgent = 0
@@ -72,7 +95,7 @@ class WorkQueue(Generic[K]):
         self._timers: dict[K, asyncio.TimerHandle] = {}
 
     def __len__(self) -> int:
-        return len(self._high) + len(self._low)
+        return len(self._ready) + sum(map(len, self._parked.values()))
 
     @property
     def active(self) -> int:
@@ -85,9 +108,9 @@ class WorkQueue(Generic[K]):
         return len(self._failures)
 
     def backlogged(self, key: K) -> bool:
-        """Whether there is another key, waiting or with a worker, that is not of low priority."""
-        own = (key in self._high) + (self._active.get(key) is False)
-        return len(self._high) + self._urgent > own
+        """Whether there is another key, waiting for a worker or with one, that is not of low priority."""
+        own = (key in self._ready.high) + (self._active.get(key) is False)
+        return len(self._ready.high) + self._urgent > own
 
     def add(self, key: K, *, low_priority: bool = False) -> None:
         """Have the key worked on as soon as a worker is free; `low_priority`: and no key waits that was added without it."""
@@ -95,13 +118,15 @@ class WorkQueue(Generic[K]):
         if key in self._active:
             self._again[key] = low_priority and self._again.get(key, True)
             return
-        if key in self._high or (low_priority and key in self._low):
+        parked = self._parked.get(self._group(key))
+        line = parked if parked is not None and key in parked else self._ready
+        if key in line.high or (low_priority and key in line.low):
             return
         ADDS.inc()
-        since = self._low.pop(key, None)
+        since = line.low.pop(key, None)
         if since is None:
             self._waiting.release()
-        (self._low if low_priority else self._high)[key] = since or time.perf_counter()
+        (line.low if low_priority else line.high)[key] = since or time.perf_counter()
 
     def add_after(self, key: K, delay: float) -> None:
         """Have the key worked on in `delay` seconds, or earlier if it is added earlier."""
@@ -116,13 +141,18 @@ class WorkQueue(Generic[K]):
         """Run `job` on keys until cancelled. What it returns is the number of seconds until the key's next look, or None."""
         async with asyncio.TaskGroup() as group:
             for _ in range(workers):
-                group.create_task(self._worker(job))
+                group.create_task(self._worker(job, most=max(1, workers // 2)))
 
-    async def _worker(self, job: Callable[[K], Awaitable[float | None]]) -> None:
+    async def _worker(self, job: Callable[[K], Awaitable[float | None]], most: int) -> None:
         while True:
             await self._waiting.acquire()
-            low_priority = not self._high
-            key, since = (self._low if low_priority else self._high).popitem(last=False)
+            key, since, low_priority = self._ready.take()
+            group = self._group(key)
+            if self._busy[group] >= most:
+                line = self._parked.setdefault(group, _Line())
+                (line.low if low_priority else line.high)[key] = since
+                continue
+            self._busy[group] += 1
             start = time.perf_counter()
             QUEUE_SECONDS.observe(start - since)
             self._active[key] = low_priority
@@ -133,8 +163,24 @@ class WorkQueue(Generic[K]):
                 del self._active[key]
                 self._urgent -= not low_priority
                 WORK_SECONDS.observe(time.perf_counter() - start)
+                self._done(group)
             if key in self._again:
                 self.add(key, low_priority=self._again.pop(key))
+
+    def _done(self, group: Hashable) -> None:
+        """A worker of the group's is free: the next of its keys that had to wait for one comes first."""
+        self._busy[group] -= 1
+        if not self._busy[group]:
+            del self._busy[group]
+        if group not in self._parked:
+            return
+        key, since, low_priority = self._parked[group].take()
+        if not self._parked[group]:
+            del self._parked[group]
+        line = self._ready.low if low_priority else self._ready.high
+        line[key] = since
+        line.move_to_end(key, last=False)
+        self._waiting.release()
 
     async def _run(self, job: Callable[[K], Awaitable[float | None]], key: K) -> None:
         try:
