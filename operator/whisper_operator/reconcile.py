@@ -1,5 +1,6 @@
 """The main flow. A key is all it gets, and what woke it makes no difference: it compares what should be with what is."""
 
+import math
 from datetime import UTC, datetime
 
 from whisper_operator import claims, manifests
@@ -52,7 +53,7 @@ async def reconcile(
     if failure is not None:
         raise failure
     if outcome.delays:
-        raise Retry(outcome.delayed)
+        raise Retry(outcome.delayed, within=math.inf if held_back is None else held_back)
     return min(
         (each for each in (outcome.next_look, report.next_look, held_back) if each is not None), default=None
     )

@@ -18,6 +18,8 @@ from whisper_operator.kube.kinds import EVENT, SERVICE
 
 SERVICES: Place = (SERVICE, None)
 EVENTS: Place = (EVENT, None)
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+"""What kopf looks at by itself."""
 EMPTY = {"kind": "List", "metadata": {"resourceVersion": "7"}, "items": []}
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -26,12 +28,13 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Stage:
     """An API server that answers as told, and kopf's session with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, base: str = "") -> None:
+        self.base = base
         self.access = Access()
         self.begun: list[Place] = []
         self.watches = Watches(self.access, self.begun.append)
         self.gate = Gate(
-            self.watches, self.access.places, lambda event: event["involvedObject"]["name"] == "ours"
+            self.watches, self.access.places, lambda event: event["involvedObject"]["name"] == "ours", base
         )
         self.answers: list[Answer] = []
         self.asked: list[web.Request] = []
@@ -47,7 +50,7 @@ class Stage:
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}{self.base}"
         try:
             async with aiohttp.ClientSession(middlewares=(self.gate,)) as self.session:
                 yield
@@ -59,8 +62,12 @@ class Stage:
             return response.status, await response.json()
 
     async def watch(self, place: Place = SERVICES, since: int = 7) -> list[dict[str, Any]]:
+        return await self.watch_path(place[0].path(), since)
+
+    async def watch_path(self, path: str, since: int = 7) -> list[dict[str, Any]]:
         query = f"watch=true&resourceVersion={since}"
-        async with self.session.get(f"{self.url}{place[0].path()}?{query}") as response:
+        async with self.session.get(f"{self.url}{path}?{query}") as response:
+            assert response.status == 200
             data = b"".join([chunk async for chunk in response.content.iter_chunked(1 << 20)])
         return [json.loads(line) for line in data.splitlines()]
 
@@ -146,6 +153,16 @@ async def test_kopf_lists_nothing() -> None:
     assert dict(asked.query) == {"limit": "50", "fieldSelector": "metadata.name=-"}
 
 
+async def test_an_api_server_below_a_path_is_known_as_well() -> None:
+    """As behind a proxy of several clusters."""
+    stage = Stage("/k8s/clusters/c-1")
+    stage.answers = [refusal(403, "no right"), answer(200, EMPTY)]
+    async with stage.open():
+        assert await stage.lists() == (200, EMPTY)
+    assert [each.path for each in stage.asked] == [f"/k8s/clusters/c-1{SERVICE.path()}"] * 2
+    assert stage.begun == [SERVICES]
+
+
 async def test_retry_after_is_obeyed() -> None:
     stage = Stage()
     stage.answers = [refusal(429, "too many", Retry_After="1"), answer(200, EMPTY)]
@@ -155,21 +172,23 @@ async def test_retry_after_is_obeyed() -> None:
     assert time.monotonic() - start >= 1
 
 
-async def test_an_error_in_a_watch_is_one_that_makes_it_begin_anew() -> None:
+@pytest.mark.parametrize("path", [SERVICE.path(), CRDS])
+async def test_an_error_in_a_watch_is_one_that_makes_it_begin_anew(path: str) -> None:
     stage = Stage()
     error = {"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": "etcd is gone"}}
     stage.answers = [stream(event("ADDED", 8), error)]
     async with stage.open():
-        first, last = await stage.watch()
+        first, last = await stage.watch_path(path)
     assert first["type"] == "ADDED"
     assert (last["type"], last["object"]["code"]) == ("ERROR", 410)
 
 
-async def test_a_watch_that_cannot_go_on_is_told_so_as_kopf_expects() -> None:
+@pytest.mark.parametrize("path", [SERVICE.path(), CRDS])
+async def test_a_watch_that_cannot_go_on_is_told_so_as_kopf_expects(path: str) -> None:
     stage = Stage()
     stage.answers = [refusal(410, "too old resource version")]
     async with stage.open():
-        (only,) = await stage.watch()
+        (only,) = await stage.watch_path(path)
     assert (only["type"], only["object"]["code"]) == ("ERROR", 410)
     assert stage.watches.shown_until(SERVICES) == -1
 

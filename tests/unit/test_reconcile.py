@@ -27,13 +27,15 @@ class Cluster:
     outcome: Outcome = field(default_factory=Outcome)
     plans: list[Plan] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
+    held_back: float | None = None
 
     async def apply(self, _: Any, plan: Plan) -> Outcome:
         self.plans.append(plan)
         return self.outcome
 
-    async def write(self, _: Any, report: Report, *__: Any, **___: Any) -> None:
+    async def write(self, _: Any, report: Report, *__: Any, **___: Any) -> float | None:
         self.reports.append(report)
+        return self.held_back
 
     def reconcile(self, settings: Settings) -> float | None:
         cache = Cache()
@@ -74,3 +76,11 @@ def test_a_delay_is_told_once_it_lasts(seconds: float, told: bool) -> None:
     assert bool(cluster.reports) is told
     if told:
         assert cluster.told()["reason"] == "ApplyDelayed"
+
+
+def test_a_delay_whose_telling_is_held_back_is_told_once_that_may_be() -> None:
+    """However long the write itself backs off by then."""
+    cluster = Cluster(Outcome(delays=(("Service w", "409"),), delayed_for=31.0), held_back=1.0)
+    with pytest.raises(Retry, match="Service w: 409") as retry:
+        cluster.reconcile(Settings(server_repository="r", server_version="1"))
+    assert retry.value.within == 1.0

@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -34,10 +34,12 @@ GONE = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Ex
 class Gate:
     """A middleware of kopf's session."""
 
-    def __init__(self, watches: Watches, places: Iterable[Place], concerns: Callable[[Raw], bool]) -> None:
-        """`concerns`: whether an Event is worth to be shown."""
+    def __init__(
+        self, watches: Watches, places: Iterable[Place], concerns: Callable[[Raw], bool], base: str = ""
+    ) -> None:
+        """`concerns`: whether an Event is worth to be shown; `base`: the path of the API server's own URL, if it has one."""
         self._watches = watches
-        self._places = {kind.path(namespace): (kind, namespace) for kind, namespace in places}
+        self._places = {base + kind.path(namespace): (kind, namespace) for kind, namespace in places}
         self._concerns = concerns
         self._failures: dict[str, int] = {}
         """By path, tries in a row that came to nothing."""
@@ -50,8 +52,13 @@ class Gate:
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         place, path = self._places.get(request.url.path), request.url.path
         is_watch = "watch" in request.url.query
-        if place is None:
-            return await self._answer(request, handler, None, path)
+        if place is None:  # such as the cluster's CRDs, which kopf lists and watches by itself
+            response = await self._answer(request, handler, None, path)
+            if is_watch and response.status == 410:
+                _tell_gone(response)
+            elif is_watch and response.status < 400:
+                response.content = _Stream(response.content, path)  # type: ignore[assignment]  # all of it that kopf reads
+            return response
         if not is_watch:
             request.url = request.url.update_query(fieldSelector=NOTHING)
         self._watches.asks(place)
@@ -61,12 +68,12 @@ class Gate:
             self._watches.ends(place)
             raise
         if response.status == 410:  # kopf expects to be told so in the stream.
-            response.status, response.content = 200, _Gone()  # type: ignore[assignment]  # all of it that kopf reads
+            _tell_gone(response)
             self._watches.ends(place)
         elif is_watch:
             self._watches.goes_on(place, int(request.url.query.get("resourceVersion", "0")))
             concerns = self._concerns if place[0] is EVENT else None
-            stream = _Stream(response.content, self._watches, place, concerns)
+            stream = _Shown(response.content, self._watches, place, concerns)
             response.content = stream  # type: ignore[assignment]  # as above
         else:
             self._watches.lists(place)
@@ -122,9 +129,43 @@ class _Gone:
         yield json.dumps({"type": "ERROR", "object": GONE}).encode() + b"\n"
 
 
+def _tell_gone(response: ClientResponse) -> None:
+    """Have kopf take it for a watch that can't go on."""
+    response.status, response.content = 200, _Gone()  # type: ignore[assignment]  # all of it that kopf reads
+
+
 class _Stream:
-    """A watch's content. An error that would end kopf becomes the one that makes it begin anew; and as kopf makes a task of each
-    object, the Events of the whole cluster that concern nobody here are passed over."""
+    """A watch's content. An error that would end kopf becomes the one that makes it begin anew."""
+
+    def __init__(self, content: aiohttp.StreamReader, what: str) -> None:
+        self._content = content
+        self._what = what
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        """Whole lines, many at a time."""
+        rest = b""
+        async for data in self._content.iter_any():
+            lines, _, rest = (rest + data).rpartition(b"\n")
+            if lines:
+                yield b"\n".join([*self._passed_on(lines.split(b"\n")), b""])
+
+    def _passed_on(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        for line in lines:
+            if line.startswith(b'{"type":"ERROR"'):
+                status = json.loads(line)["object"]
+                if status.get("code") != 410:
+                    logger.info("A watch of %s ended: %s", self._what, status.get("message"))
+                yield json.dumps({"type": "ERROR", "object": GONE}).encode()
+            else:
+                yield line
+
+
+class _Shown(_Stream):
+    """The content of a watch of a kind that is listed as well. As kopf makes a task of each object, the Events of the whole
+    cluster that concern nobody here are passed over."""
 
     def __init__(
         self,
@@ -133,46 +174,39 @@ class _Stream:
         place: Place,
         concerns: Callable[[Raw], bool] | None,
     ) -> None:
-        self._content = content
+        super().__init__(content, place[0].qualified)
         self._watches = watches
         self._place = place
         self._concerns = concerns
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._content, name)
-
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
-        """Whole lines, many at a time."""
-        rest, whole = b"", False
+        whole = False
         try:
-            async for data in self._content.iter_any():
-                lines, _, rest = (rest + data).rpartition(b"\n")
-                if lines:
-                    yield b"\n".join([*self._passed_on(lines.split(b"\n")), b""])
+            async for lines in super().iter_chunked(size):
+                yield lines
             whole = True
         finally:
             if not whole:
                 self._watches.interrupted(self._place)
             self._watches.ends(self._place)
 
-    def _is_foreign(self, event: Mapping[str, Any]) -> bool:
+    def _is_foreign(self, line: bytes) -> str | None:
+        """The resourceVersion of an object that nobody here is concerned by."""
+        event = json.loads(line)
         is_object = event["type"] in ("ADDED", "MODIFIED", "DELETED")
-        return is_object and self._concerns is not None and not self._concerns(event["object"])
+        if not is_object or self._concerns is None or self._concerns(event["object"]):
+            return None
+        return str(event["object"]["metadata"]["resourceVersion"])
 
     def _passed_on(self, lines: Iterable[bytes]) -> Iterator[bytes]:
-        passed_over = ""
-        for line in lines:
-            if line.startswith(b'{"type":"ERROR"'):
-                status = json.loads(line)["object"]
-                if status.get("code") != 410:
-                    logger.info("A watch of %s ended: %s", self._place[0].qualified, status.get("message"))
-                yield json.dumps({"type": "ERROR", "object": GONE}).encode()
-            elif self._concerns is None or not self._is_foreign(event := json.loads(line)):
-                passed_over = ""
+        passed_over = None
+        for line in super()._passed_on(lines):
+            foreign = self._is_foreign(line) if self._concerns is not None else None
+            if foreign is None:
                 yield line
             else:
-                passed_over = event["object"]["metadata"]["resourceVersion"]
-                self._watches.goes_on(self._place, int(passed_over))
-        if passed_over:  # so that a broken watch goes on from there
+                self._watches.goes_on(self._place, int(foreign))
+            passed_over = foreign
+        if passed_over is not None:  # so that a broken watch goes on from there
             bookmark = {"metadata": {"resourceVersion": passed_over}}
             yield json.dumps({"type": "BOOKMARK", "object": bookmark}).encode()
