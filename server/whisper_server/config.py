@@ -56,7 +56,7 @@ def _boolean(value: str) -> bool:
 def _integer(low: int, high: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
         # Not int(): it takes "1_000", " 7 " and digits of other scripts.
-        if not re.fullmatch("[0-9]{1,12}", value) or not low <= int(value) <= high:
+        if not re.fullmatch("[0-9]{1,13}", value) or not low <= int(value) <= high:
             raise ValueError(f"must be a whole number from {low} to {high}")
         return int(value)
 
@@ -210,6 +210,8 @@ class Settings:
             text = environ.get(variable(entry))
             if text is None or (text == "" and entry.name != "cors_origins"):
                 continue
+            if entry.name.endswith("port") and re.fullmatch(r"(tcp|udp|sctp)://\S+", text):
+                continue  # Kubernetes says so of a Service that is called whisper, or whisper-ops
             try:
                 values[entry.name] = entry.metadata["parse"](text)
             except ValueError as problem:

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -107,7 +108,9 @@ def test_known_keys_are_let_in(locked: WhisperProcess) -> None:
 def test_what_costs_nothing_needs_no_key(locked: WhisperProcess) -> None:
     for path in ("/", "/ui", "/ui/app.js", "/openapi.json"):
         assert call(locked, path).status_code == 200
-    assert call(locked, "/").json()["key_needed"] is True
+    about = call(locked, "/").json()
+    assert about["key_needed"] is True
+    assert about["usage"].startswith('curl -H "Authorization: Bearer KEY" -F ')
     document = call(locked, "/openapi.json").json()
     assert {"401", "403"} <= set(document["paths"]["/whisper"]["post"]["responses"])
 
@@ -143,6 +146,7 @@ def test_log_and_metrics_name_the_client_and_never_the_key(locked: WhisperProces
     assert response.headers["X-Request-Id"] == "from-a-test"
     wait_for(lambda: "from-a-test" in locked.log)  # written after the answer
     entries = [json.loads(line) for line in locked.log.splitlines()]
+    assert any("/blank is empty" in entry.get("message", "") for entry in entries)
     (entry,) = [entry for entry in entries if entry.get("request_id") == "from-a-test"]
     assert (entry["client"], entry["status"]) == ("alice", "200")
     assert 4 < entry["audio_seconds"] < 4.5
@@ -182,6 +186,49 @@ def test_a_directory_without_keys_lets_nobody_in(tmp_path: Path) -> None:
     os.utime(tmp_path)
     keys._read_at = 0.0
     assert [keys.client_of(key) for key in (b"", b"\n", b"x" * 5000)] == [None, None, None]
+
+
+def test_a_key_that_is_none_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    keys = ApiKeys(str(tmp_path))
+    assert keys.complaints == [
+        f"WHISPER_API_KEYS_DIR={tmp_path} has no key: every request is refused until it has"
+    ]
+    assert not caplog.records, "nothing is logged before the log is set up"
+    (tmp_path / "good").write_text("sk-good")
+    (tmp_path / "blank").write_text(" \n")
+    (tmp_path / "huge").write_text("x" * 5000)
+    for _ in range(2):
+        keys._read_at = 0.0
+        assert keys.client_of(b"sk-good") == "good"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the API key {tmp_path}/blank is empty, and nobody's; write one into it, or remove it",
+        f"the API key {tmp_path}/huge has more than 4096 bytes, and is nobody's; choose a shorter one",
+    ], "once"
+
+
+def test_a_key_that_can_not_be_read_keeps_no_other_from_changing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("alice", "bob"):
+        (tmp_path / name).write_text(f"sk-{name}")
+    keys, read = ApiKeys(str(tmp_path)), Path.open
+
+    def refuse(path: Path, *rest: Any, **named: Any) -> Any:
+        if path.name == "bob":  # a mode would not stop root
+            raise PermissionError(13, "Permission denied")
+        return read(path, *rest, **named)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    (tmp_path / "alice").unlink()
+    (tmp_path / "carol").write_text("sk-carol")
+    for _ in range(2):
+        keys._read_at = 0.0
+        assert [keys.client_of(f"sk-{name}".encode()) for name in ("alice", "bob", "carol")] == [
+            *(None, "bob", "carol")
+        ]
+    message = f"the API key {tmp_path}/bob can't be read (Permission denied), and counts as before; mend or remove it"
+    assert [record.getMessage() for record in caplog.records] == [message]
+    assert ApiKeys(str(tmp_path)).complaints == [message], "the others are served"
 
 
 def test_keys_stay_valid_while_the_directory_can_not_be_read(tmp_path: Path) -> None:

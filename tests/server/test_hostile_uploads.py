@@ -221,6 +221,22 @@ def test_bad_body_is_refused_with_a_reason(server: WhisperProcess, name: str) ->
     assert reason in response.json()["error"]
 
 
+@pytest.mark.parametrize(
+    ("large", "reason"),
+    [(600_000, "a form field is too large for text"), (27 << 20, "more than 26214400 bytes")],
+    ids=["a large field", "all too large"],
+)
+def test_of_a_body_of_unknown_length_the_right_limit_is_named(
+    server: WhisperProcess, large: int, reason: str
+) -> None:
+    kind = "" if large < 1 << 20 else '; filename="a.wav"'
+    pieces = [f'--b\r\nContent-Disposition: form-data; name="f"{kind}\r\n\r\n'.encode()]
+    pieces += [b"x" * (large // 100)] * 100 + [b"\r\n--b--\r\n"]
+    response = requests.post(server.url + "/whisper", data=iter(pieces), headers=MULTIPART, timeout=60)
+    assert response.status_code == 413
+    assert reason in response.json()["error"]
+
+
 def test_client_that_hangs_up_in_the_middle_leaves_nothing(server: WhisperProcess) -> None:
     content = b'--b\r\nContent-Disposition: form-data; name="f"; filename="a.wav"\r\n\r\n' + bytes(500_000)
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)

@@ -215,6 +215,11 @@ BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
     ({"repetition_penalty": "1.1"}, "repetition_penalty", "use compression_ratio_threshold"),
     ({"no_repeat_ngram_size": "3"}, "no_repeat_ngram_size", "use compression_ratio_threshold"),
     ({"chunking_strategy[type]": "server_vad"}, "chunking_strategy", "must be auto"),
+    (
+        {"chunking_strategy[type]": "server_vad", "chunking_strategy[prefix_padding_ms]": "300"},
+        "chunking_strategy",
+        "must be auto",
+    ),
     ({"known_speaker_names_": "Ann"}, "known_speaker_names[]", "not served"),
     ({"known_speaker_references_": "data:"}, "known_speaker_references[]", "not served"),
     ({"beam_size": "9"}, "beam_size", "from 1 to 8"),
@@ -308,6 +313,8 @@ def test_file_names_come_back_as_they_were_sent(server: WhisperProcess, sent: by
 def test_a_file_input_that_was_left_empty_is_no_file(server: WhisperProcess) -> None:
     empty, file = (b'name="file"; filename=""', b""), (b'name="file"; filename="a.wav"', HELLO.read_bytes())
     assert multipart(server, TRANSCRIPTIONS, empty).json()["error"]["message"].startswith("file: missing")
+    nameless = multipart(server, TRANSCRIPTIONS, (b'name="file"; filename=""', b"no audio")).json()
+    assert nameless["error"]["message"].startswith("the file: it is not audio")
     other = (b'name="video"; filename=""', b"")
     assert multipart(server, TRANSCRIPTIONS, file, other).json()["text"] == HELLO_TEXT
 

@@ -1,7 +1,22 @@
 """How long a file will take, from what the windows before it took."""
 
+from typing import NoReturn
+
+import numpy as np
 import pytest
+from flask import Flask, request
+from werkzeug.exceptions import HTTPException
+from whisper_server.config import Settings
+from whisper_server.engine.interface import SAMPLE_RATE
+from whisper_server.http.admission import Admission, Limits, State
+from whisper_server.http.connection import Watchdog
+from whisper_server.http.lifecycle import Lifecycle, begin_call
+from whisper_server.metrics import Metrics
 from whisper_server.scheduling.pace import KEPT_SECONDS, Pace
+from whisper_server.scheduling.scheduler import Scheduler
+from whisper_server.transcribe.options import Options
+
+from tests.server.driving import INFO
 
 
 @pytest.fixture
@@ -46,3 +61,34 @@ def test_what_was_slow_once_is_tried_again(clock: list[float]) -> None:
     assert pace.needed(3000, 1) == pytest.approx(6000)
     clock[0] += KEPT_SECONDS + 1
     assert pace.needed(3000, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("audio", "waited", "company", "status"),
+    [
+        (700, 0, 0, 413),
+        (100, 550, 0, 503),  # another time it has all of the limit
+        (700, 0, 1, 503),  # with less company it may be faster
+    ],
+)
+def test_only_what_no_other_time_will_do_is_refused_for_good(
+    audio: int, waited: float, company: int, status: int
+) -> None:
+    """On a device that takes a second for each second of audio, with 600 seconds for a request."""
+
+    def load() -> NoReturn:
+        raise NotImplementedError  # never started
+
+    scheduler = Scheduler(load)
+    scheduler.info = INFO
+    scheduler._dispatcher.on_device = company
+    for _ in range(8):
+        scheduler._dispatcher.pace.note(1, 30.0, 30.0)
+    admission = Admission(Limits(requests=1, bytes=1, audio_seconds=1), lambda: State.READY)
+    lifecycle = Lifecycle(Settings(), scheduler, admission, Metrics(), Watchdog())
+    with Flask("test").test_request_context():
+        begin_call(request, 0).begin -= waited
+        with pytest.raises(HTTPException) as refused:
+            lifecycle.submit(np.zeros(audio * SAMPLE_RATE, np.int16), Options())
+    assert refused.value.code == status
+    assert f"{audio} seconds of audio need about {audio} seconds here" in str(refused.value.description)

@@ -1,12 +1,14 @@
 """The life of a server: loading, ready, busy, draining, and dying loudly."""
 
 import contextlib
+import http.client
 import json
 import os
 import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -196,7 +198,15 @@ def test_metrics_count(server: WhisperProcess) -> None:
 def test_index_says_what_this_is(server: WhisperProcess) -> None:
     about = requests.get(server.url, timeout=10).json()
     assert (about["name"], about["model"]) == ("whisper-server", "demo")
-    assert f"curl -F file=@speech.wav {server.url}/whisper" in about["usage"]
+    assert about["usage"] == f"curl -F file=@speech.wav {server.url}/whisper"
+    proxied = {"Host": "whisper.example.com", "X-Forwarded-Proto": "https"}
+    # From another address than 127.0.0.1, which gunicorn takes for a proxy that it may believe.
+    with closing(
+        http.client.HTTPConnection("127.0.0.1", server.port, 10, source_address=("127.0.0.2", 0))
+    ) as client:
+        client.request("GET", "/", headers=proxied)
+        usage = json.load(client.getresponse())["usage"]
+    assert usage == "curl -F file=@speech.wav https://whisper.example.com/whisper"
 
 
 def test_browsers_are_sent_to_the_page(server: WhisperProcess) -> None:

@@ -61,6 +61,21 @@ def test_a_misspelt_variable_is_warned_of() -> None:
     ]
 
 
+def test_a_service_of_the_same_name_is_no_setting() -> None:
+    """Kubernetes tells all pods of a namespace about its Services, here whisper and whisper-ops."""
+    links = {"WHISPER_PORT": "tcp://10.96.0.1:80", "WHISPER_OPS_PORT": "tcp://10.96.0.2:9090"}
+    assert Settings.from_environ(links) == Settings()
+    with pytest.raises(ConfigError, match="whole number"):
+        Settings.from_environ({"WHISPER_MAX_QUEUE": "tcp://10.96.0.1:80"})
+
+
+def test_the_largest_value_of_each_number_is_one_that_can_be_written() -> None:
+    for variable, text in (("UPLOAD", str(2**40)), ("QUEUE", str(2**40))):
+        Settings.from_environ({f"WHISPER_MAX_{variable}_BYTES": text})
+    with pytest.raises(ConfigError, match=f"from 1024 to {2**40}"):
+        Settings.from_environ({"WHISPER_MAX_UPLOAD_BYTES": str(2**40 + 1)})
+
+
 @pytest.mark.parametrize(
     ("variables", "message"),
     [

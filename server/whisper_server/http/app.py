@@ -61,6 +61,10 @@ def create_app(lifecycle: Lifecycle, metrics: Metrics, keys: ApiKeys | None) -> 
             page.vary.add("Accept")
             return page
         info = lifecycle.scheduler.info
+        # What a proxy says of encryption decides about nothing here, so that anyone may say it.
+        scheme = request.headers.get("X-Forwarded-Proto", request.scheme).strip().lower()
+        root = request.url_root.replace("http://", "https://", 1) if scheme == "https" else request.url_root
+        key = "" if keys is None else ' -H "Authorization: Bearer KEY"'
         response = jsonify(
             name="whisper-server",
             version=__version__,
@@ -71,7 +75,7 @@ def create_app(lifecycle: Lifecycle, metrics: Metrics, keys: ApiKeys | None) -> 
             key_needed=keys is not None,
             max_upload_bytes=settings.max_upload_bytes,
             max_audio_seconds=settings.max_audio_seconds,
-            usage=f"curl -F file=@speech.wav {request.url_root}whisper",
+            usage=f"curl{key} -F file=@speech.wav {root}whisper",
             endpoints={
                 "POST /whisper": "audio files as multipart/form-data; their transcripts as JSON",
                 "POST /v1/audio/transcriptions": "OpenAI's API; for its clients, the base URL ends in /v1",

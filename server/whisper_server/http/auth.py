@@ -31,22 +31,21 @@ class KeysError(Exception):
 class ApiKeys:
     """The keys of one directory."""
 
+    complaints: list[str]
+    """What was wrong with them when they were read last, a line each; the first reading's are for the caller to tell."""
+
     def __init__(self, directory: str) -> None:
         """Raises KeysError where the directory can't be read now; later on, the last keys that could be read count."""
         self._directory = Path(directory)
         self._reading = threading.Lock()
-        self._complaint = ""
+        self._digests: dict[str, bytes] = {}
         try:
-            self._digests = self._read()
+            self._digests, self.complaints = self._read()
         except OSError as problem:
             raise KeysError(
                 f"WHISPER_API_KEYS_DIR={directory}: {problem.strerror}; mount a Secret there"
             ) from None
         self._read_at = time.monotonic()
-        if not self._digests:
-            log.warning(
-                "WHISPER_API_KEYS_DIR=%s has no key: every request is refused until it has", directory
-            )
 
     def client_of(self, key: bytes) -> str | None:
         """The name of the client whose key this is; None: nobody's."""
@@ -61,29 +60,55 @@ class ApiKeys:
     def _refresh(self) -> None:
         if time.monotonic() - self._read_at < _FRESH_SECONDS or not self._reading.acquire(blocking=False):
             return
+        before = self.complaints
         try:
-            self._digests, complaint = self._read(), ""
+            self._digests, self.complaints = self._read()
         except OSError as problem:
-            complaint = str(problem)
+            self.complaints = [f"the API keys can't be read, those known before stay valid: {problem}"]
         finally:
             self._read_at = time.monotonic()
             self._reading.release()
-        if complaint and complaint != self._complaint:
-            log.warning("the API keys can't be read, those known before stay valid: %s", complaint)
-        self._complaint = complaint
+        for line in self.complaints:
+            if line not in before:
+                log.warning("%s", line)
 
-    def _read(self) -> dict[str, bytes]:
-        digests = {}
+    def _read(self) -> tuple[dict[str, bytes], list[str]]:
+        """The digest of each key by its name, and what is wrong with others: one file keeps no other's change from counting."""
+        digests, complaints = {}, []
         for path in sorted(self._directory.iterdir()):
             # A mounted Secret also has ..data and the directory that it points to.
-            if path.name.startswith(".") or not path.is_file():
+            if path.name.startswith("."):
                 continue
-            with path.open("rb") as file:
-                key = file.read(_MAX_BYTES + 1).strip()
+            try:
+                if not path.is_file():
+                    continue
+                with path.open("rb") as file:
+                    key = file.read(_MAX_BYTES + 1).strip()
+            except FileNotFoundError:
+                continue  # taken away just now
+            except OSError as problem:
+                if path.name in self._digests:
+                    digests[path.name] = self._digests[path.name]
+                complaints.append(
+                    f"the API key {path} can't be read ({problem.strerror}), and counts as before; mend or remove it"
+                )
+                continue
             # An empty key would let in whoever sends none.
-            if 0 < len(key) <= _MAX_BYTES:
+            if not key:
+                complaints.append(
+                    f"the API key {path} is empty, and nobody's; write one into it, or remove it"
+                )
+            elif len(key) > _MAX_BYTES:
+                complaints.append(
+                    f"the API key {path} has more than {_MAX_BYTES} bytes, and is nobody's; choose a shorter one"
+                )
+            else:
                 digests[path.name] = hashlib.sha256(key).digest()
-        return digests
+        if not digests:
+            complaints.append(
+                f"WHISPER_API_KEYS_DIR={self._directory} has no key: every request is refused until it has"
+            )
+        return digests, complaints
 
 
 def install(app: Flask, keys: ApiKeys | None, proxies: int) -> None:

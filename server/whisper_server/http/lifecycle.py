@@ -173,7 +173,8 @@ class Lifecycle:
                     f"{problem} of the {self.settings.request_timeout_seconds} that a request may take "
                     f"(WHISPER_REQUEST_TIMEOUT_SECONDS); send parts of at most {problem.fitting:.0f} seconds"
                 )
-                if problem.alone:
+                # Else it is what waited before this that left too little.
+                if problem.alone and problem.needed > self.settings.request_timeout_seconds:
                     raise RequestEntityTooLarge(advice) from None
                 advice += ", or try again when it is less busy"
                 raise ServiceUnavailable(advice, retry_after=MAX_RETRY_AFTER) from None
@@ -227,11 +228,11 @@ class Lifecycle:
             place.hold(len(samples) / SAMPLE_RATE)
             return samples, time.monotonic() - begin
         except ffmpeg.AudioError as problem:
-            raise BadRequest(f"{file.filename}: {problem}") from None
+            raise BadRequest(f"{file.filename or 'the file'}: {problem}") from None
         except ffmpeg.TooLongError as problem:
             rest = f" with the files before it: {problem}" if several else f": {problem}"
             raise RequestEntityTooLarge(
-                f"{file.filename} is too long{rest}; "
+                f"{file.filename or 'the file'} is too long{rest}; "
                 f"this server takes {self.settings.max_audio_seconds} seconds in one request "
                 f"({limit('WHISPER_MAX_AUDIO_SECONDS')})"
             ) from None

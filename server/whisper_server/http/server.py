@@ -53,7 +53,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         self._state = State.LOADING
         self._worker: Any = None
         settings = self._settings
-        for line in config.unknown(os.environ):
+        for line in (*config.unknown(os.environ), *(self._keys.complaints if self._keys else ())):
             log.warning("%s", line)
         self._scheduler = Scheduler(lambda: load(settings), settings.most_stall_seconds)
         metrics = Metrics()

@@ -61,7 +61,7 @@ def read_body(request: Request, watchdog: Watchdog, deadline: float) -> Body:
     except RequestEntityTooLarge as problem:
         problem.description = (
             f"more than {request.max_content_length} bytes, this server's limit ({limit('WHISPER_MAX_UPLOAD_BYTES')})"
-            if request.content_length is None
+            if request.content_length is None and body.received >= (request.max_content_length or 0)
             else f"a form field is too large for text, or there are too many; {HOW_TO_CALL}"
         )
         raise

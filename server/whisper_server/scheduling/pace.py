@@ -17,6 +17,7 @@ class TooMuchAudio(Exception):
         super().__init__(
             f"{audio:.0f} seconds of audio need about {needed:.0f} seconds here, and {left:.0f} are left"
         )
+        self.needed = needed
         self.fitting = audio * left / needed
         """How much audio would be done in time."""
         self.alone = alone
