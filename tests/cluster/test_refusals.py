@@ -58,7 +58,7 @@ FOREIGN: dict[str, dict[str, Any]] = {
 def test_an_object_of_somebody_else_is_never_touched(
     installed: Cluster, operator: Operator, namespace: str, kind: str
 ) -> None:
-    """Not even one that has our labels: only the owner reference counts."""
+    """Not even one that has our labels, as anybody may copy them: what the operator has made tells more."""
     labels = {"app.kubernetes.io/managed-by": "whisper-operator", "whisper-operator.io/endpoint": "whisper"}
     installed.apply(
         {**FOREIGN[kind], "metadata": {"name": "whisper", "namespace": namespace, "labels": labels}}

@@ -9,7 +9,7 @@ from whisper_operator.apply import ownership
 from whisper_operator.apply import plan as drift
 from whisper_operator.kube.kinds import DEPLOYMENT, DISRUPTION_BUDGET, INGRESS, SERVICE, Kind
 from whisper_operator.manifests import Manifest
-from whisper_operator.observed.children import Child
+from whisper_operator.observed.children import Child, Observed
 
 from tests.unit.making import declared
 
@@ -18,8 +18,6 @@ SERVER = (*POD, "f:containers", 'k:{"name":"server"}')
 
 
 def manifest(kind: Kind, **spec: Any) -> Manifest:
-    from whisper_operator.observed.children import Observed
-
     return next(each for each in declared(spec, Observed.nothing()) if each.kind is kind)
 
 
@@ -198,6 +196,29 @@ def test_a_field_that_was_lost_is_told_with_whose_it_is() -> None:
     assert drift.editors(wanted, [own, scaler]) == {"spec.selector": "autoscaler (scale)", "spec.type": ""}
 
 
+LOST = [
+    (("f:env",), 'k:{"name":"WHISPER_MODEL"}', "env[WHISPER_MODEL]"),
+    (("f:volumeMounts",), 'k:{"mountPath":"/tmp"}', "volumeMounts[tmp]"),
+    (("f:ports",), 'k:{"containerPort":8000,"protocol":"TCP"}', "ports[http]"),
+]
+
+
+@pytest.mark.parametrize(("path", "key", "words"), LOST, ids=[each[2] for each in LOST])
+def test_an_entry_of_a_list_that_was_replaced_is_told_with_whose_it_is(
+    path: tuple[str, ...], key: str, words: str
+) -> None:
+    """As the API server writes it: by the keys of that list, and without a blank."""
+    wanted = manifest(DEPLOYMENT)
+    own = entry(DEPLOYMENT, (*SERVER, *path, 'k:{"name":"another"}'), manager="whisper-operator")
+    theirs = entry(DEPLOYMENT, (*SERVER, *path, key), manager="argocd")
+    found = drift.editors(wanted, [own, theirs])
+    assert found[f"spec.template.spec.containers[server].{words}"] == "argocd"
+    others = {
+        field: who for field, who in found.items() if f".{path[0][2:]}[" in field and words not in field
+    }
+    assert set(others.values()) <= {""}
+
+
 def owned(value: Any) -> Any:
     """All of a manifest that has no lists but of ports, as fieldsV1."""
     if isinstance(value, dict):
@@ -209,4 +230,4 @@ def owned(value: Any) -> Any:
 
 def _key(item: dict[str, Any]) -> str:
     key = "port" if "port" in item else "name"
-    return f"k:{json.dumps({key: item[key]})}"
+    return f"k:{json.dumps({key: item[key]}, separators=(',', ':'))}"

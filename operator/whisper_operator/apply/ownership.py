@@ -80,12 +80,24 @@ def take_over(manifest: Manifest, live: Mapping[str, Any], *, unowned: bool = Fa
 
 
 def holders(entries: Iterable[Entry], path: Path) -> str:
-    """Who owns a field, by the managers' names; empty if nobody does, as when it was removed."""
+    """Who owns a field, by the managers' names; empty if nobody does, as when it was removed. An entry of a list may be given by
+    more than its keys."""
     found = []
     for entry in entries:
-        if is_others(entry) and _at(fields_of(entry), path) is not None:
+        if is_others(entry) and _found(fields_of(entry), path) is not None:
             found.append(name_of(entry))
     return ", ".join(found)
+
+
+def _found(fields: Fields, path: Path) -> Fields | None:
+    for key in path:
+        below = fields.get(key)
+        if below is None and key.startswith("k:"):
+            _, below = entry_of(json.loads(key[2:]), fields) or (key, None)
+        if below is None:
+            return None
+        fields = below
+    return fields
 
 
 def fields_of(entry: Entry) -> Fields:

@@ -37,7 +37,7 @@ HASH_PATH = f"metadata.annotations.{HASH_ANNOTATION}"
 
 @dataclass(frozen=True)
 class Plan:
-    """Writes to make, in this order; empty when settled."""
+    """Writes to make; empty when settled. Which comes before which, the applier knows."""
 
     create: tuple[Manifest, ...] = ()
     update: tuple[tuple[Manifest, Child], ...] = ()
@@ -206,8 +206,8 @@ def _unowned(value: Any, owned: Fields, path: Path) -> Iterator[Path]:
 
 
 def _unnamed(item: Any) -> str:
-    """An entry of a list that nothing is known of: by its name, or whatever else it begins with."""
+    """An entry of a list that nothing is known of, and so not which are its keys: by all that it is, its name first."""
     if not isinstance(item, Mapping):
         return f"v:{json.dumps(item)}"
-    key = "name" if "name" in item else next(iter(item))
-    return f"k:{json.dumps({key: item[key]})}"
+    name = {"name": item["name"]} if "name" in item else {}
+    return f"k:{json.dumps({**name, **item})}"
