@@ -73,6 +73,8 @@ def parse(raw: object) -> Settings:
     if not isinstance(raw, dict):
         raise ConfigError(f"the configuration must be a mapping, not {raw!r}")
     try:
+        if raw.get("namespaces", ...) in ([], None):  # to take it for all of them would be a surprise
+            raise ValueError("namespaces must name at least one; leave it out to look after all")
         return _parse(Fields(without_nulls(raw), ""))
     except ValueError as error:
         raise ConfigError(str(error)) from error
@@ -93,8 +95,6 @@ def _parse(top: Fields) -> Settings:
     policy.only("enabled", "egress", "endpoints")
     if server.has("repository") != server.has("version"):
         raise ValueError("server.repository and server.version go together: set both, or none")
-    if top.raw.get("namespaces") == []:  # to take it for all of them would be a surprise
-        raise ValueError("namespaces must name at least one; leave it out to look after all")
     metric = autoscaling.text("metric") or base.in_flight_metric
     if re.search("[/%]", metric):
         raise ValueError(

@@ -99,6 +99,7 @@ def test_autoscaling_goes_by_requests_on_gpus_and_by_cpus_on_cpus() -> None:
         ({"monitoring": {"namespaces": "gmp-system"}}, "namespaces must be a list, not"),
         ({"monitoring": {"namespaces": [1]}}, r"monitoring.namespaces\[0\] must be a string, not 1"),
         ({"namespaces": []}, "namespaces must name at least one; leave it out to look after all"),
+        ({"namespaces": None}, "namespaces must name at least one; leave it out to look after all"),
         ({"namespaces": "asr"}, "namespaces must be a list, not"),
         (
             {"server": {"repository": "r", "version": 0.1}},
