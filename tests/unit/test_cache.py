@@ -282,3 +282,16 @@ def test_what_cannot_be_read_for_a_moment_is_not_deleted(read: str, reason: str)
     getattr(access, read)((POD_MONITORING, None), None)
     observed = cache.observed(OWNER)
     assert plan((), observed).delete == tuple(observed.children.values())
+
+
+def test_the_end_of_a_warning_is_seen_though_its_endpoint_is_gone() -> None:
+    cache = Cache()
+    cache.upsert(ENDPOINT, endpoint())
+    metadata = {"namespace": "n", "name": "e", "uid": "e", "resourceVersion": "5"}
+    about = {"kind": "Pod", "name": "w-5f", "namespace": "n", "uid": "p"}
+    event = {"metadata": metadata, "involvedObject": about, "reason": "Failed", "message": "no"}
+    cache.upsert(EVENT, event)
+    cache.delete(ENDPOINT, endpoint(2))
+    assert cache.concerns(event)
+    cache.delete(EVENT, {**event, "metadata": {**metadata, "resourceVersion": "6"}})
+    assert not cache.concerns(event)

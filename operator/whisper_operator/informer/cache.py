@@ -138,8 +138,8 @@ class Cache:
             self._wake(key)
 
     def concerns(self, event: Raw) -> bool:
-        """Whether an Event may concern an endpoint."""
-        return bool(self._concerned(event))
+        """Whether an Event may concern an endpoint, or did, so that its end is to be seen as well."""
+        return bool(self._concerned(event) or self._warnings.keys_of(event["metadata"]["uid"]))
 
     def _concerned(self, event: Raw) -> Collection[Key]:
         """The endpoints that an Event may concern: those of the child that it is about, or else by the name, as those of children

@@ -17,8 +17,8 @@ from whisper_operator.status.throttle import Throttle
 logger = logging.getLogger(__name__)
 
 COMPONENT = "whisper-operator"
-FORBIDDEN_SECONDS = 30.0
-"""Until the next try to write a status that there was no right to write."""
+REFUSED_SECONDS = 30.0
+"""Until the next try to write a status that was refused."""
 
 
 class StatusWriter:
@@ -50,10 +50,10 @@ class StatusWriter:
                     # Deleted, whether or not a watch has said so: there is nobody to report to.
                     self._cache.delete(ENDPOINT, resource)
                     return None
-                if isinstance(error, Forbidden):
-                    logger.info("Could not write the status: %s", error)
-                    return FORBIDDEN_SECONDS
-                raise
+                # Of a right, a webhook or a CRD that is older: somebody else's to mend, and no fault of the operator's.
+                level = logging.INFO if isinstance(error, Forbidden) else logging.WARNING
+                logger.log(level, "Could not write the status, trying again: %s", error)
+                return REFUSED_SECONDS
             self._cache.upsert(ENDPOINT, answer)
         for event in report.events:
             logger.info("%s: %s", event["reason"], event["message"])
