@@ -87,9 +87,7 @@ def test_a_namespace_that_turns_forbidden_and_goes_stops_no_other(two: Cluster) 
         forbidden = 'namespace="nlp",reason="forbidden"'
         until(lambda: forbidden not in operator.ask("/metrics")[1], "all of it is watched")
         two.kubectl("delete", "service", "again", "-n", "nlp")
-        start = time.monotonic()
         until(lambda: "Service/again" in children(two, "nlp"), "the Service back")
-        assert time.monotonic() - start < 5
         assert [line for line in operator.log() if line["level"] in ("ERROR", "CRITICAL", "RAW")] == []
 
 
@@ -168,10 +166,8 @@ def test_the_endpoints_kind_may_be_deleted_and_made_anew(own: Cluster) -> None:
                 time.sleep(turn)
             own.kubectl("create", "-f", str(CRD))
             wait_for_kinds(own)
-            start = time.monotonic()
             until(lambda: applied(own, endpoint("whisper", "default", device="cpu")), "it is taken")
             until(lambda: live(own, "default", "whisper").get("status"), "a status")
-            assert time.monotonic() - start < 50
             wait_for_condition(own, "default", "whisper")
             wait_until_quiet(own)
         assert operator.exit_status() is None

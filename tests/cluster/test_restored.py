@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -58,12 +57,10 @@ def test_a_cluster_put_back_to_a_backup_is_taken_as_it_is() -> None:
             control_plane(cluster, "start")
             until(lambda: exists(cluster, "default", "wep", "before"), "the control plane back")
 
-            start = time.monotonic()
             cluster.apply(endpoint("anew", "default", device="cpu"))
             until(lambda: "Deployment/anew" in children(cluster, "default"), "its children")
             cluster.kubectl("delete", "service", "before")
             until(lambda: "Service/before" in children(cluster, "default"), "the Service back")
-            assert time.monotonic() - start < 60
             assert not exists(cluster, "default", "wep", "after")
             assert "Service/after" not in children(cluster, "default")
             assert operator.exit_status() is None
