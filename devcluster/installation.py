@@ -10,8 +10,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import yaml
 
@@ -48,7 +49,13 @@ def wait_for_kinds(cluster: Cluster) -> None:
 
 
 class Operator:
-    """The operator as a process that ends with its cluster at the latest. It can be ended and started again."""
+    """The operator as a process that ends with its cluster at the latest. It can be ended and started again.
+
+    One at a time on a cluster: of two, each would do what the other is asked about.
+    """
+
+    _started: ClassVar[dict[Path, "Operator"]] = {}
+    """By folder of the cluster, the last."""
 
     def __init__(
         self, cluster: Cluster, settings: dict[str, Any] | None = None, *, server: str | None = None
@@ -60,32 +67,43 @@ class Operator:
         self.log_path = folder / "log"
         (self._health_port,) = free_ports(1)
         self._config = folder / "config.yaml"
-        self._config.write_text(
-            yaml.safe_dump({"server": IMAGES, **(settings or {}), "healthPort": self._health_port})
-        )
-        self._kubeconfig = cluster.kubeconfig_for(USER)
-        if server is not None:
-            kubeconfig = yaml.safe_load(self._kubeconfig.read_text())
-            kubeconfig["clusters"][0]["cluster"] = {"server": server}
-            self._kubeconfig = folder / "kubeconfig"
-            self._kubeconfig.touch(mode=0o600)
-            self._kubeconfig.write_text(yaml.safe_dump(kubeconfig))
+        self._settings = {"server": IMAGES, **(settings or {}), "healthPort": self._health_port}
+        self._server = server
         self._process: subprocess.Popen[bytes] | None = None
         # The cluster's operators write to the same file, one after the other.
         self._log_begin = self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
 
     def start(self) -> Self:
+        """Raises DevclusterError while another runs."""
+        other = self._started.get(self.cluster.folder)
+        if other is not None and other._process is not None and other._process.poll() is None:
+            raise DevclusterError("an operator runs on this cluster already: stop it first")
+        self._started[self.cluster.folder] = self
+        self._config.write_text(yaml.safe_dump(self._settings))
+        kubeconfig = self._access()
         with self.log_path.open("ab") as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "whisper_operator", "run", "--config", str(self._config)],
-                env=processes.environment(self.cluster.folder) | {"KUBECONFIG": str(self._kubeconfig)},
+                env=processes.environment(self.cluster.folder) | {"KUBECONFIG": str(kubeconfig)},
                 cwd=self.log_path.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
         return self
+
+    def _access(self) -> Path:
+        """Its kubeconfig."""
+        own = self.cluster.kubeconfig_for(USER)
+        if self._server is None:
+            return own
+        kubeconfig = yaml.safe_load(own.read_text())
+        kubeconfig["clusters"][0]["cluster"] = {"server": self._server}
+        path = self._config.with_name("kubeconfig")
+        path.touch(mode=0o600)
+        path.write_text(yaml.safe_dump(kubeconfig))
+        return path
 
     def stop(self, sign: signal.Signals = signal.SIGTERM) -> int:
         """End it; its exit status."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from devcluster import Cluster
+from devcluster import Cluster, DevclusterError
 from devcluster.faults import FaultProxy
 from devcluster.installation import Operator
 from tests.cluster.support import endpoint, exists, live, until, wait_for_condition
@@ -44,6 +44,21 @@ def test_metrics_probes_and_logs_tell_what_the_operator_does(
     until(idle, "an empty queue")
 
 
+def test_two_operators_on_one_cluster_are_refused_and_share_no_settings(
+    installed: Cluster, operator: Operator
+) -> None:
+    other = Operator(installed, {"workers": 0})
+    with pytest.raises(DevclusterError, match="an operator runs on this cluster already"):
+        other.start()
+    operator.stop()
+    other.start()
+    until(lambda: other.exit_status() is not None, "it ends")
+    assert "workers must be at least 1" in str(other.log())
+    operator.start().wait_until_working()
+    assert operator.ask("/healthz") == (200, "ok\n")
+
+
+@pytest.mark.usefixtures("alone")
 def test_every_line_about_an_endpoint_names_it(installed: Cluster, namespace: str) -> None:
     """Those of requests that go wrong, too."""
     with FaultProxy(installed) as proxy, Operator(installed, server=proxy.url) as operator:
@@ -69,6 +84,7 @@ def test_every_line_about_an_endpoint_names_it(installed: Cluster, namespace: st
         assert operator.metric("whisper_operator_reconciles_total", result="retry") >= 1
 
 
+@pytest.mark.usefixtures("alone")
 def test_a_watch_that_reports_nothing_any_more_is_found_out(installed: Cluster, namespace: str) -> None:
     """The regular list still brings the change to be carried out; only the probe fails, so that Kubernetes restarts it."""
     with (
@@ -88,6 +104,7 @@ def test_a_watch_that_reports_nothing_any_more_is_found_out(installed: Cluster, 
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.usefixtures("alone")
 def test_watches_that_fail_are_tried_again_and_end_nothing(installed: Cluster, namespace: str) -> None:
     """Whatever the API server answers."""
     with FaultProxy(installed) as proxy, Operator(installed, server=proxy.url) as operator:
@@ -104,6 +121,7 @@ def test_watches_that_fail_are_tried_again_and_end_nothing(installed: Cluster, n
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.usefixtures("alone")
 def test_an_api_server_that_is_away_costs_one_line_a_try(installed: Cluster, namespace: str) -> None:
     with FaultProxy(installed) as proxy:
         operator = Operator(installed, server=proxy.url)
@@ -117,6 +135,7 @@ def test_an_api_server_that_is_away_costs_one_line_a_try(installed: Cluster, nam
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.usefixtures("alone")
 def test_the_operator_ends_when_told_to_while_its_watches_begin_anew(installed: Cluster) -> None:
     """kopf then hangs more often than not; `stop` waits as long as Kubernetes does."""
     with FaultProxy(installed) as proxy:

@@ -124,6 +124,7 @@ def test_a_change_that_cannot_be_carried_out_leaves_what_runs(
     }
 
 
+@pytest.mark.usefixtures("alone")
 def test_without_a_configured_image_the_condition_says_how_to_get_one(
     cluster: Cluster, installed: Cluster, namespace: str
 ) -> None:
