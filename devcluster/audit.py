@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from devcluster.errors import DevclusterError
+
 DISORDER = timedelta(seconds=5)
 """By how much entries of the log may be out of order: each is written by the request's own thread."""
 
@@ -35,7 +37,7 @@ class AuditEvent:
 
 
 class AuditLog:
-    """A growing audit log. Each call reads only what was written since the last."""
+    """A growing audit log. Each call reads only what was written since the last; raises DevclusterError if it was rotated."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -65,6 +67,10 @@ class AuditLog:
     def _read(self) -> None:
         if not self._path.exists():  # not a request yet
             return
+        if self._path.stat().st_size < self._position:
+            raise DevclusterError(
+                f"{self._path} is shorter than what was read of it: it was rotated or emptied"
+            )
         with self._path.open("rb") as file:
             file.seek(self._position)
             for line in file:

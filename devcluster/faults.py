@@ -101,8 +101,10 @@ class FaultProxy:
     def always(self, fault: str, path: str) -> Iterator[None]:
         """Inside, every request whose path ends so meets this fault, watches apart."""
         self._lasting[path] = fault
-        yield
-        del self._lasting[path]
+        try:
+            yield
+        finally:
+            del self._lasting[path]
 
     def behave(self) -> None:
         """Forget the faults that have not been met yet."""
@@ -121,9 +123,12 @@ class FaultProxy:
     def blind(self) -> Iterator[None]:
         """Whatever happens inside is reported by no watch; then every watch ends with 410, so that its client has to list."""
         self._loop.call_soon_threadsafe(self._seeing.clear)
-        yield
-        self._loop.call_soon_threadsafe(self._end_watches, _line(410, "Expired", "too old resource version"))
-        self._loop.call_soon_threadsafe(self._seeing.set)
+        try:
+            yield
+        finally:
+            gone = _line(410, "Expired", "too old resource version")
+            self._loop.call_soon_threadsafe(self._end_watches, gone)
+            self._loop.call_soon_threadsafe(self._seeing.set)
 
     def _end_watches(self, last: bytes) -> None:
         for ending in self._watches:

@@ -69,7 +69,10 @@ class WorkQueue:
             except Exception as error:  # whatever it was: the others go on
                 self._failed(key, error)
                 self._failures[key] += 1
-                look_again = min(FIRST_DELAY * 2 ** (self._failures[key] - 1), LONGEST_DELAY)
+                doublings = min(
+                    self._failures[key] - 1, 30
+                )  # 2 to a larger power is no number of seconds at all
+                look_again = min(FIRST_DELAY * 2**doublings, LONGEST_DELAY)
             else:
                 del self._failures[key]
             self._busy.discard(key)

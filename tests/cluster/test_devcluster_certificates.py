@@ -1,6 +1,7 @@
 """The stand-in walks ManagedCertificates as GKE does: only on a load balancer, from Provisioning, reset by new domains."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tests.cluster.gke_objects import (
     service,
     settings,
 )
+from tests.cluster.history import History
 
 PRE_SHARED = "ingress.gcp.kubernetes.io/pre-shared-cert"
 
@@ -116,17 +118,21 @@ def test_one_domain_may_fail_while_another_is_fine(cluster: Cluster, namespace: 
     eventually(lambda: status(cluster, namespace, "x")["domainStatus"][0]["status"] == "FailedNotVisible")
 
 
-def test_new_domains_delete_the_certificate_and_take_https_down(cluster: Cluster, namespace: str) -> None:
+def test_new_domains_delete_the_certificate_and_take_https_down(
+    cluster: Cluster, namespace: str, tmp_path: Path
+) -> None:
     slow = settings(namespace, certificateSeconds="2")  # or Provisioning passes unseen
     cluster.apply(slow, service(namespace), certificate(namespace), ingress(namespace, named()))
     before = becomes(cluster, namespace, "Active", "Active")
-    cluster.apply(certificate(namespace, HOST, "b.example.com"))
+    with History(cluster, namespace, tmp_path, "ingresses") as history:
+        start = history.seen_up_to("ingresses", "w")
+        cluster.apply(certificate(namespace, HOST, "b.example.com"))
 
-    def no_https() -> bool:
-        annotations = cluster.get("ingress", "w", "-n", namespace)["metadata"]["annotations"]
-        return "ingress.kubernetes.io/https-forwarding-rule" not in annotations
+        def no_https() -> bool:
+            states = (state.body["metadata"]["annotations"] for state in history.states(since=start))
+            return any("ingress.kubernetes.io/https-forwarding-rule" not in each for each in states)
 
-    eventually(no_https, interval=0.02)
+        eventually(no_https)  # for a second or so
     reset = becomes(cluster, namespace, "Provisioning", "Provisioning")
     assert [entry["domain"] for entry in reset["domainStatus"]] == [HOST, "b.example.com"]
     # GKE makes the new one under the old one's name.

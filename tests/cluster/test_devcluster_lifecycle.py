@@ -80,11 +80,10 @@ def test_it_ends_when_its_owner_is_killed() -> None:
 
 
 def test_it_ends_when_its_owner_is_killed_while_starting() -> None:
-    program = (
-        "from devcluster import Cluster; print('starting', flush=True); Cluster.start(name='killed-early')"
-    )
+    name = f"killed-early-{os.getpid()}"
+    program = f"from devcluster import Cluster; print('starting', flush=True); Cluster.start(name='{name}')"
     owner = subprocess.Popen([sys.executable, "-c", program], cwd=HERE.parent, stdout=subprocess.PIPE)
-    folder = clusters() / "killed-early"
+    folder = clusters() / name
     with owner:
         eventually(lambda: len(processes.running(folder)) >= 2, interval=0.02)
         owner.send_signal(signal.SIGKILL)
@@ -92,7 +91,7 @@ def test_it_ends_when_its_owner_is_killed_while_starting() -> None:
 
 
 def test_commands() -> None:
-    name = "test-commands"
+    name = f"test-commands-{os.getpid()}"  # checkouts may share $WHISPER_DEVCLUSTER_CACHE
     run("down", "--name", name)
     try:
         first = run("up", "--name", name)

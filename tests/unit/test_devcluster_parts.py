@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from devcluster import nodes, stages
+from devcluster import DevclusterError, nodes, stages
 from devcluster.audit import AuditLog
 from devcluster.gke import settings
 from devcluster.gke.store import References
 from devcluster.gke.workqueue import Job, WorkQueue
 from devcluster.gke.world import is_gce, split
+from devcluster.paths import HERE
 from devcluster.waiting import eventually
 
 
@@ -60,6 +62,23 @@ def test_the_audit_log_is_read_as_it_grows(tmp_path: Path) -> None:
         ("get", "", "other"),
     ], "a watch that has ended is still one request"
     assert [each.verb for each in log.events(user="u", verbs={"patch", "get"})] == ["patch"]
+
+
+def test_an_audit_log_that_begins_anew_is_not_taken_for_silence(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    log = AuditLog(path)
+    path.write_text(entry("patch", "1") + entry("patch", "2"))
+    assert len(log.events()) == 2
+    path.write_text(entry("patch", "3"))
+    with pytest.raises(DevclusterError, match=r"audit\.log is shorter than what was read of it"):
+        log.events()
+
+
+def test_the_api_server_never_rotates_its_audit_log() -> None:
+    """After 100 MB it would by default, some 90,000 requests, and every "nothing was written" would be true from then on."""
+    config = yaml.safe_load((HERE / "kwokctl.yaml").read_text())
+    (server,) = [each for each in config["componentsPatches"] if each["name"] == "kube-apiserver"]
+    assert {"key": "audit-log-maxsize", "value": "0"} in server["extraArgs"]
 
 
 def test_settings_are_read_and_nonsense_is_complained_of() -> None:
@@ -178,6 +197,28 @@ async def test_the_queue_tries_again_after_a_failure_and_when_asked() -> None:
         running.cancel()
     assert tries == 4
     assert [str(error) for error in failures] == ["not yet"]
+
+
+async def test_a_key_that_has_failed_for_days_ends_nothing() -> None:
+    failures: list[Exception] = []
+
+    async def work(item: Job) -> float | None:
+        raise RuntimeError("still not")
+
+    queue = WorkQueue(work, lambda item, error: failures.append(error))
+    job: Job = ("ingress", ("n", "a"))
+    queue._failures[job] = 2000
+    queue.add(job)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        running = group.create_task(queue.run(workers=1))
+        while len(failures) < 1:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
+        queue.add(job)
+        while len(failures) < 2:
+            await asyncio.sleep(0.01)
+        running.cancel()
+    assert [str(error) for error in failures] == ["still not"] * 2
 
 
 def test_every_fault_has_stages_and_names_are_unique() -> None:

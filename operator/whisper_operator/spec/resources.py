@@ -26,7 +26,7 @@ class Resources:
     requests: Mapping[str, str]
     limits: Mapping[str, str]
     scratch: str
-    """What /tmp may hold: the part of ephemeral-storage that is not for weights."""
+    """What /tmp may hold: all of the ephemeral-storage that was asked for, else the part that is not for weights."""
 
 
 def limits(raw: Fields) -> Limits:
