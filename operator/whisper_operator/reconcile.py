@@ -46,14 +46,14 @@ async def reconcile(
         endpoint, due, failure = _own_fault(error), frozen(resource, observed), error
     outcome = await applier.apply(resource, due)
     if outcome.delays and not outcome.delay_lasts:
-        raise Retry(outcome.delayed, within=outcome.delay_lasts_in)
+        raise Retry(outcome.delayed, outcome.retry_after, within=outcome.delay_lasts_in)
     now = datetime.now(UTC)
     report = status.of(resource, endpoint, cache.observed(resource), outcome, now)
     held_back = await writer.write(resource, report, now, backlogged=backlogged)
     if failure is not None:
         raise failure
     if outcome.delays:
-        raise Retry(outcome.delayed, within=math.inf if held_back is None else held_back)
+        raise Retry(outcome.delayed, outcome.retry_after, within=math.inf if held_back is None else held_back)
     return min(
         (each for each in (outcome.next_look, report.next_look, held_back) if each is not None), default=None
     )

@@ -218,3 +218,15 @@ def test_what_was_written_to_last_is_remembered() -> None:
     remember(book, "new", 0)
     assert len(book) == MOST
     assert (book["0"], "1" in book, book["2"]) == (-1, False, 2)
+
+
+def test_when_the_api_server_wants_to_be_asked_again_is_passed_on() -> None:
+    bench = Bench()
+    bench.server.failing = {
+        ("create", DEPLOYMENT): [Unavailable("429", 40.0)],
+        ("create", SERVICE): [Unavailable("429", 7.0)],
+    }
+    outcome = bench.once()
+    assert [what for what, _ in outcome.delays] == ["Service whisper", "Deployment whisper"]
+    assert outcome.retry_after == 40.0
+    assert bench.once().retry_after == 0.0

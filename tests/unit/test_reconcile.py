@@ -69,10 +69,11 @@ def test_a_fault_of_the_operators_own_is_told_and_tried_again() -> None:
 @pytest.mark.parametrize(("seconds", "told"), [(0.5, False), (31.0, True)])
 def test_a_delay_is_told_once_it_lasts(seconds: float, told: bool) -> None:
     """Until then, no status says that all is written."""
-    cluster = Cluster(Outcome(delays=(("Service w", "409"),), delayed_for=seconds))
+    cluster = Cluster(Outcome(delays=(("Service w", "409"),), delayed_for=seconds, retry_after=7.0))
     with pytest.raises(Retry, match="Service w: 409") as retry:
         cluster.reconcile(Settings(server_repository="r", server_version="1"))
     assert retry.value.within == (math.inf if told else 29.5)  # when it is to be told
+    assert retry.value.after == 7.0
     assert bool(cluster.reports) is told
     if told:
         assert cluster.told()["reason"] == "ApplyDelayed"

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from whisper_operator import controller
@@ -219,6 +219,22 @@ async def test_what_events_are_about_is_known_before_them() -> None:
     listed.api.goes_on.set()
     await listing
     assert [each.words for each in listed.cache._warnings.of(KEY)] == ["no"]
+
+
+def test_no_list_comes_sooner_than_the_api_server_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    running = controller._Running(Lists({}), Settings())
+    api, pauses = cast(Lists, running.api), list[float]()
+    api.answers = {place: Unavailable("429", 20.0) for place in running.access.places}
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        api.answers = {(SERVICE, None): Unavailable("429", 100.0)}
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    start = time.monotonic()
+    asyncio.run(running._list())
+    assert pauses == [20.0]
+    assert running.lister._due[SERVICE, None] - start >= 90
 
 
 def test_objects_of_a_kind_that_is_gone_are_gone() -> None:

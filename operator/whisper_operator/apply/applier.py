@@ -55,6 +55,7 @@ class _Tally:
     refusals: list[tuple[str, str]] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     delays: list[tuple[str, str]] = field(default_factory=list)
+    retry_after: float = 0.0
     absent: set[Kind] = field(default_factory=set)
     """Kinds of which a wanted object is not there."""
     behind: set[Kind] = field(default_factory=set)
@@ -65,6 +66,7 @@ class _Tally:
             self.refusals.append((what, failure.message))
         elif isinstance(failure, Retry):
             self.delays.append((what, str(failure)))
+            self.retry_after = max(self.retry_after, failure.after)
         elif isinstance(failure, Exception):
             logger.error("Writing %s failed, by a fault of the operator's own", what, exc_info=failure)
             words = f"a fault of the operator's own ({type(failure).__name__}: {failure}), of which its log has the details"
@@ -190,6 +192,7 @@ class Applier:
             repair_in=repair_in,
             delays=tuple(tally.delays),
             delayed_for=now - since if tally.delays else 0.0,
+            retry_after=tally.retry_after,
         )
 
 

@@ -48,6 +48,8 @@ class Outcome:
     """Writes that could not be made for a passing reason, and are tried again soon: what, and the reason."""
     delayed_for: float = 0.0
     """For how many seconds each try has had delays."""
+    retry_after: float = 0.0
+    """Seconds until the API server wants to be asked again, as the longest of its answers says."""
 
     @property
     def delayed(self) -> str:

@@ -10,12 +10,11 @@ import math
 class Retry(Exception):
     """Work that could not be done for a known and passing reason: it is tried again soon, and nobody has to be told."""
 
-    after: float = 0.0
-    """Seconds until then at the least."""
-
-    def __init__(self, message: str, *, within: float = math.inf) -> None:
-        """`within`: seconds until then at the most, however often it has failed."""
+    def __init__(self, message: str, after: float = 0.0, *, within: float = math.inf) -> None:
+        """Seconds until then: `after` at the least, as the API server asks for, and else `within` at the most, however often it
+        has failed."""
         super().__init__(message)
+        self.after = after
         self.within = within
 
 
@@ -42,11 +41,6 @@ class Conflict(Retry):
 
 class Unavailable(Retry):
     """The API server could not be asked."""
-
-    def __init__(self, message: str, after: float = 0.0) -> None:
-        """`after`: when it wants to be asked again, in seconds."""
-        super().__init__(message)
-        self.after = after
 
 
 class NoCluster(Exception):
