@@ -337,6 +337,29 @@ def test_suspending_is_carried_out_while_the_rest_is_frozen(
     assert children(installed, namespace)[f"Deployment/{name}"]["spec"]["replicas"] == 1
 
 
+@pytest.mark.usefixtures("alone")
+def test_a_suspension_that_is_refused_while_the_rest_is_frozen_is_told(
+    installed: Cluster, namespace: str
+) -> None:
+    """As where the operator's role is older than it is."""
+    with FaultProxy(installed) as proxy, Operator(installed, server=proxy.url) as operator:
+        operator.wait_until_working()
+        installed.apply(endpoint("whisper", namespace, device="cpu"))
+        wait_for_condition(installed, namespace, "whisper")
+        proxy.keep_failing(f"/namespaces/{namespace}/deployments/whisper/scale", "nonsense")
+        patch(installed, namespace, device=None, accelerator={"type": "abacus"}, suspend=True)
+        resource = wait_for_condition(
+            installed, namespace, "whisper", "Stalled", "True", "UnknownAccelerator"
+        )
+        assert (
+            "And suspension of Deployment whisper failed, and is tried again: "
+            in (condition(resource, "Ready")["message"])
+        )
+        assert replicas(installed, namespace) == 1
+        proxy.behave()
+        until(lambda: replicas(installed, namespace) == 0, "no replicas")
+
+
 def test_one_broken_endpoint_does_not_hold_up_another(
     installed: Cluster, operator: Operator, namespace: str
 ) -> None:
