@@ -1,8 +1,10 @@
 """A namespace or a kind that can't be read is told, stops nothing else, and comes back by itself."""
 
 import json
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import yaml
 
 from devcluster import Cluster
+from devcluster.faults import FaultProxy
 from devcluster.installation import Operator, install, wait_for_kinds
 from tests.cluster.support import (
     children,
@@ -20,6 +23,7 @@ from tests.cluster.support import (
     until,
     wait_for_condition,
     wait_until_quiet,
+    writes,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,6 +124,76 @@ def own() -> Iterator[Cluster]:
         wait_for_kinds(cluster)
         install(cluster)
         yield cluster
+
+
+@pytest.mark.timeout(300)
+def test_an_optional_kind_that_cannot_be_read_for_a_moment_loses_nothing(own: Cluster) -> None:
+    with FaultProxy(own) as proxy, Operator(own, server=proxy.url) as operator:
+        operator.wait_until_working()
+        own.apply(endpoint("whisper", "default", device="cpu"))
+        wait_for_condition(own, "default", "whisper")
+        before = children(own, "default")["PodMonitoring/whisper"]["metadata"]["uid"]
+        start = wait_until_quiet(own)
+        failing = {
+            "kind": "podmonitorings.monitoring.googleapis.com",
+            "namespace": "",
+            "reason": "failing",
+        }
+        with proxy.always("500", "/podmonitorings"):
+            proxy.drop_watches()
+            until(lambda: operator.metric("whisper_operator_unreadable", **failing) == 1, "it is noticed")
+            wait_until_quiet(own)
+        until(lambda: operator.metric("whisper_operator_unreadable", **failing) == 0, "it is over")
+        wait_until_quiet(own)
+        assert [each for each in writes(own, start, "default") if each.verb == "delete"] == []
+        assert children(own, "default")["PodMonitoring/whisper"]["metadata"]["uid"] == before
+
+
+@contextmanager
+def hanging_webhook(cluster: Cluster, namespace: str) -> Iterator[None]:
+    """Inside, every write to this namespace waits for an admission webhook, as long as the API server lets it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # connections are taken, and nothing is said
+        rule = {
+            "apiGroups": ["*"],
+            "apiVersions": ["*"],
+            "operations": ["*"],
+            "resources": ["*"],
+            "scope": "Namespaced",
+        }
+        webhook = {
+            "name": "silent.example.com",
+            "clientConfig": {"url": f"https://127.0.0.1:{silent.getsockname()[1]}/"},
+            "rules": [rule],
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+            "timeoutSeconds": 30,
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+        }
+        cluster.apply(
+            {
+                "apiVersion": "admissionregistration.k8s.io/v1",
+                "kind": "ValidatingWebhookConfiguration",
+                "metadata": {"name": "silent"},
+                "webhooks": [webhook],
+            }
+        )
+        yield
+        cluster.kubectl("delete", "validatingwebhookconfiguration", "silent")
+
+
+@pytest.mark.timeout(300)
+def test_a_namespace_whose_webhook_hangs_keeps_no_other_waiting(own: Cluster) -> None:
+    """Its endpoints are more than there are workers, and their writes more than there are slots for requests."""
+    own.kubectl("create", "namespace", "bad")
+    own.apply(*(endpoint(f"bad-{each}", "bad", device="cpu") for each in range(20)))
+    with hanging_webhook(own, "bad"), Operator(own) as operator:
+        operator.wait_until_working()
+        until(lambda: operator.metric("whisper_operator_workqueue_active") >= 8, "half of the workers hang")
+        own.apply(endpoint("good", "default", device="cpu"))
+        wait_for_condition(own, "default", "good")
+        patch(own, "default", name="good", replicas=2)
+        wait_for_condition(own, "default", "good")
+        assert children(own, "bad") == {}
 
 
 def role(cluster: Cluster, *, without: str) -> None:
