@@ -1,6 +1,8 @@
 """Objects that are there before their endpoint: what the operator made once is taken up again, anything else is never touched."""
 
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -34,18 +36,31 @@ def owners(found: Objects) -> set[str]:
     return {owner["uid"] for each in found.values() for owner in each["metadata"].get("ownerReferences", ())}
 
 
+@contextmanager
+def stopped(operator: Operator) -> Iterator[None]:
+    """Meanwhile; whatever fails, the tests after this one need it again."""
+    operator.stop()
+    try:
+        yield
+    finally:
+        operator.start().wait_until_working()
+
+
+def orphan_all(cluster: Cluster, namespace: str, names: Iterable[str]) -> None:
+    """By hand: on a young cluster, Kubernetes does not know all kinds yet that it would have to orphan."""
+    patch = '[{"op": "remove", "path": "/metadata/ownerReferences"}]'
+    for name in names:
+        cluster.kubectl("patch", name, "-n", namespace, "--type=json", "-p", patch)
+    cluster.kubectl("delete", "wep", "whisper", "-n", namespace)
+
+
 def test_what_a_deletion_has_orphaned_is_taken_up_again(
     settled: Cluster, operator: Operator, namespace: str
 ) -> None:
     """The certificates among it, which GKE would take an hour to issue anew."""
     before = children(settled, namespace)
-    operator.stop()
-    # By hand: on a young cluster, Kubernetes does not know all kinds yet that it would have to orphan.
-    orphan = '[{"op": "remove", "path": "/metadata/ownerReferences"}]'
-    for name in before:
-        settled.kubectl("patch", name, "-n", namespace, "--type=json", "-p", orphan)
-    settled.kubectl("delete", "wep", "whisper", "-n", namespace)
-    operator.start().wait_until_working()
+    with stopped(operator):
+        orphan_all(settled, namespace, before)
     settled.kubectl("apply", "-n", namespace, "-f", str(EXAMPLES / "minimal.yaml"))
     resource = wait_for_condition(settled, namespace, "whisper")
     after = children(settled, namespace)
@@ -58,12 +73,8 @@ def test_what_a_deletion_has_orphaned_and_the_new_spec_does_not_want_goes(
     settled: Cluster, operator: Operator, namespace: str
 ) -> None:
     before = children(settled, namespace)
-    operator.stop()
-    orphan = '[{"op": "remove", "path": "/metadata/ownerReferences"}]'
-    for name in before:
-        settled.kubectl("patch", name, "-n", namespace, "--type=json", "-p", orphan)
-    settled.kubectl("delete", "wep", "whisper", "-n", namespace)
-    operator.start().wait_until_working()
+    with stopped(operator):
+        orphan_all(settled, namespace, before)
     settled.apply(endpoint("whisper", namespace, device="cpu"))
     resource = wait_for_condition(settled, namespace, "whisper")
     public = {CERTIFICATE, "Ingress/whisper"}
@@ -77,16 +88,20 @@ def test_what_a_backup_has_restored_is_taken_up_again(
 ) -> None:
     """As a tool writes it back: labels and annotations and the spec, of no owner, and all of it its own."""
     saved = children(settled, namespace)
-    operator.stop()
-    settled.kubectl("delete", "wep", "whisper", "-n", namespace)
-    until(lambda: not children(settled, namespace), "no children")
-    for each in saved.values():
-        metadata = {key: each["metadata"][key] for key in ("name", "namespace", "labels", "annotations")}
-        spec = {key: value for key, value in each["spec"].items() if not key.startswith("clusterIP")}
-        kept = {"apiVersion": each["apiVersion"], "kind": each["kind"], "metadata": metadata, "spec": spec}
-        settled.kubectl("create", "-f", "-", input=json.dumps(kept))
-    restored = uids(children(settled, namespace))
-    operator.start().wait_until_working()
+    with stopped(operator):
+        settled.kubectl("delete", "wep", "whisper", "-n", namespace)
+        until(lambda: not children(settled, namespace), "no children")
+        for each in saved.values():
+            metadata = {key: each["metadata"][key] for key in ("name", "namespace", "labels", "annotations")}
+            spec = {key: value for key, value in each["spec"].items() if not key.startswith("clusterIP")}
+            kept = {
+                "apiVersion": each["apiVersion"],
+                "kind": each["kind"],
+                "metadata": metadata,
+                "spec": spec,
+            }
+            settled.kubectl("create", "-f", "-", input=json.dumps(kept))
+        restored = uids(children(settled, namespace))
     settled.kubectl("apply", "-n", namespace, "-f", str(EXAMPLES / "minimal.yaml"))
     resource = wait_for_condition(settled, namespace, "whisper")
     after = children(settled, namespace)
@@ -95,13 +110,28 @@ def test_what_a_backup_has_restored_is_taken_up_again(
     assert operator.complaints() == []
 
 
+HASH = {"whisper-operator.io/applied-hash": "0"}
+ALIKE: dict[str, tuple[str, dict[str, str]]] = {
+    "of another endpoint": ("other", HASH),
+    "of another owner": ("whisper", HASH),
+    "with the labels alone": ("whisper", {}),
+}
+"""The endpoint by its label, and its annotations."""
+
+
+@pytest.mark.parametrize("what", ALIKE)
 def test_what_only_looks_like_the_operator_s_is_not_taken(
-    installed: Cluster, operator: Operator, namespace: str
+    installed: Cluster, operator: Operator, namespace: str, what: str
 ) -> None:
-    """Of another endpoint, or of another owner."""
-    labels = {"app.kubernetes.io/managed-by": "whisper-operator", "whisper-operator.io/endpoint": "other"}
-    annotations = {"whisper-operator.io/applied-hash": "0"}
-    metadata = {"name": "whisper", "namespace": namespace, "labels": labels, "annotations": annotations}
+    named, annotations = ALIKE[what]
+    labels = {"app.kubernetes.io/managed-by": "whisper-operator", "whisper-operator.io/endpoint": named}
+    metadata: dict[str, Any] = {"name": "whisper", "namespace": namespace}
+    if what == "of another owner":
+        owner = {"apiVersion": "v1", "kind": "ConfigMap"}
+        installed.apply({**owner, "metadata": metadata})
+        uid = installed.get("configmap", "whisper", "-n", namespace)["metadata"]["uid"]
+        metadata["ownerReferences"] = [{**owner, "name": "whisper", "uid": uid, "controller": True}]
+    metadata |= {"labels": labels, "annotations": annotations}
     installed.apply(
         {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 1}]}}
     )

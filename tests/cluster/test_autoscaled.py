@@ -110,6 +110,25 @@ def test_the_number_of_replicas_changes_hands_without_a_dip(
 
 
 @pytest.mark.timeout(300)
+def test_a_label_that_takes_the_deployment_out_of_sight_takes_away_no_replicas(
+    installed: Cluster, operator: Operator, namespace: str, metrics: MetricsApi, tmp_path: Path
+) -> None:
+    """Watches show it as deleted then; what is found in its place is put right as what it is."""
+    metrics.in_flight[namespace] = 20
+    installed.apply(endpoint("whisper", namespace, autoscaling=SCALED))
+    until(lambda: replicas(installed, namespace) == 6, "six replicas")
+    until(lambda: not declares_replicas(installed, namespace), "the operator lets go")
+    wait_for_condition(installed, namespace, "whisper")
+    with History(installed, namespace, tmp_path, "deployments") as history:
+        scaled = history.seen_up_to("deployments", "whisper")
+        label = "app.kubernetes.io/managed-by=Helm"
+        installed.kubectl("label", "deploy", "whisper", "-n", namespace, "--overwrite", label)
+        until(lambda: "Deployment/whisper" in children(installed, namespace), "the label as it was")
+        wait_until_quiet(installed)
+        assert dips(history, scaled, 6) == []
+
+
+@pytest.mark.timeout(300)
 def test_suspended_and_woken_under_an_autoscaler(
     installed: Cluster, operator: Operator, namespace: str, metrics: MetricsApi
 ) -> None:

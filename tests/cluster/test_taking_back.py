@@ -162,7 +162,7 @@ def test_a_hand_edit_is_taken_back_where_the_api_allows_one_of_several_fields(
     until(lambda: "HorizontalPodAutoscaler/scaled" in children(installed, namespace), "the autoscaler")
     for what, (child, edit) in EDITS.items():
         before = spec_of(installed, namespace, child)
-        edit(installed, namespace)
+        assert "no change" not in str(edit(installed, namespace)), what
         until(
             lambda child=child, before=before: spec_of(installed, namespace, child) == before,  # type: ignore[misc]
             f"{what} as before",

@@ -124,9 +124,8 @@ class Writes:
             logger.info("Adopting %s, which carries the operator's marks and has no owner", _what(manifest))
         if not planning.differs(manifest, child):
             return
-        if (
-            manifest.kind.owned
-        ):  # What it should be is worked out anew, now that it is known: not all of it depends on spec alone.
+        if manifest.kind.owned:
+            # What it should be is worked out anew, now that it is known: not all of that depends on the spec alone.
             raise Conflict(f"{_what(manifest)} was there, and had not been seen")
         await self.update(resource, manifest, child)
 
