@@ -11,6 +11,7 @@ import yaml
 from whisper_operator.apply import ownership
 from whisper_operator.kube.kinds import COMPUTE_ADDRESS, POD_MONITOR, POD_MONITORING
 from whisper_operator.observed.children import Observed
+from whisper_operator.observed.managed_fields import paths
 
 from tests.unit.making import declared
 
@@ -78,7 +79,7 @@ def test_what_one_spec_writes_and_another_does_not_is_the_domain_s(one: str, oth
             for path in left
             if any(each.startswith((f"{path}.", f"{path}[")) for each in leaves(dict(wanted.body)))
         }
-        taken = tuple(ownership.paths(ownership.leftovers(wanted, before.body)))
+        taken = tuple(paths(ownership.leftovers(wanted, before.body)))
         missed = {
             path
             for path in left - nodes

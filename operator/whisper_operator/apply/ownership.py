@@ -1,4 +1,4 @@
-"""Who owns which field of a live object, and how what is the operator's comes back to it.
+"""How what is the operator's of a live object comes back to it.
 
 Server-side apply removes what its manager owned and no longer declares, in the same step in which it sets what is declared. So
 what somebody put into the operator's domain, or beside a field of which the API allows one alone, is first written over to the
@@ -7,24 +7,27 @@ would replace whole lists with others' entries in them, and race with whoever wr
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from whisper_operator.apply.own_fields import DOMAIN, VOLUMES, Entries, Names, Part, Whole
 from whisper_operator.kube.kinds import DEPLOYMENT, FIELD_MANAGER, SERVICE, Kind
 from whisper_operator.manifests import Manifest
-from whisper_operator.observed.children import is_others, is_own, union
-
-Fields = Mapping[str, Any]
-"""metadata.managedFields[].fieldsV1: `f:name` for a field, `k:{"name":"x"}` or `v:"x"` for an entry of a list, with what is below
-it; {} stands for the field as such."""
-
-Path = tuple[str, ...]
-"""To one of them."""
-
-Entry = Mapping[str, Any]
-"""One of metadata.managedFields."""
+from whisper_operator.observed.managed_fields import (
+    Entry,
+    Fields,
+    Path,
+    at,
+    fields_of,
+    is_others,
+    is_own,
+    less,
+    name_of,
+    paths,
+    under,
+    union,
+)
 
 ABSENT: Any = object()
 
@@ -77,75 +80,6 @@ def take_over(manifest: Manifest, live: Mapping[str, Any], *, unowned: bool = Fa
     if not taken:
         return None
     return Takeover(tuple(_handed_over(manifest.kind, before, foreign, taken)), found)
-
-
-def holders(entries: Iterable[Entry], path: Path) -> str:
-    """Who owns a field, by the managers' names; empty if nobody does, as when it was removed. An entry of a list may be given by
-    more than its keys."""
-    found = []
-    for entry in entries:
-        if is_others(entry) and _found(fields_of(entry), path) is not None:
-            found.append(name_of(entry))
-    return ", ".join(found)
-
-
-def _found(fields: Fields, path: Path) -> Fields | None:
-    for key in path:
-        below = fields.get(key)
-        if below is None and key.startswith("k:"):
-            _, below = entry_of(json.loads(key[2:]), fields) or (key, None)
-        if below is None:
-            return None
-        fields = below
-    return fields
-
-
-def fields_of(entry: Entry) -> Fields:
-    fields: Fields = entry.get("fieldsV1") or {}
-    return fields
-
-
-def name_of(entry: Entry) -> str:
-    """A manager as people know it; an autoscaler writes through a subresource."""
-    subresource = entry.get("subresource")
-    return f"{entry.get('manager')} ({subresource})" if subresource else str(entry.get("manager"))
-
-
-def paths(fields: Fields, above: Path = ()) -> Iterator[str]:
-    """Its fields in words."""
-    for key, below in fields.items():
-        if key == ".":
-            continue
-        if below and set(below) != {"."}:
-            yield from paths(below, (*above, key))
-        else:
-            yield in_words((*above, key))
-
-
-def in_words(path: Path) -> str:
-    """Such as spec.template.spec.containers[server].env[WHISPER_VAD]: an entry of a list by its first key."""
-    words = ""
-    for key in path:
-        mark, _, text = key.partition(":")
-        if mark == "f":
-            words += f".{text}" if words else text
-        else:
-            value = json.loads(text)
-            words += f"[{next(iter(value.values())) if isinstance(value, dict) else value}]"
-    return words
-
-
-def entry_of(item: Any, owned: Fields) -> tuple[str, Fields] | None:
-    """The part of fieldsV1 for one item of a list: `k:{"name":"x"}` for one with keys, `v:"x"` for a member of a set."""
-    for name, entry in owned.items():
-        mark, _, text = name.partition(":")
-        if mark == "k" and isinstance(item, Mapping):
-            keys = json.loads(text)
-            if all(item.get(key) == keys[key] for key in keys):
-                return name, entry
-        elif mark == "v" and json.loads(text) == item:
-            return name, entry
-    return None
 
 
 class _Fields:
@@ -234,18 +168,18 @@ def _renamed(
         if names <= {_name(item, keys) for item in there or ()}:
             continue
         editor = max(
-            (each for each in foreign if _at(fields_of(each), path)),
+            (each for each in foreign if at(fields_of(each), path)),
             key=lambda each: str(each.get("time")),
             default=None,
         )
         if editor is not None:
-            listed = _at(fields_of(editor), path)
+            listed = at(fields_of(editor), path)
             made: Fields = {
                 name: {}
                 for name, below in listed.items()
                 if name.startswith("k:") and "." in below and _name(json.loads(name[2:]), keys) not in names
             }
-            yield editor, _under(path, made) if made else {}
+            yield editor, under(path, made) if made else {}
 
 
 def _mounts_of_nothing(manifest: Manifest, live: Mapping[str, Any]) -> Fields:
@@ -263,7 +197,7 @@ def _mounts_of_nothing(manifest: Manifest, live: Mapping[str, Any]) -> Fields:
                 if mount["name"] in gone
             }
             path = (*_POD, containers, _key_of("name", container), "f:volumeMounts")
-            found = union(found, _under(path, mounts) if mounts else {})
+            found = union(found, under(path, mounts) if mounts else {})
     return found
 
 
@@ -288,18 +222,6 @@ def _value(body: Any, path: Path) -> Any:
     return body
 
 
-def _at(fields: Any, path: Path) -> Any:
-    for key in path:
-        fields = fields.get(key) if isinstance(fields, Mapping) else None
-    return fields
-
-
-def _under(path: Path, fields: Fields) -> Fields:
-    for key in reversed(path):
-        fields = {key: fields}
-    return fields
-
-
 def _handed_over(kind: Kind, before: list[Entry], foreign: list[Entry], taken: Fields) -> Iterator[Entry]:
     own: Entry = {
         "manager": FIELD_MANAGER,
@@ -313,19 +235,6 @@ def _handed_over(kind: Kind, before: list[Entry], foreign: list[Entry], taken: F
     for entry in before:
         if is_own(entry):
             continue
-        left = _less(fields_of(entry), taken) if entry in foreign else fields_of(entry)
+        left = less(fields_of(entry), taken) if entry in foreign else fields_of(entry)
         if left:
             yield {**entry, "fieldsV1": left}
-
-
-def _less(fields: Fields, taken: Fields) -> Fields:
-    """`fields` without what is taken, whatever is below it."""
-    left: dict[str, Any] = {}
-    for key, below in fields.items():
-        if key not in taken:
-            left[key] = below
-        elif taken[key]:
-            rest = _less(below, taken[key])
-            if rest:
-                left[key] = rest
-    return left

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from whisper_operator.apply.ownership import Fields, Path, entry_of, holders, in_words, paths, strays
+from whisper_operator.apply.ownership import strays
 from whisper_operator.kube.kinds import (
     CLASS_ANNOTATION,
     DELETION_POLICY,
@@ -22,7 +22,16 @@ from whisper_operator.kube.kinds import (
 )
 from whisper_operator.kube.objects import Raw
 from whisper_operator.manifests import Manifest
-from whisper_operator.observed.children import Child, Observed, class_of, is_own
+from whisper_operator.observed.children import Child, Observed, class_of
+from whisper_operator.observed.managed_fields import (
+    Fields,
+    Path,
+    entry_of,
+    holders,
+    in_words,
+    is_own,
+    paths,
+)
 
 IDENTITY = {("f:apiVersion",), ("f:kind",)} | {
     ("f:metadata", f"f:{name}") for name in ("name", "namespace", "uid")

@@ -15,6 +15,7 @@ from whisper_operator.kube.kinds import (
     STATIC_IP_ANNOTATIONS,
     Kind,
 )
+from whisper_operator.observed.managed_fields import is_others, is_own, union
 from whisper_operator.observed.pods import Pod
 from whisper_operator.observed.warnings import Warning
 
@@ -205,20 +206,6 @@ def _controller_wrote(entries: Iterable[Mapping[str, Any]]) -> str:
     return max(written, default="")
 
 
-def is_own(entry: Mapping[str, Any]) -> bool:
-    """Whether an entry of managedFields says what the operator declared last."""
-    return (
-        entry.get("manager") == FIELD_MANAGER
-        and entry.get("operation") == "Apply"
-        and not entry.get("subresource")
-    )
-
-
-def is_others(entry: Mapping[str, Any]) -> bool:
-    """Whether it says what somebody else has set; a status is nobody's concern."""
-    return not is_own(entry) and entry.get("subresource") != "status"
-
-
 def _scaled_by_others(entries: Iterable[Mapping[str, Any]]) -> bool:
     return any(
         "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {})
@@ -238,14 +225,6 @@ def _others_fields(kind: Kind, entries: Iterable[Mapping[str, Any]]) -> str:
         if is_others(entry) and entry.get("apiVersion") == kind.api_version:
             fields = union(fields, entry.get("fieldsV1") or {})
     return _compact(fields) if fields else "{}"
-
-
-def union(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Of two sets of fields, in the form of managedFields."""
-    return {
-        **one,
-        **{key: union(one[key], below) if key in one else below for key, below in other.items()},
-    }
 
 
 def _compact(fields: Mapping[str, Any]) -> str:
