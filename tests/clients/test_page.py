@@ -230,6 +230,48 @@ def test_recording(page: Page) -> None:
     page.wait(page.is_done)
 
 
+WATCHED = """
+window.heard = [];
+const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+navigator.mediaDevices.getUserMedia = async (wanted) => {
+  const stream = await ask(wanted);
+  heard.push(...stream.getTracks());
+  return stream;
+};
+"""
+HEARD = "return heard.map((track) => track.readyState)"
+
+
+def test_a_double_click_records_once(page: Page) -> None:
+    twice = "const record = document.getElementById('record'); record.click(); record.click();"
+    page.browser.execute_script(WATCHED + twice)
+    page.wait(lambda: page["record"].get_attribute("aria-pressed") == "true")
+    page.wait(lambda: page.shown("elapsed") == "00:01")
+    assert page.browser.execute_script(HEARD) == ["live"]
+    page.browser.execute_script(twice)
+    page.wait(lambda: "recording.webm" in page.shown("chosen"))
+    assert page.browser.execute_script(HEARD) == ["ended"]
+
+
+def test_a_browser_that_can_not_record_says_so_and_lets_go_of_the_microphone(page: Page) -> None:
+    broken = "window.MediaRecorder = class { constructor() { throw new Error('no codec'); } };"
+    page.browser.execute_script(WATCHED + broken)
+    page["record"].click()
+    page.wait(lambda: "can't record (no codec); choose a file" in page.shown("error"))
+    assert page.browser.execute_script(HEARD) == ["ended"]
+    assert page["record"].get_attribute("aria-pressed") == "false"
+
+
+def test_where_the_browser_can_not_copy_it_says_so(page: Page) -> None:
+    """As on a page that was opened with http://."""
+    page["file"].send_keys(str(HELLO))
+    page["start"].click()
+    page.wait(page.is_done)
+    page.browser.execute_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    page.result()["copy"].click()
+    page.wait(lambda: page.shown("status") == "The browser can't copy here; select the text.", 10)
+
+
 def test_several_files(page: Page, tmp_path: Path) -> None:
     """One after the other, each with its own transcript; a bad one is named and stops no other."""
     (tmp_path / "letter.txt").write_text("no audio")

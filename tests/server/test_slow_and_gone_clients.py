@@ -16,8 +16,8 @@ import requests
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 from whisper_server.http import connection, worker
+from whisper_server.http.address import address
 from whisper_server.http.connection import Body
-from whisper_server.http.lifecycle import address
 
 from tests.server.test_openai_api import TRANSCRIPTIONS
 from tests.server.whisper_process import COMMAND, EXAMPLES, WhisperProcess, ffmpeg, part, running, wait_for
@@ -193,6 +193,15 @@ def test_idle_connections_do_not_delay_the_end(tmp_path: Path) -> None:
         (2, "198.51.100.7, 203.0.113.9", "198.51.100.7"),
         (2, "6.6.6.6, 198.51.100.7, 203.0.113.9", "198.51.100.7"),
         (2, "2001:db8::1,203.0.113.9", "2001:db8::1"),
+        # Of the internet: a household, and each machine in it, has as many addresses as it likes.
+        (2, "2a00:1450:4001:800::1,203.0.113.9", "2a00:1450:4001:800::/64"),
+        (2, "2a00:1450:4001:800:abcd:ef01:2345:6789,203.0.113.9", "2a00:1450:4001:800::/64"),
+        (2, "2a00:1450:4001:801::1,203.0.113.9", "2a00:1450:4001:801::/64"),
+        (2, "::ffff:198.51.100.7,203.0.113.9", "198.51.100.7"),
+        (1, "198.51.100.7:50123", "198.51.100.7"),  # as some proxies write it
+        (1, "[2001:db8::1]:50123", "2001:db8::1"),
+        (1, "[2001:db8::1]", "2001:db8::1"),
+        (1, "[198.51.100.7", "192.0.2.1"),
         (2, "203.0.113.9", "192.0.2.1"),  # it did not come through both of them
         (2, "<script>, 203.0.113.9", "192.0.2.1"),
         (1, "6.6.6.6, 198.51.100.7", "198.51.100.7"),

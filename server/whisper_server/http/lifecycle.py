@@ -5,7 +5,6 @@ Both APIs do the same with it: let it in, take its files, decode them, have them
 A request that its client has given up is given up here as well: whoever waits for something asks every second.
 """
 
-import ipaddress
 import re
 import time
 import uuid
@@ -23,6 +22,7 @@ from whisper_server.audio.executor import Executor, Turn
 from whisper_server.config import Settings
 from whisper_server.engine.interface import SAMPLE_RATE, Samples
 from whisper_server.http import connection, uploads
+from whisper_server.http.address import address
 from whisper_server.http.admission import MAX_RETRY_AFTER, Admission, Place
 from whisper_server.http.connection import Watchdog
 from whisper_server.http.errors import ClientGone, limit
@@ -85,20 +85,6 @@ def begin_call(request: Request, proxies: int) -> Call:
     g.call = call = Call(id=_id(request.headers.get("X-Request-Id", "")), client=address(request, proxies))
     request.environ[ENVIRON] = call
     return call
-
-
-def address(request: Request, proxies: int) -> str:
-    """Where a request comes from: the first of the entries that `proxies` wrote at the end of X-Forwarded-For.
-
-    What stands before them is the client's own invention; a header with fewer did not come through the proxies.
-    """
-    forwarded = request.headers.get("X-Forwarded-For", "").split(",")
-    if 0 < proxies <= len(forwarded):
-        try:
-            return str(ipaddress.ip_address(forwarded[-proxies].strip()))
-        except ValueError:
-            pass
-    return request.remote_addr or "unknown"
 
 
 def _id(wanted: str) -> str:

@@ -10,6 +10,7 @@ const LOADING_SECONDS = 2;
 let chosen = []; // Files to send
 let results = [];
 let recording = null;
+let toggling = false; // asking for the microphone, or writing the recording's end: a second click does nothing
 let sending = null; // the AbortController of the requests under way
 let limits = {};
 
@@ -80,21 +81,35 @@ function unreachable() {
 }
 
 async function toggleRecording() {
-  if (recording) {
-    const file = await recording.end();
-    recording = null;
-    showRecording(false);
-    choose([file]);
-    $("start").focus();
-    return;
+  if (toggling) return;
+  toggling = true;
+  try {
+    await (recording ? endRecording() : beginRecording());
+  } finally {
+    toggling = false;
   }
+}
+
+async function endRecording() {
+  const file = await recording.end();
+  recording = null;
+  showRecording(false);
+  choose([file]);
+  $("start").focus();
+}
+
+async function beginRecording() {
   try {
     recording = await Recording.begin((seconds, level) => {
       $("elapsed").textContent = moment(seconds);
       $("level").value = level;
     });
-  } catch {
-    complain("The microphone can't be used: allow it for this page, which must be opened with https:// or on localhost.");
+  } catch (problem) {
+    complain(
+      problem.cause
+        ? `${problem.message}; choose a file.`
+        : "The microphone can't be used: allow it for this page, which must be opened with https:// or on localhost.",
+    );
     return;
   }
   choose([]);

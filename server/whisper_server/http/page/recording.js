@@ -3,10 +3,16 @@
 const MOST_DECIBELS = 60;
 
 export class Recording {
-  // `tick` is called ten times a second with the seconds so far and a level from 0 to 1. Throws where there is no microphone.
+  // `tick` is called ten times a second with the seconds so far and a level from 0 to 1. Throws where there is no microphone,
+  // and an error with a cause where there is one and it can't be recorded.
   static async begin(tick) {
     const microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
-    return new Recording(microphone, tick);
+    try {
+      return new Recording(microphone, tick);
+    } catch (cause) {
+      microphone.getTracks().forEach((track) => track.stop());
+      throw new Error(`This browser can't record (${cause.message})`, { cause });
+    }
   }
 
   constructor(microphone, tick) {
@@ -19,11 +25,11 @@ export class Recording {
     this.context.createMediaStreamSource(microphone).connect(analyser);
     const samples = new Float32Array(analyser.fftSize);
     const begin = performance.now();
+    this.recorder.start();
     this.timer = setInterval(() => {
       analyser.getFloatTimeDomainData(samples);
       tick((performance.now() - begin) / 1000, level(samples));
     }, 100);
-    this.recorder.start();
   }
 
   // The File that was recorded.

@@ -53,8 +53,12 @@ export class Result {
       link.download = `${name}.${kind}`;
     }
     this.find("copy").addEventListener("click", async () => {
-      await navigator.clipboard.writeText(text);
-      this.say("Copied.");
+      try {
+        await navigator.clipboard.writeText(text);
+        this.say("Copied.");
+      } catch {
+        this.say("The browser can't copy here; select the text."); // as on a page of http://
+      }
     });
     this.find("actions").hidden = false;
   }

@@ -1,0 +1,37 @@
+"""Who calls, where no key says it: an address."""
+
+import ipaddress
+import re
+
+from flask import Request
+
+_WITH_PORT = re.compile(r"\[(.+)\](?::[0-9]+)?|([^:]+):[0-9]+")
+
+
+def address(request: Request, proxies: int) -> str:
+    """Where a request comes from: the first of the entries that `proxies` wrote at the end of X-Forwarded-For.
+
+    What stands before them is the client's own invention; a header with fewer did not come through the proxies.
+    """
+    forwarded = request.headers.get("X-Forwarded-For", "").split(",")
+    if 0 < proxies <= len(forwarded):
+        try:
+            return _client(forwarded[-proxies].strip())
+        except ValueError:
+            pass
+    return request.remote_addr or "unknown"
+
+
+def _client(entry: str) -> str:
+    """The client that a proxy names, some with its port; raises ValueError.
+
+    Of the internet's IPv6 that is a network: whoever has one address has 2**64 of them, and would be a new client with each.
+    """
+    if named := _WITH_PORT.fullmatch(entry):
+        entry = named[1] or named[2]
+    ip = ipaddress.ip_address(entry)
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    if ip.ipv4_mapped:
+        return str(ip.ipv4_mapped)
+    return str(ipaddress.IPv6Network((ip, 64), strict=False)) if ip.is_global else str(ip)
