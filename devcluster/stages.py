@@ -15,9 +15,10 @@ Conditions, container statuses and Events read as a kubelet writes them. A fault
 """
 
 import json
-from typing import Any
 
-FAULT = "devcluster.whisper-operator.io/fault"
+from devcluster import stage_parts as parts
+from devcluster.stage_parts import Object
+
 START_DURATION = "devcluster.whisper-operator.io/start-duration"
 FAULTS = ("image-pull", "crash-loop", "oom", "no-device", "missing-secret", "slow-start", "never-ready")
 
@@ -26,14 +27,6 @@ NO_DEVICE = (
     ' for CUDA 13.0", "level": "CRITICAL"}'
 )
 """The last line of the server's log then."""
-
-Object = dict[str, Any]
-
-_WHICH = (
-    f'{{{{ $key := "{FAULT}" }}}}\n'
-    "{{ $fault := or (index (or .metadata.labels dict) $key) (index (or .metadata.annotations dict) $key) }}"
-)
-"""Sets $fault in a template."""
 
 
 def all_stages() -> list[Object]:
@@ -47,132 +40,6 @@ def all_stages() -> list[Object]:
         *_slow_start_stages(),
         *_never_ready_stages(),
     ]
-
-
-# Selectors: a jq path, an operator and values; a stage applies when all hold.
-
-
-def _where(key: str, operator: str, *values: str) -> Object:
-    return {"key": key, "operator": operator} | ({"values": list(values)} if values else {})
-
-
-def _fault(operator: str, *faults: str) -> Object:
-    return _where(f'.metadata.labels["{FAULT}"] // .metadata.annotations["{FAULT}"]', operator, *faults)
-
-
-def _waiting(operator: str, reason: str) -> Object:
-    return _where(".status.containerStatuses.[0].state.waiting.reason", operator, reason)
-
-
-def _ready(operator: str) -> Object:
-    return _where('.status.conditions.[] | select( .type == "Ready" ) | .status', operator, "True")
-
-
-_ALIVE = _where(".metadata.deletionTimestamp", "DoesNotExist")
-_ADMITTED = _where(".status.podIP", "Exists")
-_RUNNING = _where(".status.containerStatuses.[0].state.running.startedAt", "Exists")
-_NOT_RUNNING = _where(".status.containerStatuses.[0].state.running.startedAt", "DoesNotExist")
-
-
-def _stage(kind: str, name: str, where: list[Object], steps: list[Object], delay: Object | int = 0) -> Object:
-    """`delay` is in milliseconds, or a kwok delay object."""
-    spec: Object = {
-        "resourceRef": {"apiGroup": "v1", "kind": kind},
-        "selector": {"matchExpressions": where},
-        "delay": delay if isinstance(delay, dict) else {"durationMilliseconds": delay},
-        "steps": steps,
-    }
-    return {"apiVersion": "kwok.x-k8s.io/v1alpha1", "kind": "Stage", "metadata": {"name": name}, "spec": spec}
-
-
-# Templates. kwok renders them with the pod as `.`.
-
-
-def _status(*parts: str) -> Object:
-    text = "\n".join(("{{ $now := Now }}", "{{ $pod := . }}", *parts))
-    return {"patch": {"subresource": "status", "root": "status", "template": text}}
-
-
-def _conditions(ready: bool) -> str:
-    verdict = (
-        'status: "True"\n  reason: null\n  message: null'
-        if ready
-        else 'status: "False"\n  reason: ContainersNotReady\n'
-        "  message: 'containers with unready status: "
-        "[{{ range $i, $c := .spec.containers }}{{ if $i }} {{ end }}{{ $c.name }}{{ end }}]'"
-    )
-    return "conditions:\n" + "\n".join(
-        f"- type: {kind}\n  lastTransitionTime: {{{{ $now | Quote }}}}\n  {verdict}"
-        for kind in ("Ready", "ContainersReady")
-    )
-
-
-def _containers(
-    state: str, *, ready: bool = False, started: bool = False, restarts: str = "$before.restartCount"
-) -> str:
-    """Every container's status; `state` is the template of its `state`, and of `lastState` where that changes."""
-    last = "" if "lastState" in state else "  lastState: {{ toJson (or $before.lastState dict) }}\n"
-    return (
-        "containerStatuses:\n"
-        "{{ range $index, $container := .spec.containers }}\n"
-        "{{ $before := index $pod.status.containerStatuses $index }}\n"
-        "- name: {{ $container.name | Quote }}\n"
-        "  image: {{ $container.image | Quote }}\n"
-        '  imageID: ""\n'
-        f"  ready: {str(ready).lower()}\n"
-        f"  started: {str(started).lower()}\n"
-        f"  restartCount: {{{{ {restarts} }}}}\n"
-        f"{last}"
-        f"{state}\n"
-        "{{ end }}"
-    )
-
-
-_RUN = "  state: {running: {startedAt: {{ $now | Quote }}}}"
-
-
-def _run(*, ready: bool, started: bool, restarts: str = "$before.restartCount") -> Object:
-    return _status(
-        "phase: Running",
-        _conditions(ready),
-        _containers(_RUN, ready=ready, started=started, restarts=restarts),
-    )
-
-
-def _wait(reason: str, message: str) -> str:
-    """`message` is an expression of the template language."""
-    return f"  state: {{waiting: {{reason: {reason}, message: {{{{ {message} | Quote }}}}}}}}"
-
-
-def _event(kind: str, reason: str, slug: str, message: str, before: str = "") -> Object:
-    """An Event about the pod's first container, as the kubelet reports it; `message` is a template expression, `before` the
-    template's lines that prepare it."""
-    text = f"""\
-{{{{ $now := Now }}}}
-{before}
-{{{{ $container := index .spec.containers 0 }}}}
-apiVersion: v1
-kind: Event
-metadata:
-  name: {{{{ printf "%s.{slug}" .metadata.name | Quote }}}}
-  namespace: {{{{ .metadata.namespace | Quote }}}}
-type: {kind}
-reason: {reason}
-message: {{{{ {message} | Quote }}}}
-count: 1
-firstTimestamp: {{{{ $now | Quote }}}}
-lastTimestamp: {{{{ $now | Quote }}}}
-source: {{component: kubelet, host: {{{{ .spec.nodeName | Quote }}}}}}
-reportingComponent: kubelet
-involvedObject:
-  apiVersion: v1
-  kind: Pod
-  namespace: {{{{ .metadata.namespace | Quote }}}}
-  name: {{{{ .metadata.name | Quote }}}}
-  uid: {{{{ .metadata.uid | Quote }}}}
-  fieldPath: {{{{ printf "spec.containers{{%s}}" $container.name | Quote }}}}
-"""
-    return {"apply": {"template": text}}
 
 
 def _node_stages() -> list[Object]:
@@ -195,8 +62,10 @@ nodeInfo: {architecture: amd64, operatingSystem: linux, osImage: simulated, cont
   kernelVersion: "kwok-{{ Version }}", kubeletVersion: "kwok-{{ Version }}", kubeProxyVersion: "",
   bootID: "", machineID: "", systemUUID: ""}"""
     return [
-        _stage("Node", "node-initialize", [_ready("NotIn")], [_status(conditions, identity)]),
-        _stage("Node", "node-heartbeat-with-lease", [_ready("In")], [_status(conditions)], 600_000),
+        parts.stage("Node", "node-initialize", [parts.ready("NotIn")], [parts.status(conditions, identity)]),
+        parts.stage(
+            "Node", "node-heartbeat-with-lease", [parts.ready("In")], [parts.status(conditions)], 600_000
+        ),
     ]
 
 
@@ -209,7 +78,7 @@ hostIP: {{ NodeIPWith .spec.nodeName | Quote }}
 podIP: {{ $ip | Quote }}
 podIPs: [{ip: {{ $ip | Quote }}}]"""
     # Init containers count as done, readiness gates as passed.
-    passed = f"""{_WHICH}
+    passed = f"""{parts.WHICH}
 {{{{ $mounted := "True" }}}}{{{{ if eq (or $fault "") "missing-secret" }}}}{{{{ $mounted = "False" }}}}{{{{ end }}}}
 """
     passed += """\
@@ -243,18 +112,27 @@ containerStatuses:
   restartCount: 0
   state: {waiting: {reason: ContainerCreating}}
 {{ end }}"""
-    gone = [_where(".metadata.deletionTimestamp", "Exists"), _where(".metadata.finalizers", "DoesNotExist")]
-    no_ip = _where(".status.podIP", "DoesNotExist")
+    gone = [
+        parts.where(".metadata.deletionTimestamp", "Exists"),
+        parts.where(".metadata.finalizers", "DoesNotExist"),
+    ]
+    no_ip = parts.where(".status.podIP", "DoesNotExist")
     return [
-        _stage("Pod", "pod-admit", [_ALIVE, no_ip], [_status(admitted, _conditions(False), passed)], 100),
-        _stage(
+        parts.stage(
+            "Pod",
+            "pod-admit",
+            [parts.ALIVE, no_ip],
+            [parts.status(admitted, parts.conditions(False), passed)],
+            100,
+        ),
+        parts.stage(
             "Pod",
             "pod-run",
-            [_ALIVE, _ADMITTED, _fault("NotIn", *FAULTS), _ready("NotIn")],
-            [_run(ready=True, started=True)],
+            [parts.ALIVE, parts.ADMITTED, parts.fault("NotIn", *FAULTS), parts.ready("NotIn")],
+            [parts.run(ready=True, started=True)],
             400,
         ),
-        _stage("Pod", "pod-delete", gone, [{"delete": True}], 100),
+        parts.stage("Pod", "pod-delete", gone, [{"delete": True}], 100),
     ]
 
 
@@ -265,26 +143,28 @@ def _image_pull_stages() -> list[Object]:
         'printf "Failed to pull image %q: rpc error: code = NotFound desc = failed to pull and unpack image %q: not found"'
         " $container.image $container.image"
     )
-    fault = _fault("In", "image-pull")
+    fault = parts.fault("In", "image-pull")
     return [
-        _stage(
+        parts.stage(
             "Pod",
             "pod-image-pull-error",
-            [_ALIVE, fault, _waiting("In", "ContainerCreating")],
+            [parts.ALIVE, fault, parts.waiting("In", "ContainerCreating")],
             [
-                _event("Warning", "Failed", "pull", failed),
-                _status(_conditions(False), _containers(_wait("ErrImagePull", missing))),
+                parts.event("Warning", "Failed", "pull", failed),
+                parts.status(parts.conditions(False), parts.containers(parts.wait("ErrImagePull", missing))),
             ],
             300,
         ),
-        _stage(
+        parts.stage(
             "Pod",
             "pod-image-pull-back-off",
-            [_ALIVE, fault, _waiting("In", "ErrImagePull")],
+            [parts.ALIVE, fault, parts.waiting("In", "ErrImagePull")],
             [
-                _event("Normal", "BackOff", "pull-back-off", back_off),
-                _event("Warning", "Failed", "pull-failed", '"Error: ImagePullBackOff"'),
-                _status(_conditions(False), _containers(_wait("ImagePullBackOff", back_off))),
+                parts.event("Normal", "BackOff", "pull-back-off", back_off),
+                parts.event("Warning", "Failed", "pull-failed", '"Error: ImagePullBackOff"'),
+                parts.status(
+                    parts.conditions(False), parts.containers(parts.wait("ImagePullBackOff", back_off))
+                ),
             ],
             1_000,
         ),
@@ -293,9 +173,9 @@ def _image_pull_stages() -> list[Object]:
 
 def _crash_stages() -> list[Object]:
     """The kubelet restarts at once the first time and waits after that: the first back-off shows one restart already."""
-    fault = _fault("In", "crash-loop", "oom", "no-device")
+    fault = parts.fault("In", "crash-loop", "oom", "no-device")
     pod = '(printf "%s_%s(%s)" $pod.metadata.name $pod.metadata.namespace $pod.metadata.uid)'
-    waiting = _wait(
+    waiting = parts.wait(
         "CrashLoopBackOff",
         f'printf "back-off 10s restarting failed container=%s pod=%s" $container.name {pod}',
     )
@@ -311,29 +191,37 @@ def _crash_stages() -> list[Object]:
         'printf "Back-off restarting failed container %s in pod %s_%s(%s)"'
         " $container.name .metadata.name .metadata.namespace .metadata.uid"
     )
-    crash = _status(
-        _WHICH, _conditions(False), _containers(ended + waiting, restarts="max 1 (int $before.restartCount)")
+    crash = parts.status(
+        parts.WHICH,
+        parts.conditions(False),
+        parts.containers(ended + waiting, restarts="max 1 (int $before.restartCount)"),
     )
     return [
-        _stage(
+        parts.stage(
             "Pod",
             "pod-crash-run",
-            [_ALIVE, _ADMITTED, fault, _NOT_RUNNING, _waiting("NotIn", "CrashLoopBackOff")],
-            [_run(ready=False, started=True)],
+            [
+                parts.ALIVE,
+                parts.ADMITTED,
+                fault,
+                parts.NOT_RUNNING,
+                parts.waiting("NotIn", "CrashLoopBackOff"),
+            ],
+            [parts.run(ready=False, started=True)],
             300,
         ),
-        _stage(
+        parts.stage(
             "Pod",
             "pod-crash",
-            [_ALIVE, fault, _RUNNING],
-            [_event("Warning", "BackOff", "crash", message), crash],
+            [parts.ALIVE, fault, parts.RUNNING],
+            [parts.event("Warning", "BackOff", "crash", message), crash],
             1_000,
         ),
-        _stage(
+        parts.stage(
             "Pod",
             "pod-crash-restart",
-            [_ALIVE, fault, _waiting("In", "CrashLoopBackOff")],
-            [_run(ready=False, started=True, restarts="add 1 (int $before.restartCount)")],
+            [parts.ALIVE, fault, parts.waiting("In", "CrashLoopBackOff")],
+            [parts.run(ready=False, started=True, restarts="add 1 (int $before.restartCount)")],
             10_000,
         ),
     ]
@@ -349,52 +237,56 @@ def _missing_secret_stages() -> list[Object]:
 {{ $secret = .secret.secretName }}
 {{ end }}{{ end }}"""
     message = 'printf "MountVolume.SetUp failed for volume %q : secret %q not found" $volume $secret'
-    where = [_ALIVE, _fault("In", "missing-secret"), _waiting("In", "ContainerCreating")]
+    where = [parts.ALIVE, parts.fault("In", "missing-secret"), parts.waiting("In", "ContainerCreating")]
     return [
-        _stage(
+        parts.stage(
             "Pod",
             "pod-missing-secret",
             where,
-            [_event("Warning", "FailedMount", "mount", message, find)],
+            [parts.event("Warning", "FailedMount", "mount", message, find)],
             5_000,
         )
     ]
 
 
 def _slow_start_stages() -> list[Object]:
-    fault = _fault("In", "slow-start")
+    fault = parts.fault("In", "slow-start")
     delay = {
         "durationMilliseconds": 20_000,
         "durationFrom": {"expressionFrom": f'.metadata.annotations["{START_DURATION}"]'},
     }
     return [
-        _stage(
+        parts.stage(
             "Pod",
             "pod-slow-start-run",
-            [_ALIVE, _ADMITTED, fault, _NOT_RUNNING],
-            [_run(ready=False, started=False)],
+            [parts.ALIVE, parts.ADMITTED, fault, parts.NOT_RUNNING],
+            [parts.run(ready=False, started=False)],
             400,
         ),
-        _stage(
+        parts.stage(
             "Pod",
             "pod-slow-start-ready",
-            [_ALIVE, fault, _RUNNING, _ready("NotIn")],
-            [_run(ready=True, started=True)],
+            [parts.ALIVE, fault, parts.RUNNING, parts.ready("NotIn")],
+            [parts.run(ready=True, started=True)],
             delay,
         ),
     ]
 
 
 def _never_ready_stages() -> list[Object]:
-    fault = _fault("In", "never-ready")
-    unhealthy = _event(
+    fault = parts.fault("In", "never-ready")
+    unhealthy = parts.event(
         "Warning",
         "Unhealthy",
         "unhealthy",
         '"Readiness probe failed: HTTP probe failed with statuscode: 503"',
     )
-    steps = [unhealthy, _run(ready=False, started=True)]
+    steps = [unhealthy, parts.run(ready=False, started=True)]
     return [
-        _stage("Pod", "pod-never-ready-run", [_ALIVE, _ADMITTED, fault, _NOT_RUNNING], steps, 400),
-        _stage("Pod", "pod-never-ready-again", [_ALIVE, fault, _RUNNING, _ready("In")], steps, 400),
+        parts.stage(
+            "Pod", "pod-never-ready-run", [parts.ALIVE, parts.ADMITTED, fault, parts.NOT_RUNNING], steps, 400
+        ),
+        parts.stage(
+            "Pod", "pod-never-ready-again", [parts.ALIVE, fault, parts.RUNNING, parts.ready("In")], steps, 400
+        ),
     ]

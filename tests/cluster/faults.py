@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from devcluster import Cluster
-from devcluster.stages import FAULT
+from devcluster.stage_parts import FAULT
 from tests.cluster.support import endpoint, exists, patch, until, wait_for_condition
 
 NAME = "whisper"

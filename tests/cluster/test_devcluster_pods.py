@@ -3,7 +3,7 @@
 from typing import Any
 
 from devcluster import Cluster
-from devcluster.stages import FAULT
+from devcluster.stage_parts import FAULT
 from devcluster.waiting import eventually
 
 START = "devcluster.whisper-operator.io/start-duration"

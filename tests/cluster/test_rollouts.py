@@ -7,7 +7,7 @@ import pytest
 
 from devcluster import Cluster
 from devcluster.installation import Operator
-from devcluster.stages import FAULT
+from devcluster.stage_parts import FAULT
 from tests.cluster.history import History
 from tests.cluster.support import children, condition, endpoint, patch, until, wait_for_condition
 

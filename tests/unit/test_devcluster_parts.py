@@ -16,6 +16,7 @@ from devcluster.gke.store import References
 from devcluster.gke.workqueue import Job, WorkQueue
 from devcluster.gke.world import is_gce, split
 from devcluster.paths import HERE
+from devcluster.stage_parts import FAULT
 from devcluster.waiting import eventually
 
 
@@ -228,7 +229,7 @@ def test_every_fault_has_stages_and_names_are_unique() -> None:
         value
         for stage in stages.all_stages()
         for where in stage["spec"]["selector"]["matchExpressions"]
-        if stages.FAULT in where["key"] and where["operator"] == "In"
+        if FAULT in where["key"] and where["operator"] == "In"
         for value in where["values"]
     }
     assert selected == set(stages.FAULTS)
