@@ -18,7 +18,8 @@ from whisper_operator.informer.cache import Cache
 from whisper_operator.informer.gate import Gate
 from whisper_operator.informer.liveness import GRACE_SECONDS, Watches
 from whisper_operator.informer.relist import Lister, WentBack, names
-from whisper_operator.kube.client import Api, connect
+from whisper_operator.kube.client import Api
+from whisper_operator.kube.credentials import connect
 from whisper_operator.kube.errors import Retry
 from whisper_operator.kube.metrics import REGISTRY
 from whisper_operator.kube.objects import Key

@@ -5,22 +5,19 @@ Objects go in and come out as dicts; what may come instead is in errors.py.
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any
-from urllib.request import getproxies_environment
 from weakref import WeakValueDictionary
 
 import aiohttp
-from kubernetes.aio import client, config
+from kubernetes.aio import client
 
 from whisper_operator.kube import metrics
-from whisper_operator.kube.errors import Conflict, Forbidden, NoCluster, NoSuchKind, Refused, Unavailable
+from whisper_operator.kube.errors import Conflict, Forbidden, NoSuchKind, Refused, Unavailable
 from whisper_operator.kube.kinds import EVENT, FIELD_MANAGER, HASH_ANNOTATION, Kind
 
 REQUEST_SECONDS = 30.0
-DEFAULT_KUBECONFIG = "~/.kube/config"
 IN_FLIGHT = 16
 """Requests at a time, of all and of each namespace: more would only wait in the API server, which then turns them away."""
 SLOW_SECONDS = 1.0
@@ -267,44 +264,12 @@ def _namespace_of(path: str) -> str:
     return rest.partition("/")[0]
 
 
-def in_cluster() -> bool:
-    """Whether to act as the pod's ServiceAccount; KUBECONFIG, when set, comes first."""
-    return "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
-
-
 def retry_after(headers: Mapping[str, str]) -> float:
     """Seconds until the API server wants to be asked again; 0 if it does not say."""
     try:
         return min(max(0.0, float(headers.get("Retry-After", 0))), LONGEST_WAIT)
     except ValueError:  # a date, which no API server sends
         return 0.0
-
-
-@asynccontextmanager
-async def connect() -> AsyncIterator[Api]:
-    """The API server of the pod's ServiceAccount, or else of KUBECONFIG. Raises NoCluster."""
-    configuration = client.Configuration()
-    try:
-        if in_cluster():
-            config.load_incluster_config(client_configuration=configuration)
-        else:
-            files = os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
-            await config.load_kube_config(config_file=files, client_configuration=configuration)
-    except Exception as error:  # whatever is in the file
-        raise NoCluster(_no_cluster(error)) from error
-    # Else aiohttp looks for proxies and a .netrc before each request, in a thread.
-    configuration.client_session_kwargs = {"trust_env": bool(getproxies_environment())}
-    async with client.ApiClient(configuration) as connection:
-        yield Api(connection)
-
-
-def _no_cluster(error: Exception) -> str:
-    if in_cluster():
-        return f"cannot use the pod's ServiceAccount: {error}"
-    files = os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
-    if not any(os.path.exists(os.path.expanduser(each)) for each in files.split(os.pathsep)):
-        return f"no cluster to work for: there is no {files}; let KUBECONFIG name a kubeconfig"
-    return f"cannot use the kubeconfig {files}: {error}"
 
 
 def _failure(request: str, status: int, body: bytes, after: float) -> Exception:
