@@ -263,6 +263,29 @@ def test_another_s_scaling_is_taken_back_ever_more_slowly_and_told(
     assert "spec.replicas (kubectl (scale))" in repairs[-1]
 
 
+@pytest.mark.timeout(240)
+def test_another_s_deletions_are_answered_ever_more_slowly_and_told(
+    installed: Cluster, operator: Operator, namespace: str
+) -> None:
+    """Something that removes what it does not allow."""
+    installed.apply(endpoint("whisper", namespace, device="cpu", replicas=2))
+    wait_for_condition(installed, namespace, "whisper")
+    start, resource = wait_until_quiet(installed), dict[str, Any]()
+
+    def told() -> bool:
+        nonlocal resource
+        if "PodDisruptionBudget/whisper" in children(installed, namespace):
+            installed.kubectl("delete", "pdb", "whisper", "-n", namespace)
+        resource = live(installed, namespace, "whisper")
+        return condition(resource, "Ready").get("reason") == "FieldContested"
+
+    until(told, "the fight is told of", ceiling=120)
+    made = [each for each in writes(installed, start, namespace) if "budget" in each.resource]
+    assert len(made) in (4, 5)  # the first of all counts, if that was a moment ago
+    assert "PodDisruptionBudget whisper is deleted" in condition(resource, "Ready")["message"]
+    until(lambda: "PodDisruptionBudget/whisper" in children(installed, namespace), "it is back")
+
+
 def test_each_step_is_in_the_log_with_the_endpoint_s_name(
     installed: Cluster, operator: Operator, namespace: str
 ) -> None:
