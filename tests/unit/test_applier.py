@@ -28,15 +28,20 @@ def scaled_to(bench: Bench, replicas: int) -> None:
     bench.server.put(DEPLOYMENT, {**live, "spec": {**live["spec"], "replicas": replicas}})
 
 
+def label_away(bench: Bench) -> None:
+    """Somebody's label takes the Deployment out of our selectors, which a watch shows as its deletion."""
+    live = copy.deepcopy(bench.server.objects[DEPLOYMENT, "whisper"])
+    live["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "Helm"
+    live["metadata"]["managedFields"][0]["fieldsV1"] = {"f:spec": {}}
+    bench.cache.delete(DEPLOYMENT, bench.server.put(DEPLOYMENT, live))
+
+
 def test_what_the_cache_lacks_and_is_there_is_not_put_right_from_a_plan_made_blind() -> None:
     """A Deployment that left our selectors by somebody's label, or that no list has shown yet: its autoscaler's number stays."""
     bench = Bench(**SCALED)
     bench.settle()
     scaled_to(bench, 9)
-    live = bench.server.objects[DEPLOYMENT, "whisper"]
-    live["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "Helm"
-    live["metadata"]["managedFields"][0]["fieldsV1"] = {"f:spec": {}}
-    bench.cache.delete(DEPLOYMENT, copy.deepcopy(live))
+    label_away(bench)
     (delay,) = bench.once().delays
     assert delay == ("Deployment whisper", "Deployment whisper was there, and had not been seen")
     assert bench.once().delays == ()
@@ -230,3 +235,14 @@ def test_when_the_api_server_wants_to_be_asked_again_is_passed_on() -> None:
     assert [what for what, _ in outcome.delays] == ["Service whisper", "Deployment whisper"]
     assert outcome.retry_after == 40.0
     assert bench.once().retry_after == 0.0
+
+
+def test_a_label_that_takes_a_child_out_of_sight_each_time_is_answered_ever_more_slowly(clock: Clock) -> None:
+    bench = Bench()
+    bench.settle()
+    for _ in range(4):
+        label_away(bench)
+        bench.once()
+        outcome = bench.once()
+    assert len(bench.sent(DEPLOYMENT)) == 3
+    assert outcome.repair_in == 5.0
