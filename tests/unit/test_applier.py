@@ -174,23 +174,40 @@ def test_what_is_suspended_and_started_each_time_is_stopped_ever_more_slowly(clo
     assert len(bench.server.stopped) == 4
 
 
+def contest(bench: Bench) -> Outcome:
+    """Somebody takes fields of the Deployment, and the operator looks."""
+    live = copy.deepcopy(bench.server.objects[DEPLOYMENT, "whisper"])
+    live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"] = {"f:template": {}}
+    bench.server.put(DEPLOYMENT, live)
+    bench.watch()
+    return bench.once()
+
+
+def test_a_field_that_is_set_each_time_is_put_right_ever_more_slowly(clock: Clock) -> None:
+    bench = Bench(replicas=2)
+    bench.settle()
+    repair_in = [contest(bench).repair_in for _ in range(5)]
+    assert len(bench.sent(DEPLOYMENT)) == 3
+    assert repair_in[3:] == [5.0, 5.0]
+    clock.now += 5.0
+    bench.once()
+    assert len(bench.sent(DEPLOYMENT)) == 4
+    # A change of the spec waits for nothing.
+    bench.resource["spec"]["replicas"] = 3
+    bench.resource["metadata"]["generation"] += 1
+    contest(bench)
+    assert bench.sent(DEPLOYMENT)[4:][0]["spec"]["replicas"] == 3
+
+
 def test_a_repair_that_is_refused_is_tried_again_every_half_minute(clock: Clock) -> None:
     """And not each second, as what has been due for long."""
     bench = Bench(replicas=2)
     bench.settle()
-
-    def scale() -> Outcome:
-        live = copy.deepcopy(bench.server.objects[DEPLOYMENT, "whisper"])
-        live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"] = {"f:template": {}}
-        bench.server.put(DEPLOYMENT, live)
-        bench.watch()
-        return bench.once()
-
     for _ in range(3):
-        scale()
+        contest(bench)
     clock.now += 6.0
     bench.server.failing["apply", DEPLOYMENT] = [Refused(403, "denied by a policy")]
-    outcome = scale()
+    outcome = contest(bench)
     assert outcome.refusals == (("Deployment whisper", "denied by a policy"),)
     assert outcome.repair_in == 30.0
 

@@ -156,7 +156,8 @@ def test_a_renamed_container_goes_and_a_sidecar_of_somebody_else_s_stays() -> No
     wanted = manifest(DEPLOYMENT)
     containers = (*POD, "f:containers")
     mesh = entry(DEPLOYMENT, (*containers, 'k:{"name":"proxy"}'), manager="mesh", time="2026-01-01T00:00:00Z")
-    editor = entry(DEPLOYMENT, (*containers, 'k:{"name":"renamed"}'), time="2026-01-02T00:00:00Z")
+    changed = (*containers, 'k:{"name":"proxy"}', "f:image")  # and not added
+    editor = entry(DEPLOYMENT, (*containers, 'k:{"name":"renamed"}'), changed, time="2026-01-02T00:00:00Z")
     raw = live(wanted, mesh, editor)
     raw["spec"]["template"]["spec"]["containers"] = [{"name": "renamed"}, {"name": "proxy"}]
     found = ownership.take_over(wanted, raw)
