@@ -8,7 +8,7 @@ import pytest
 
 from devcluster import Cluster, processes
 from devcluster.installation import Operator, install
-from tests.cluster.support import children, endpoint, exists, until
+from tests.cluster.support import children, endpoint, exists, patch, until
 
 
 def control_plane(cluster: Cluster, command: str) -> None:
@@ -32,6 +32,11 @@ def etcd(cluster: Cluster) -> Path:
     return cluster.folder / "kwok" / "clusters" / "devcluster" / "etcd"
 
 
+def replicas(cluster: Cluster, name: str) -> int:
+    number: int = children(cluster, "default")[f"Deployment/{name}"]["spec"]["replicas"]
+    return number
+
+
 @pytest.mark.timeout(600)
 def test_a_cluster_put_back_to_a_backup_is_taken_as_it_is() -> None:
     with Cluster.start() as cluster:
@@ -47,18 +52,19 @@ def test_a_cluster_put_back_to_a_backup_is_taken_as_it_is() -> None:
 
             cluster.apply(endpoint("after", "default", device="cpu"))
             until(lambda: "Deployment/after" in children(cluster, "default"), "its children")
-            for turn in range(
-                100
-            ):  # so that versions of the time to come are far behind those that are known
-                cluster.kubectl("label", "wep", "after", f"turn={turn}", "--overwrite")
+            # So that versions of the time to come are far behind those that are known, of what is there again, too.
+            for turn in range(100):
+                cluster.kubectl("label", "wep", "before", "after", f"turn={turn}", "--overwrite")
             control_plane(cluster, "stop")
             shutil.rmtree(etcd(cluster))
             shutil.copytree(cluster.folder / "backup", etcd(cluster))
             control_plane(cluster, "start")
             until(lambda: exists(cluster, "default", "wep", "before"), "the control plane back")
 
+            patch(cluster, "default", name="before", replicas=2)
             cluster.apply(endpoint("anew", "default", device="cpu"))
             until(lambda: "Deployment/anew" in children(cluster, "default"), "its children")
+            until(lambda: replicas(cluster, "before") == 2, "the spec carried out")
             cluster.kubectl("delete", "service", "before")
             until(lambda: "Service/before" in children(cluster, "default"), "the Service back")
             assert not exists(cluster, "default", "wep", "after")
