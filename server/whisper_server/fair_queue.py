@@ -6,12 +6,16 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+MOST_KNOWN = 4096
+"""Owners without items whose use is remembered."""
+
 
 class FairQueue(Generic[T]):
     """Items of many owners: the one who has used least comes first, and of each owner's piles, such as files, each in turn.
 
     Who comes back after a pause starts level with those who are there, without a credit. This is start-time fair
-    queueing, with costs that are known only afterwards.
+    queueing, with costs that are known only afterwards, and with a share of them counted for who waits: else a stream of owners
+    who come for the first time would keep all others waiting for ever.
     """
 
     def __init__(self) -> None:
@@ -20,7 +24,11 @@ class FairQueue(Generic[T]):
         self._length = 0
         self._used: dict[Hashable, float] = {}
         self._now = 0.0
-        """What the owner served last had used."""
+        """The most that an owner had used who was served."""
+        self._total = 0.0
+        """What all have used."""
+        self._since: dict[Hashable, float] = {}
+        """By owner of items, what that was when the owner began to wait: at the first item, or when served last."""
 
     def __len__(self) -> int:
         """How many items there are; may be asked from any thread."""
@@ -33,36 +41,57 @@ class FairQueue(Generic[T]):
     def push(self, owner: Hashable, pile: Hashable, item: T) -> None:
         if owner not in self._piles:
             self._piles[owner] = {}
+            self._since[owner] = self._total
             self._used[owner] = max(self._now, self._used.get(owner, 0.0))
         self._piles[owner].setdefault(pile, deque()).append(item)
         self._length += 1
 
     def pop(self, may: Callable[[Hashable], bool] = lambda owner: True) -> T:
         """The next item of the owners that `may` have one; raises ValueError if there is none."""
-        owner = min(filter(may, self._piles), key=lambda owner: self._used[owner])
-        self._now = self._used[owner]
+        owner = min(filter(may, self._piles), key=self._turn)
+        self._now = max(self._now, self._used[owner])
         piles = self._piles[owner]
         pile = next(iter(piles))
         items = piles.pop(pile)
         item = items.popleft()
         if items:
             piles[pile] = items  # behind the others
-        elif not piles:
-            del self._piles[owner]
+        if piles:
+            self._since[owner] = self._total
+        else:
+            self._forget(owner)
         self._length -= 1
         return item
+
+    def _turn(self, owner: Hashable) -> float:
+        """What the owner has used, less its share of what was used while it waited: the least comes first."""
+        return self._used[owner] - (self._total - self._since[owner]) / len(self._piles)
+
+    def _forget(self, owner: Hashable) -> None:
+        """There are no more items of the owner."""
+        del self._piles[owner], self._since[owner]
 
     def discard(self, pile: Hashable) -> None:
         """Take out all of a pile."""
         for owner, piles in list(self._piles.items()):
             self._length -= len(piles.pop(pile, ()))
             if not piles:
-                del self._piles[owner]
+                self._forget(owner)
 
     def charge(self, owner: Hashable, cost: float) -> None:
         """Note what an item of the owner's turned out to cost."""
         self._used[owner] = self._used.get(owner, 0.0) + cost
-        if len(self._used) > 4096:  # owners come and go; those that are level with everybody need no memory
-            self._used = {
-                known: used for known, used in self._used.items() if known in self._piles or used > self._now
-            }
+        self._total += cost
+        if len(self._used) > MOST_KNOWN:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Owners come and go: those that are level with everybody need no memory, and of too many others, who have used least."""
+        known = {
+            owner: used for owner, used in self._used.items() if owner in self._piles or used > self._now
+        }
+        if len(known) > MOST_KNOWN // 2:
+            away = sorted((owner for owner in known if owner not in self._piles), key=known.__getitem__)
+            for owner in away[: len(known) - MOST_KNOWN // 2]:
+                del known[owner]
+        self._used = known

@@ -1,10 +1,11 @@
 """Whose turn it is."""
 
+import itertools
 import random
 from typing import Any, NoReturn
 
 import pytest
-from whisper_server.fair_queue import FairQueue
+from whisper_server.fair_queue import MOST_KNOWN, FairQueue
 
 
 def test_turns_go_to_who_has_used_least() -> None:
@@ -91,3 +92,65 @@ def test_its_length_is_known_without_a_look_into_it() -> None:
                 waiting.push(owner, pile, (owner, pile, number))
                 inside.add((owner, pile, number))
         assert len(waiting) == len(inside)
+
+
+@pytest.mark.parametrize("others", [2, 8, 32])
+def test_owners_who_come_for_the_first_time_keep_nobody_waiting_for_ever(others: int) -> None:
+    """However many of them come, one after the other: who was served before gets about a share."""
+    waiting: FairQueue[str] = FairQueue()
+    for _ in range(4000):
+        waiting.push("a", "file", "a")
+    for number in range(others):
+        waiting.push(f"early {number}", "file", f"early {number}")
+    turns = []
+    for turn in range(3000):
+        owner = waiting.pop()
+        waiting.charge(owner, 24)
+        waiting.charge(owner, 70)
+        if owner == "a":
+            turns.append(turn)
+        else:
+            waiting.push(f"new {turn}", "file", f"new {turn}")
+    assert len(turns) >= 3000 / (others + 1) / 3
+    gaps = [after - before for before, after in itertools.pairwise([*turns, 3000])]
+    assert max(gaps) <= 4 * (others + 1)
+
+
+@pytest.mark.parametrize(
+    ("cheap", "dear", "parts"), [(94, 94, 0.5), (94, 940, 10 / 11)], ids=["as dear", "ten times as dear"]
+)
+def test_turns_are_shared_out_by_cost_among_those_who_stay(cheap: int, dear: int, parts: float) -> None:
+    waiting: FairQueue[str] = FairQueue()
+    for owner in ("cheap", "dear") * 1000:
+        waiting.push(owner, "file", owner)
+    count = 0
+    for _ in range(1000):
+        owner = waiting.pop()
+        waiting.charge(owner, cheap if owner == "cheap" else dear)
+        count += owner == "cheap"
+    assert count == pytest.approx(1000 * parts, abs=20)
+
+
+def test_a_file_whose_windows_come_one_by_one_has_its_half_beside_a_pile() -> None:
+    waiting: FairQueue[str] = FairQueue()
+    for _ in range(1000):
+        waiting.push("pile", "file", "pile")
+    waiting.push("one by one", "file", "one by one")
+    count = 0
+    for _ in range(1000):
+        owner = waiting.pop()
+        # While a window of the pile is done, the next one of the other comes.
+        if owner == "pile" and "one by one" not in waiting.owners():
+            waiting.push("one by one", "file", "one by one")
+        waiting.charge(owner, 94)
+        count += owner == "one by one"
+    assert count == pytest.approx(500, abs=10)
+
+
+def test_memory_and_time_do_not_grow_with_those_who_came_once() -> None:
+    waiting: FairQueue[int] = FairQueue()
+    waiting.push(-1, "file", -1)  # so that it is never empty
+    for owner in range(20_000):
+        waiting.push(owner, "file", owner)
+        waiting.charge(waiting.pop(), 94)
+    assert len(waiting._used) <= MOST_KNOWN + 1
