@@ -1,17 +1,19 @@
 """How long a file will take, from what the windows before it took."""
 
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import pytest
 from flask import Flask, request
 from werkzeug.exceptions import HTTPException
 from whisper_server.config import Settings
-from whisper_server.engine.interface import SAMPLE_RATE
+from whisper_server.engine.interface import SAMPLE_RATE, Ticket
 from whisper_server.http.admission import Admission, Limits, State
 from whisper_server.http.connection import Watchdog
 from whisper_server.http.lifecycle import Lifecycle, begin_call
 from whisper_server.metrics import Metrics
+from whisper_server.scheduling.dispatcher import Dispatcher
+from whisper_server.scheduling.file import Track
 from whisper_server.scheduling.pace import KEPT_SECONDS, Pace
 from whisper_server.scheduling.scheduler import Scheduler
 from whisper_server.transcribe.options import Options
@@ -92,3 +94,41 @@ def test_only_what_no_other_time_will_do_is_refused_for_good(
             lifecycle.submit(np.zeros(audio * SAMPLE_RATE, np.int16), Options())
     assert refused.value.code == status
     assert f"{audio} seconds of audio need about {audio} seconds here" in str(refused.value.description)
+
+
+class Untiring:
+    """Stands for an engine's thread, whose answers the test gives."""
+
+    def __init__(self) -> None:
+        self.tickets: list[Ticket] = []
+
+    def submit(self, ticket: Ticket, request: Any) -> None:
+        self.tickets.append(ticket)
+
+    def release(self, window: Any) -> None: ...
+
+
+def test_the_last_of_a_burst_does_not_make_an_idle_device_look_slow(clock: list[float]) -> None:
+    """It is alone at its end, but was slow beside the others."""
+    engine = Untiring()
+    dispatcher = Dispatcher(cast(Any, engine))
+    mel = np.zeros((80, 3000), np.float32)
+    for _ in range(8):
+        tracks = [Track(cast(Any, None), cast(Any, None)) for _ in range(16)]
+        for track in tracks:
+            dispatcher.encode(track, mel)
+        for ticket in engine.tickets[-16:]:
+            dispatcher.answered(ticket, f"window {ticket}")
+        clock[0] += 4
+        for track in tracks:
+            dispatcher.release(track, track.windows[0], heard=30.0)
+    assert dispatcher.on_device == 0
+    assert dispatcher.pace.needed(3600, 1) is None, "nothing was alone"
+    assert dispatcher.pace.needed(3600, 16) == pytest.approx(480)
+    for _ in range(8):
+        track = Track(cast(Any, None), cast(Any, None))
+        dispatcher.encode(track, mel)
+        dispatcher.answered(engine.tickets[-1], "window")
+        clock[0] += 0.5
+        dispatcher.release(track, "window", heard=30.0)
+    assert dispatcher.pace.needed(3600, 1) == pytest.approx(60)

@@ -69,7 +69,7 @@ class Dispatcher:
         self._send(track, Encode(mel=mel))
         self._encoding += 1
         self.on_device += 1
-        track.begun = time.monotonic()
+        track.begun, track.company = time.monotonic(), self.on_device
 
     def answered(self, ticket: Ticket, answer: Answer) -> Track | None:
         """Whose the answer is; None if nobody waits for it any more."""
@@ -97,7 +97,9 @@ class Dispatcher:
     def release(self, track: Track, window: Window, heard: float) -> None:
         """The track needs its window no more, with which so many seconds of audio are done."""
         if heard:
-            self.pace.note(self.on_device, time.monotonic() - track.begun, heard)
+            # The last window of a burst is alone at its end, but was not while it was slow.
+            company = max(track.company, self.on_device)
+            self.pace.note(company, time.monotonic() - track.begun, heard)
         self.on_device -= 1
         track.windows.remove(window)
         self._engine.release(window)

@@ -24,6 +24,8 @@ class Track:
     """Those that it holds."""
     begun: float = 0.0
     """When its last window was handed to the engine, as a time.monotonic()."""
+    company: int = 0
+    """How many windows the engine had then, that one included."""
     segments: list[Segment] = field(default_factory=list)
     """Final ones that may not be told before those of earlier tracks."""
     over: bool = False

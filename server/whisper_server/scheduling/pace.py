@@ -36,7 +36,7 @@ class Pace:
         """Of each power of two of company: when measured, and seconds for a second of audio."""
 
     def note(self, company: int, seconds: float, audio_seconds: float) -> None:
-        """A window took so long, `company` of them being on the device, itself included."""
+        """A window took so long, `company` of them being on the device at its beginning or end, itself included."""
         samples = self._samples.setdefault(company.bit_length(), deque(maxlen=64))
         samples.append((time.monotonic(), seconds / audio_seconds))
 
