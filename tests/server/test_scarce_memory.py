@@ -14,14 +14,16 @@ from torch import Tensor
 from whisper_server.audio.mel import spectrogram
 from whisper_server.engine.checkpoint import load_checkpoint
 from whisper_server.engine.interface import Decode, DeviceLost, Encode, LoadError, Ticket
-from whisper_server.engine.torch import memory
+from whisper_server.engine.patience import TRIES
+from whisper_server.engine.torch import decoder, memory, recovery
 from whisper_server.engine.torch.engine import OpenAIWhisper
+from whisper_server.engine.torch.host_copy import HostCopy, upload
 from whisper_server.engine.torch.kv_cache import CacheShape, Lane, Rows, Slots
 from whisper_server.engine.torch.load import make_engine, model_info
 from whisper_server.engine.torch.logits import RowState, Vocabulary
 from whisper_server.engine.torch.memory import Limit, as_large_as_fits
 from whisper_server.engine.torch.model import Network
-from whisper_server.engine.torch.recovery import TRIES
+from whisper_server.engine.torch.runner import Runner
 from whisper_server.transcribe.options import Options
 
 from tests.server.driving import samples_of, transcribe_all
@@ -35,6 +37,27 @@ def demo_engine(windows: int, lag: int = 0, **how: Any) -> OpenAIWhisper:
     checkpoint = load_checkpoint("demo", None)
     info = model_info("demo", checkpoint)
     return make_engine(checkpoint, info, torch.float32, "cpu", windows=windows, lag=lag, **how)
+
+
+class Clock:
+    """Stands for the module `time`: sleeping takes none."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Of what is tried again later."""
+    clock = Clock()
+    monkeypatch.setattr(recovery, "time", clock, raising=False)
+    return clock
 
 
 FAILING = {"encode": {1}, "prefill": {1, 2}, "step": {1, 9}, "move": {1, 4}, "append": {3, 6, 7}}
@@ -215,6 +238,22 @@ def test_windows_change_places_without_memory() -> None:
     assert upper.slot == 1
 
 
+def test_beams_change_places_in_memory_for_a_layer() -> None:
+    """On a CPU, where a machine without memory ends the process; on a GPU that is rehearsed."""
+    rows = list(range(2, 10))
+    slots = large_slots()
+    taken = memory._most_taken_by(lambda: slots.rows.move(rows[::-1], rows, 448))
+    assert taken < 16 << 20
+    engine = demo_engine(windows=2, fixed_shapes=True)
+    moved: list[tuple[int, int]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Rows, "move", lambda self, sources, targets, length: moved.append((len(targets), length))
+        )
+        engine.rehearse()
+    assert moved == [(8, 448)]
+
+
 def test_a_burst_of_windows_is_encoded_in_smaller_batches_where_memory_is_scarce(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -241,9 +280,89 @@ def test_a_burst_of_windows_is_encoded_in_smaller_batches_where_memory_is_scarce
     assert {window.slot for window in windows.values()} == set(range(8))
 
 
+def test_a_shortage_of_a_second_costs_no_request(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    engine = demo_engine(windows=3)
+    files = [(spectrogram(HELLO, 80), GREEDY)] * 3
+    expected = [told.segments for told in transcribe_all(engine, files)]
+    begin, encode = clock.now, Network.encode
+
+    def scarce(self: Network, *args: Any, **kwargs: Any) -> Iterator[None]:
+        if clock.now < begin + 1:
+            raise torch.OutOfMemoryError("none left")
+        return encode(self, *args, **kwargs)
+
+    monkeypatch.setattr(Network, "encode", scarce)
+    with_memory_for(monkeypatch, lambda rows, length: clock.now >= begin + 2)
+    found = [told.segments for told in transcribe_all(engine, files)]
+    assert [[each.tokens for each in segments] for segments in found] == [
+        [each.tokens for each in segments] for segments in expected
+    ]
+    assert 2 <= clock.now - begin < 4
+
+
+def test_who_tries_again_later_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    """One text never finds the memory that it needs; those beside it are done before it is tried twice."""
+    engine = demo_engine(windows=3)
+    windows = encoded(engine, 3)
+    prefill = Runner.prefill
+
+    def scarce(self: Runner, prompts: Sequence[Any]) -> None:
+        if any(len(prompt.tokens) > 100 for prompt in prompts):
+            raise torch.OutOfMemoryError("none left")
+        prefill(self, prompts)
+
+    monkeypatch.setattr(Runner, "prefill", scarce)
+    begin = clock.now
+    engine.submit("long", Decode(window=windows[0], language="en", prompt=[100] * 200))
+    engine.step()
+    for number in (1, 2):
+        engine.submit(number, Decode(window=windows[number], language="en"))
+    answers: dict[Ticket, Any] = {}
+    while len(answers) < 2:
+        answers |= engine.step()
+    assert set(answers) == {1, 2}
+    assert clock.now - begin < 0.1
+    while engine.busy():
+        answers |= engine.step()
+    assert isinstance(answers["long"], torch.OutOfMemoryError)
+    assert 7 < clock.now - begin < 9
+
+
+def test_a_group_that_finds_no_memory_leaves_single_rows_alone(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    """Its rows change places, which takes memory; theirs don't."""
+    engine = demo_engine(windows=7)
+    windows = encoded(engine, 7)
+    greedy: dict[Ticket, Decode] = {
+        number: Decode(window=windows[number], language="en") for number in range(6)
+    }
+    expected = decoded(engine, greedy)
+    steps = engine.stats.steps
+    decoded(engine, greedy)
+    usual = engine.stats.steps - steps
+    monkeypatch.setattr(Runner, "follow", none_left)
+    steps = engine.stats.steps
+    beams = Decode(window=windows[6], language="en", beam_size=5)
+    engine.submit("beams", beams)
+    found: dict[Ticket, Any] = {}
+    for ticket, request in greedy.items():
+        engine.submit(ticket, request)
+    while not set(greedy) <= set(found):
+        found |= engine.step()
+        assert engine._decoder.row_limit.now == 7
+    assert engine.stats.steps - steps <= usual + 1
+    assert {number: found[number].tokens for number in greedy} == {
+        number: expected[number].tokens for number in greedy
+    }
+    while engine.busy():
+        found |= engine.step()
+    assert isinstance(found["beams"], torch.OutOfMemoryError)
+
+
 @pytest.mark.parametrize("enough", [0, 65], ids=["never", "for short texts"])
 def test_a_request_that_there_is_never_memory_for_fails_alone_and_the_device_after_several(
-    monkeypatch: pytest.MonkeyPatch, enough: int
+    monkeypatch: pytest.MonkeyPatch, clock: Clock, enough: int
 ) -> None:
     engine = demo_engine(windows=1)
     hello = spectrogram(HELLO, 80)
@@ -339,3 +458,50 @@ def test_the_most_work_at_once_is_as_much_as_a_burst_takes() -> None:
     # Slots have been written to for the first time: their memory is reckoned apart.
     grown = memory._most_resident() - before - 16 * engine.window_bytes
     assert grown < memory.SPARE_MEMORY // 2
+
+
+class Lost(torch.AcceleratorError):
+    """What torch says of a device that is gone."""
+
+
+def test_a_device_that_is_lost_while_texts_join_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not the answer to the one whose window was moved."""
+    engine = demo_engine(windows=4)
+    windows = encoded(engine, 4)
+
+    def exchange(self: Slots, one: int, other: int) -> None:
+        raise Lost("an illegal memory access\nand more")
+
+    monkeypatch.setattr(Slots, "exchange", exchange)
+    engine._decoder.row_limit.now = 1
+    engine.submit("moved", Decode(window=windows[3], language="en"))
+    with pytest.raises(DeviceLost, match=r"^an illegal memory access$"):
+        engine.step()
+
+
+def test_a_device_whose_results_do_not_arrive_is_lost() -> None:
+    class Event:
+        def synchronize(self) -> None:
+            raise Lost("an illegal memory access\nand more")
+
+    with pytest.raises(DeviceLost, match=r"^an illegal memory access$"):
+        HostCopy(torch.zeros(1), Event()).arrived()  # type: ignore[arg-type]
+
+
+def test_what_a_request_bans_finds_no_memory_and_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    engine = demo_engine(windows=1)
+    (window,) = encoded(engine, 1)
+    calls = 0
+
+    def scarce(*args: Any) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise torch.OutOfMemoryError("none left")
+        return upload(*args)
+
+    monkeypatch.setattr(decoder, "upload", scarce)
+    answers = decoded(engine, {"it": Decode(window=window, language="en", suppress_tokens=(-1, 7))})
+    assert answers["it"].tokens

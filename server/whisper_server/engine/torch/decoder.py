@@ -9,7 +9,7 @@ from collections.abc import Sequence as Many
 import torch
 from torch import Tensor
 
-from whisper_server.engine.interface import Decode, Decoded, ModelInfo, Stats, Ticket
+from whisper_server.engine.interface import Decode, Decoded, DeviceLost, ModelInfo, Stats, Ticket
 from whisper_server.engine.tokens import suppressed_tokens
 from whisper_server.engine.torch.host_copy import HostCopy, upload
 from whisper_server.engine.torch.kv_cache import Slots, Window
@@ -54,6 +54,8 @@ class Decoder:
         """What single rows have chosen, not yet looked at: whose it is, None where it is nobody's, and Runner.decode's result."""
         self._banned: dict[tuple[int, ...], Tensor] = {}
         self.row_limit = Limit(slots.count)
+        self._group_limit = Limit(slots.group_rows)
+        """Apart: rows of groups change places for each token, which takes memory that single rows don't need."""
         self._prompt_limit = Limit(runner.texts_at_once)
         self._moves = Limit(1, least=0)
         """Windows that change places in a step: none for a while, where there was no memory for it."""
@@ -90,10 +92,15 @@ class Decoder:
             if len(joining) >= self._prompt_limit.now or len(self.sequences()) >= self.row_limit.now:
                 break
             ticket, request = entry
-            if groups_wait and is_group(request):
+            if self._recovery.rests(ticket):
+                continue
+            if is_group(request) and (groups_wait or len(self.groups) >= self._group_limit.now):
+                groups_wait = True
                 continue
             try:
                 sequence = self._make_sequence(ticket, request, slots_may_move=slots_may_move)
+            except DeviceLost:
+                raise
             except Exception as problem:  # whatever a request has in it, it concerns that one alone
                 self.waiting.remove(entry)
                 done.append((ticket, problem.with_traceback(None)))
@@ -111,7 +118,7 @@ class Decoder:
 
     def _make_sequence(self, ticket: Ticket, request: Decode, *, slots_may_move: bool) -> Sequence | None:
         """None if there is no room for it. Raises ValueError for what a request can't ask for."""
-        self._banned_by(request)
+        check_tokens(self._suppressed(request), "suppress_tokens", self._vocabulary)
         if not is_group(request):
             sequence = make_sequence(
                 ticket,
@@ -176,12 +183,14 @@ class Decoder:
                 others = list(range(first + 1, first + sequence.size))
                 self._slots.rows.move([first] * len(others), others, sequence.position)
 
-    def _banned_by(self, request: Decode) -> Tensor:
-        tokens = suppressed_tokens(
+    def _suppressed(self, request: Decode) -> tuple[int, ...]:
+        return suppressed_tokens(
             self._info, request.suppress_tokens, no_timestamps=not request.without_timestamps
         )
+
+    def _banned_by(self, request: Decode) -> Tensor:
+        tokens = self._suppressed(request)
         if tokens not in self._banned:
-            check_tokens(tokens, "suppress_tokens", self._vocabulary)
             if len(self._banned) >= 64:  # requests choose the tokens: don't keep them all
                 self._banned.clear()
             banned = torch.zeros(self._vocabulary.size, dtype=torch.bool)
@@ -201,7 +210,7 @@ class Decoder:
         if self.groups:
             groups = list(self.groups)
             failure = self._recovery.attempt(
-                lambda: looking.append(self._search(done)), self.row_limit, len(self.sequences())
+                lambda: looking.append(self._search()), self._group_limit, len(groups)
             )
             if failure:
                 self._take_back(groups, failure, done)
@@ -218,7 +227,7 @@ class Decoder:
             self._stats.step_rows += rows
             self._stats.step_seconds += time.monotonic() - begin
 
-    def _search(self, done: Done) -> tuple[list[SequenceGroup], list[int], HostCopy]:
+    def _search(self) -> tuple[list[SequenceGroup], list[int], HostCopy]:
         for group in list(self.groups):
             if group.next is not None:
                 self._runner.follow(group, group.position)

@@ -76,7 +76,7 @@ class Encoder:
     def rehearse(self) -> None:
         """Runs as large as they can be, and of each smaller size that there will be."""
         dims, slots = self._network.dims, self._slots
-        count = self.limit.most
+        count = self._run_of(self.limit.most)
         while count:
             mel = torch.zeros((count, dims.n_mels, 2 * dims.n_audio_ctx))
             run = self._run(mel, [number % slots.count for number in range(count)])
@@ -84,6 +84,10 @@ class Encoder:
                 for _ in run:
                     pass
             count = count // 2 if self._fixed_shapes else 0
+
+    def _run_of(self, most: int) -> int:
+        """How many windows of so many go into a run."""
+        return 1 << most.bit_length() - 1 if self._fixed_shapes and most else most
 
     def _attention(self) -> AbstractContextManager[None]:
         return planned_attention() if self._fixed_shapes else nullcontext()
@@ -100,12 +104,12 @@ class Encoder:
     def encode(self, done: Done, *, others_wait: bool) -> None:
         """Begin a run, or go on with it: by one part if others wait for their next tokens, else to its end."""
         if self._encoding is None:
-            count = min(len(self.waiting), self._slots.free, self.limit.now)
-            if not count:
+            entries = self._recovery.take(self.waiting, min(self._slots.free, self.limit.now))
+            count = self._run_of(len(entries))
+            self.waiting.extendleft(reversed(entries[count:]))
+            entries = entries[:count]
+            if not entries:
                 return
-            if self._fixed_shapes:
-                count = 1 << count.bit_length() - 1
-            entries = [self.waiting.popleft() for _ in range(count)]
             self._encoding = _Encoding(entries, [self._slots.take() for _ in entries])
         encoding = self._encoding
         begin = time.monotonic()

@@ -161,6 +161,8 @@ class OpenAIWhisper:
         self._decoder.advance(done, slots_may_move=not (self._encoder.is_running or self._encoder.waiting))
         self._collect(done)
         self._recovery.note(done)
+        if not (done or self._coming or self._encoder.is_running or self._decoder.sequences()):
+            self._recovery.nap()
         self.stats.rounds += 1
         self._count_windows()
         return done
@@ -197,10 +199,9 @@ class OpenAIWhisper:
         self._recovery.count_memory()
 
     def _detect(self, done: Done) -> None:
-        count = min(len(self._detects), self._detect_limit.now)
-        if not count:
+        entries = self._recovery.take(self._detects, self._detect_limit.now)
+        if not entries:
             return
-        entries = [self._detects.popleft() for _ in range(count)]
         chosen = tokenizer_of(self.info, None)
         codes = dict(zip(chosen.all_language_tokens, chosen.all_language_codes, strict=True))
         arriving: list[HostCopy] = []
@@ -210,7 +211,7 @@ class OpenAIWhisper:
             languages = logits.index_select(1, upload(list(codes), torch.int64, self._device))
             arriving.append(HostCopy.of(languages.softmax(-1)))
 
-        failure = self._recovery.attempt(work, self._detect_limit, count)
+        failure = self._recovery.attempt(work, self._detect_limit, len(entries))
         if failure:
             self._recovery.again_or_fail(entries, self._detects, failure, done)
             return
@@ -222,9 +223,10 @@ class OpenAIWhisper:
             self._coming.append(_Coming(ticket, self._step, arrived))
 
     def _align(self, done: Done) -> None:
-        if not self._aligns:
+        entries = self._recovery.take(self._aligns, 1)
+        if not entries:
             return
-        ticket, request = self._aligns.popleft()
+        ((ticket, request),) = entries
 
         def work() -> None:
             check_tokens(request.text_tokens, "text_tokens", self._vocabulary)
@@ -236,7 +238,7 @@ class OpenAIWhisper:
 
         failure = self._recovery.attempt(work, self._align_limit, 1)
         if failure:
-            self._recovery.again_or_fail([(ticket, request)], self._aligns, failure, done)
+            self._recovery.again_or_fail(entries, self._aligns, failure, done)
 
     def _listen(
         self, tokens: list[int], text_tokens: Many[int], before: int, num_frames: int, slot: int
@@ -254,6 +256,8 @@ class OpenAIWhisper:
                 self._coming.remove(coming)
                 try:
                     done.append((coming.ticket, coming.arrived()))
+                except DeviceLost:
+                    raise
                 except torch.AcceleratorError as problem:
                     raise DeviceLost(str(problem).splitlines()[0]) from problem
                 except Exception as problem:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from whisper_server.engine.interface import DeviceLost
+
 
 @dataclass(frozen=True)
 class HostCopy:
@@ -27,9 +29,15 @@ class HostCopy:
         return HostCopy(copy, event)
 
     def arrived(self) -> Tensor:
-        """Wait for this copy alone, not for the steps that were begun since."""
+        """Wait for this copy alone, not for the steps that were begun since.
+
+        Raises DeviceLost: what a GPU was told to do fails after that, and is first heard of here.
+        """
         if self.copied:
-            self.copied.synchronize()
+            try:
+                self.copied.synchronize()
+            except torch.AcceleratorError as problem:
+                raise DeviceLost(str(problem).splitlines()[0]) from problem
         return self.values
 
 

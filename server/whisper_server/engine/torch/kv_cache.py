@@ -91,7 +91,9 @@ class Rows:
         device = self.state.token.device
         source, target = _numbers(sources, device), _numbers(targets, device)
         kv = self.self_kv.kv[:, :, :, :length]
-        kv[:, target] = kv[:, source]
+        # What is moved is copied on the way: on a CPU layer by layer, on a GPU at once, in less time, which is rehearsed.
+        for layers in kv.split(1) if device.type == "cpu" else [kv]:
+            layers[:, target] = layers[:, source]
         self.state.move(source, target)
 
 

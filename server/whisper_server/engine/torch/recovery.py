@@ -1,6 +1,7 @@
 """What becomes of work that fails: it is tried again with less beside it, or the one request that it is about is answered so."""
 
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,15 +20,17 @@ from whisper_server.engine.interface import (
     Stats,
     Ticket,
 )
+from whisper_server.engine.patience import TRIES, pause_after
 from whisper_server.engine.torch.memory import Limit
 
 Done = list[tuple[Ticket, Answer]]
 R = TypeVar("R", Encode, Detect, Decode, Align)
 
-TRIES = 12
-"""How often a request that needs more memory than there is, alone, is tried."""
 MOST_FAILURES = 3 * TRIES
-"""How often memory may run out without a text between: then it is not this request or that one."""
+LOST_SECONDS = 20.0
+"""How often memory may run out, and how long, without a text between: then it is not this request or that one."""
+NAP_SECONDS = 0.01
+"""How long the device's thread sleeps at a time where nothing is to be done but to try again later."""
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +50,12 @@ class Recovery:
         self._device, self._stats = device, stats
         self._tries: Counter[Ticket] = Counter()
         """How often those were tried that found no memory alone."""
+        self._again: dict[Ticket, float] = {}
+        """When these are tried again, as a time.monotonic()."""
         self._failures = 0
         """How often memory ran out since the last text."""
+        self._short_since = 0.0
+        """When it did so first."""
 
     def note(self, done: Done) -> None:
         """These have been answered."""
@@ -60,6 +67,25 @@ class Recovery:
     def forget(self, ticket: Ticket) -> None:
         """Nobody waits for it any more."""
         self._tries.pop(ticket, None)
+        self._again.pop(ticket, None)
+
+    def rests(self, ticket: Ticket) -> bool:
+        """Whether a request is to be tried again, but later."""
+        return bool(self._again) and self._again.get(ticket, 0.0) > time.monotonic()
+
+    def take(self, queue: deque[tuple[Ticket, R]], most: int) -> list[tuple[Ticket, R]]:
+        """Take the first ones out of a queue; those that are tried again later stay in it."""
+        if not self._again:
+            return [queue.popleft() for _ in range(min(most, len(queue)))]
+        taken = [entry for entry in queue if not self.rests(entry[0])][:most]
+        for entry in taken:
+            queue.remove(entry)
+        return taken
+
+    def nap(self) -> None:
+        """Where there is nothing else to do, sleep a little if a request is to be tried again later."""
+        if any(self.rests(ticket) for ticket in self._again):
+            time.sleep(NAP_SECONDS)
 
     def count_memory(self) -> None:
         """Note how much of the device's memory is taken."""
@@ -80,11 +106,8 @@ class Recovery:
             failure = Failure(problem, _is_out_of_memory(problem))
             if failure.out_of_memory:
                 self._stats.out_of_memory += 1
-                self._failures += needed
-                if needed and self._failures >= MOST_FAILURES:
-                    raise DeviceLost(
-                        f"out of memory {MOST_FAILURES} times without a text between: {problem}"
-                    ) from problem
+                if needed:
+                    self._count_failure(problem)
             else:
                 self._check_device(problem)
             limit.failed(count)
@@ -103,6 +126,17 @@ class Recovery:
         self.count_memory()
         return failure
 
+    def _count_failure(self, problem: Exception) -> None:
+        """Raises DeviceLost if memory has run out too often, for too long."""
+        now = time.monotonic()
+        if not self._failures:
+            self._short_since = now
+        self._failures += 1
+        if self._failures >= MOST_FAILURES and now - self._short_since >= LOST_SECONDS:
+            raise DeviceLost(
+                f"out of memory {self._failures} times without a text between: {problem}"
+            ) from problem
+
     def again_or_fail(
         self,
         entries: Sequence[tuple[Ticket, R]],
@@ -110,7 +144,8 @@ class Recovery:
         failure: Failure,
         done: Done,
     ) -> None:
-        """Requests that failed together are tried again with less beside them; one alone is answered with what went wrong."""
+        """Requests that failed together are tried again with less beside them. One alone is answered with what went wrong, or, if
+        that was a lack of memory, tried again a little later, for a while."""
         if len(entries) == 1:
             ((ticket, _),) = entries
             self._tries[ticket] += 1
@@ -118,6 +153,7 @@ class Recovery:
                 log.error("a request failed, alone: %r", failure.problem)
                 done.append((ticket, failure.problem.with_traceback(None)))
                 return
+            self._again[ticket] = time.monotonic() + pause_after(self._tries[ticket])
         queue.extendleft(reversed(entries))
 
     def _check_device(self, problem: Exception) -> None:

@@ -280,6 +280,8 @@ class Runner:
         self.decode(count, longest, sampled=True, prompts=True)
         if self.fixed_shapes:
             self._search_all(self._slots.group_rows // MAX_GROUP, self._n_text_ctx)
+            rows = range(count, count + MAX_GROUP)
+            self._slots.rows.move(rows[::-1], rows, self._n_text_ctx)
         prompt = Prompt([0] * PROMPTS[-1] if self.fixed_shapes else [0], slot=0, row=0, start=0)
         self.prefill([prompt] * TEXTS[-1])
         self.first_logits(0, [0] * TEXTS[-1])
