@@ -25,6 +25,7 @@ from whisper_server.engine.ctranslate2.engine import FasterWhisper, Window
 from whisper_server.engine.ctranslate2.load import load
 from whisper_server.engine.ctranslate2.memory import EASING_CALLS
 from whisper_server.engine.interface import Align, Decode, Detect, DeviceLost, Encode, LoadError, Request
+from whisper_server.engine.patience import pause_after
 from whisper_server.engine.tokens import tokenizer_of
 from whisper_server.transcribe.options import Options
 
@@ -455,11 +456,44 @@ def test_calls_are_smaller_while_memory_is_scarce_and_larger_again_after_that() 
         assert sizes == [8]
 
 
-def test_without_memory_for_one_window_its_request_fails_and_with_a_lost_device_all_do() -> None:
+def test_a_request_that_finds_no_memory_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A neighbour may have it for a moment only; and nobody else waits for that."""
+    monkeypatch.setattr("whisper_server.engine.ctranslate2.engine.pause_after", lambda tries: 0.1)
+    with Windows(range(2)) as windows:
+        short_of_it = Decode(window=windows[0], language="en", seed=1)
+        fine = Decode(window=windows[1], language="en", temperature=0.2)
+        expected = [each.tokens for each in drive([short_of_it])]
+        begin = time.monotonic()
+        with failing(
+            MemoryError("std::bad_alloc"),
+            lambda chosen: chosen[0].seed == 1 and time.monotonic() < begin + 0.5,
+        ):
+            found = answers_of([short_of_it, fine])
+        assert [found[0].tokens] == expected
+        assert found[1].tokens
+        with failing(MemoryError("std::bad_alloc"), lambda chosen: True):
+            engine().submit("gone", short_of_it)
+            while not engine()._later:
+                engine().step()
+            engine().cancel("gone")
+            assert not engine().busy()
+
+
+def test_without_memory_for_one_window_its_request_fails_and_with_a_lost_device_all_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+
+    def no_pause(tries: int) -> float:
+        pauses.append(pause_after(tries))
+        return 0.0
+
+    monkeypatch.setattr("whisper_server.engine.ctranslate2.engine.pause_after", no_pause)
     with Windows([0]) as windows:
         request = Decode(window=windows[0], language="en")
         with failing(MemoryError("std::bad_alloc"), lambda chosen: True):
             assert isinstance(answers_of([request])[0], MemoryError)
+        assert 7 < sum(pauses) < 9
         assert drive([request])[0].tokens
         lost = RuntimeError("CUDA failed with error an illegal memory access was encountered")
         with failing(lost, lambda chosen: True), pytest.raises(DeviceLost, match="an illegal memory access"):

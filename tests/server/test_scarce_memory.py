@@ -1,6 +1,7 @@
 """A device that runs out of memory: nothing is lost but time, less is done at once, and as much as before when that is over."""
 
 import itertools
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -445,6 +446,49 @@ def test_windows_are_what_is_left_beside_the_most_work_at_once(
     found = as_large_as_fits(make, 16, "cpu").windows
     assert abs(found - min(16, left // 100)) <= 1
     assert fitting is None or found == fitting
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "CUDA error: out of memory",
+    ],
+)
+def test_libraries_that_find_no_memory_make_the_engine_smaller(
+    monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    """They ask the driver for it, beside torch; and what was kept spare for them is free when it is tried again."""
+    spares: list[weakref.ref[Tensor]] = []
+    empty = torch.empty
+
+    def spare(*size: int, device: str, **how: Any) -> Tensor:
+        assert device == "cuda"
+        made = empty(1, **how)
+        spares.append(weakref.ref(made))
+        return made
+
+    class OnGpu(Measured):
+        def __init__(self, windows: int) -> None:
+            super().__init__(windows, 0)
+            assert not any(each() is not None for each in spares), "that of the one before is still taken"
+
+        def rehearse(self) -> None:
+            if self.windows > 5:
+                raise RuntimeError(words)
+            if self.windows < 3:
+                raise RuntimeError("another fault")
+
+        def record(self) -> None: ...
+
+    monkeypatch.setattr(memory, "free_memory", lambda device: 1 << 30)
+    monkeypatch.setattr(torch, "empty", spare)
+    for name in ("memory_allocated", "max_memory_allocated", "reset_peak_memory_stats", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, lambda: 0)
+    assert as_large_as_fits(OnGpu, 8, "cuda").windows == 5
+    with pytest.raises(RuntimeError, match="another fault"):
+        as_large_as_fits(OnGpu, 2, "cuda")
 
 
 def test_the_most_work_at_once_is_as_much_as_a_burst_takes() -> None:

@@ -366,14 +366,28 @@ def test_what_is_charged_is_the_work_of_all_rows_and_of_those_given_up(
     spoken_tokens = [token for token in first if token < tokenizer_of(INFO).eot]
     assert (window, aligned) == (WINDOW_COST, len(spoken_tokens))
     assert 0 < aligned < text
+    assert running.engine is not None
+    step, begun, go = running.engine.step, threading.Event(), threading.Event()
+
+    def held_step() -> list[tuple[Ticket, Answer]]:
+        """A text that has begun is not done before it is given up."""
+        asked = [asked for _, asked in list(running.scheduler._dispatcher._asked.values())]
+        if any(isinstance(each, Decode) for each in asked):
+            begun.set()
+            assert go.wait(60)
+        return step()
+
+    monkeypatch.setattr(running.engine, "step", held_step)
     with running.scheduler.submit(LONG, replace(GREEDY, beam_size=5), turn_of("gone")):
-        deadline = time.monotonic() + 60
-        while not any(
-            isinstance(asked, Decode) for _, asked in list(running.scheduler._dispatcher._asked.values())
-        ):
-            assert time.monotonic() < deadline
+        assert begun.wait(60)
+    given_up: tuple[Hashable, float] = ("gone", 5 * GIVEN_UP_COST)
+    deadline = time.monotonic() + 60
+    while given_up not in charged:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    go.set()
     running.wait_until_empty()
-    assert charged[-1] == ("gone", 5 * GIVEN_UP_COST)
+    assert charged[-1] == given_up
 
 
 def test_a_single_text_does_not_wait_behind_groups_that_have_no_room() -> None:

@@ -86,6 +86,8 @@ class Waiting:
     request: Any
     shares: Hashable
     """Requests of one kind for which this is equal can share a call."""
+    tries: int = 0
+    """How often it found no memory, alone."""
     alone: bool = False
     """Whether it is tried again by itself, as a call that it was part of failed."""
 

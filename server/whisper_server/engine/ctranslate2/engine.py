@@ -33,6 +33,7 @@ from whisper_server.engine.interface import (
     Stats,
     Ticket,
 )
+from whisper_server.engine.patience import TRIES, pause_after
 from whisper_server.engine.tokens import initial_tokens, tokenizer_of
 
 Done = list[tuple[Ticket, Answer]]
@@ -100,6 +101,8 @@ class FasterWhisper:
         """Cancelled while their call was running."""
         self._refused: Done = []
         """Answers to requests that there is no call for."""
+        self._later: list[tuple[float, Waiting, Queue]] = []
+        """Requests that found no memory alone: when they are tried again, as a time.monotonic(), and in which queue they wait."""
         self._taken: set[Window] = set()
         self._encodes: Queue = deque()
         self._detects: Queue = deque()
@@ -132,6 +135,7 @@ class FasterWhisper:
             for waiting in [waiting for waiting in queue if waiting.ticket == ticket]:
                 queue.remove(waiting)
         self._refused = [answer for answer in self._refused if answer[0] != ticket]
+        self._later = [entry for entry in self._later if entry[1].ticket != ticket]
         if any(ticket == running.ticket for batch in self._running.values() for running in batch.chosen):
             self._unwanted.add(ticket)
 
@@ -140,10 +144,11 @@ class FasterWhisper:
         self.stats.windows_taken = len(self._taken)
 
     def busy(self) -> bool:
-        waiting = self._detects or self._decodes or self._aligns or self._refused
+        waiting = self._detects or self._decodes or self._aligns or self._refused or self._later
         return bool(self._running or self._room() or waiting)
 
     def step(self) -> Done:
+        self._try_again()
         while len(self._running) < self._calls_at_once and self._start_one():
             pass
         done, self._refused = self._refused, []
@@ -152,7 +157,17 @@ class FasterWhisper:
             seconds = 0 if done else None if full else POLL_SECONDS
             ended, _ = wait(self._running, seconds, FIRST_COMPLETED)
             done += [answer for call in ended for answer in self._answers(call)]
+        elif self._later and not done:
+            time.sleep(POLL_SECONDS)
         return done
+
+    def _try_again(self) -> None:
+        """Let those wait for a call whose pause is over."""
+        now = time.monotonic()
+        for entry in [entry for entry in self._later if entry[0] <= now]:
+            self._later.remove(entry)
+            _, waiting, queue = entry
+            queue.appendleft(waiting)
 
     def _start_one(self) -> bool:
         """Start the call that is most wanted; whether there is anything to do."""
@@ -205,12 +220,22 @@ class FasterWhisper:
             self.stats.out_of_memory += 1
             self._memory.rises(len(batch.chosen), problem)
         if len(batch.chosen) == 1:
-            return [(waiting.ticket, problem) for waiting in wanted]
+            return [
+                (waiting.ticket, problem) for waiting in wanted if not self._waits(waiting, batch, problem)
+            ]
         if not is_out_of_memory(problem):  # then it is one of these, and nobody knows which
             for waiting in wanted:
                 waiting.alone = True
         batch.queue.extendleft(reversed(wanted))
         return []
+
+    def _waits(self, waiting: Waiting, batch: _Batch, problem: Exception) -> bool:
+        """Whether a request that failed alone is tried again later: a lack of memory may be over soon."""
+        waiting.tries += 1
+        if not is_out_of_memory(problem) or waiting.tries >= TRIES:
+            return False
+        self._later.append((time.monotonic() + pause_after(waiting.tries), waiting, batch.queue))
+        return True
 
     def _count(self, batch: _Batch) -> None:
         """Note a call that has ended."""

@@ -57,6 +57,14 @@ class Limit:
             self.now, self._raised = min(self.most, max(1, self.now * 2)), True
 
 
+def is_out_of_memory(problem: BaseException) -> bool:
+    """Libraries that ask the driver for memory themselves have words of their own for it."""
+    if isinstance(problem, torch.OutOfMemoryError):
+        return True
+    words = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+    return isinstance(problem, RuntimeError) and any(each in str(problem) for each in words)
+
+
 class Sized(Protocol):
     """An engine, as far as its size matters."""
 
@@ -69,10 +77,10 @@ class Sized(Protocol):
         """Memory of all rows for groups."""
 
     def rehearse(self) -> None:
-        """Do the most work at once that will ever be asked; raises torch.OutOfMemoryError."""
+        """Do the most work at once that will ever be asked; raises RuntimeError, see is_out_of_memory."""
 
     def record(self) -> None:
-        """Record what a GPU replays, if it does; raises torch.OutOfMemoryError."""
+        """Record what a GPU replays, if it does; raises RuntimeError, see is_out_of_memory."""
 
 
 E = TypeVar("E", bound=Sized)
@@ -90,7 +98,7 @@ def _on_gpu(make: Callable[[int], E], most: int) -> E:
     free = free_memory("cuda")
     count, problem = most, ""
     while count > 0:
-        engine = None
+        engine = spare = None
         try:
             engine = make(count)
             spare = torch.empty(SPARE_GPU_MEMORY, dtype=torch.uint8, device="cuda")
@@ -98,15 +106,17 @@ def _on_gpu(make: Callable[[int], E], most: int) -> E:
             torch.cuda.reset_peak_memory_stats()
             engine.rehearse()
             needed = torch.cuda.max_memory_allocated() - before
-            del spare
+            spare = None
             torch.cuda.empty_cache()
             engine.record()
-        except torch.OutOfMemoryError as shortage:
+        except RuntimeError as shortage:
+            if not is_out_of_memory(shortage):
+                raise
             problem = str(shortage).splitlines()[0]
         else:
             _tell(count, engine, needed, free)
             return engine
-        del engine  # before the next one is made
+        del engine, spare  # before the next ones are made
         torch.cuda.empty_cache()
         count -= max(1, count // 8)
     raise _too_small("GPU", free, problem)

@@ -21,7 +21,7 @@ from whisper_server.engine.interface import (
     Ticket,
 )
 from whisper_server.engine.patience import TRIES, pause_after
-from whisper_server.engine.torch.memory import Limit
+from whisper_server.engine.torch.memory import Limit, is_out_of_memory
 
 Done = list[tuple[Ticket, Answer]]
 R = TypeVar("R", Encode, Detect, Decode, Align)
@@ -103,7 +103,7 @@ class Recovery:
         try:
             work()
         except Exception as problem:
-            failure = Failure(problem, _is_out_of_memory(problem))
+            failure = Failure(problem, is_out_of_memory(problem))
             if failure.out_of_memory:
                 self._stats.out_of_memory += 1
                 if needed:
@@ -166,12 +166,3 @@ class Recovery:
             torch.cuda.synchronize()
         except RuntimeError as lost:
             raise DeviceLost(str(lost).splitlines()[0]) from problem
-
-
-def _is_out_of_memory(problem: Exception) -> bool:
-    """Libraries that ask the driver for memory themselves have words of their own for it."""
-    if isinstance(problem, torch.OutOfMemoryError):
-        return True
-    return isinstance(problem, RuntimeError) and any(
-        words in str(problem) for words in ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    )
