@@ -27,3 +27,11 @@ def long_audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("audio") / "long.wav"
     ffmpeg("-stream_loop", "14", "-i", EXAMPLES / "hello.wav", path)
     return path
+
+
+@pytest.fixture(scope="session")
+def hour(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Speech too long to be done before it is looked at."""
+    path = tmp_path_factory.mktemp("audio") / "hour.mp3"
+    ffmpeg("-stream_loop", "839", "-i", EXAMPLES / "hello.wav", "-b:a", "32k", path)
+    return path

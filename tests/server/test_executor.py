@@ -79,8 +79,12 @@ def test_work_that_has_begun_is_waited_for_as_it_holds_what_it_was_given() -> No
         time.sleep(1.5)
         done.set()
 
+    def gone_once_it_has_begun() -> None:
+        assert begun.wait(60)
+        gone()
+
     with pytest.raises(ConnectionError):
-        executor.run(work, Turn(client="a", deadline=soon(), check_cancelled=gone))
+        executor.run(work, Turn(client="a", deadline=soon(), check_cancelled=gone_once_it_has_begun))
     assert begun.is_set()
     assert done.is_set()
 

@@ -78,6 +78,7 @@ test("retries until there is room", async () => {
   const file = await toFile(fs.readFileSync(AUDIO), "speech.wav");
   const crowd = Array.from({ length: 4 }, () => patient.audio.transcriptions.create({ file, model }));
   const refused = await Promise.allSettled(Array.from({ length: 8 }, () => impatient.audio.transcriptions.create({ file, model })));
+  assert.ok(refused.some((each) => each.status === "rejected"));
   for (const { reason } of refused.filter((each) => each.status === "rejected")) {
     assert.ok(reason instanceof APIError);
     assert.equal(reason.status, 429);
