@@ -15,13 +15,14 @@ from benchmarks.gpu.material import Setup
 
 T4_BYTES = int(14.5 * 2**30)
 """What a T4 leaves to torch of its 15 GiB, after the driver and CUDA."""
-LEFT_BYTES = 256 << 20
-"""What a neighbour leaves of it, in the second burst."""
+LEFT_BYTES = (256 << 20, 32 << 20)
+"""What a neighbour leaves of it, in a burst each: some for larger passes, and hardly any beside what is recorded."""
+PIECE_BYTES = 16 << 20
 BOUND = Options(language="en", condition_on_previous_text=False)
 
 
 def run(setup: Setup, note: Callable[[str, Any], None]) -> None:
-    """Note what came of three bursts: one as it is, one while something else takes the memory, one after that."""
+    """Note what came of bursts: one as it is, some while something else takes the memory, one after that."""
     on_gpu = setup.device == "cuda"
     if on_gpu:
         total = torch.cuda.get_device_properties(0).total_memory
@@ -39,17 +40,15 @@ def run(setup: Setup, note: Callable[[str, Any], None]) -> None:
         files = files[:4]
     first = driving.run(engine, files)
     note("a burst", _figures(first, engine, on_gpu))
-    ballast = _take_all_but(LEFT_BYTES) if on_gpu else []
-    second = driving.run(engine, files)
-    note(
-        "while little memory is left",
-        _figures(second, engine, on_gpu) | _as(first, second),
-    )
-    ballast.clear()
-    if on_gpu:
-        torch.cuda.empty_cache()
-    third = driving.run(engine, files)
-    note("after that", _figures(third, engine, on_gpu) | _as(first, third))
+    for left in LEFT_BYTES:
+        ballast = _take_all_but(left) if on_gpu else []
+        scarce = driving.run(engine, files)
+        note(f"while {left >> 20} MiB are left", _figures(scarce, engine, on_gpu) | _as(first, scarce))
+        ballast.clear()
+        if on_gpu:
+            torch.cuda.empty_cache()
+    last = driving.run(engine, files)
+    note("after that", _figures(last, engine, on_gpu) | _as(first, last))
 
 
 def _figures(outcome: driving.Outcome, engine: Any, on_gpu: bool) -> dict[str, Any]:
@@ -81,9 +80,9 @@ def _take_all_but(left: int) -> list[torch.Tensor]:
     """As another program would: pieces until so much is left."""
     torch.cuda.empty_cache()
     taken: list[torch.Tensor] = []
-    while T4_BYTES - torch.cuda.memory_reserved() > left + (64 << 20):
+    while T4_BYTES - torch.cuda.memory_reserved() > left + PIECE_BYTES:
         try:
-            taken.append(torch.empty(64 << 20, dtype=torch.uint8, device="cuda"))
+            taken.append(torch.empty(PIECE_BYTES, dtype=torch.uint8, device="cuda"))
         except torch.OutOfMemoryError:
             break
     return taken

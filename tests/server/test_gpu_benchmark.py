@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu.__main__ import _wait
+from benchmarks.gpu.__main__ import _until, _wait
 from tests.server.whisper_process import ROOT
 
 
@@ -46,7 +46,7 @@ def test_all_of_it_runs_and_what_it_checks_holds(tmp_path: Path) -> None:
     assert all(each["equal"] == each["files"] == 1 and not each["lost"] for each in equality.values())
 
     start, *bursts = sections["memory demo"].values()
-    assert len(bursts) == 3
+    assert len(bursts) == 4
     assert all(burst["windows"] == start["windows"] and not burst["lost"] for burst in bursts)
     assert all(burst["texts_as_before"] == burst["files"] for burst in bursts[1:])
 
@@ -61,6 +61,11 @@ def test_all_of_it_runs_and_what_it_checks_holds(tmp_path: Path) -> None:
     load = sections["service demo"]["short files, 2 clients"]
     assert (load["files"], load["lost"]) == (2, [])
     assert "float32 greedy       1 of 1 files as openai-whisper's" in done.stdout
+
+
+def test_the_memorys_section_has_time_left_after_the_others() -> None:
+    assert _until("service", 360) == 270
+    assert _until("memory", 360) == 360
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

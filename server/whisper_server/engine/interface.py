@@ -154,7 +154,7 @@ class Stats:
     encoded: int = 0
     """Windows."""
     encode_seconds: float = 0.0
-    """Of the encoder's passes."""
+    """Of the encoder's passes; on a GPU, which goes on by itself, what it took to tell it: it is waited for in `step_seconds`."""
     steps: int = 0
     """Passes of the decoder, each a token for every row; where a call does whole texts, calls."""
     step_rows: int = 0

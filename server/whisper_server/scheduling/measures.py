@@ -38,7 +38,9 @@ class SchedulerCollector(Collector):
         yield windows
         yield CounterMetricFamily("whisper_engine_encoded_windows", "Windows encoded", stats.encoded)
         yield CounterMetricFamily(
-            "whisper_engine_encode_seconds", "Time of the encoder", stats.encode_seconds
+            "whisper_engine_encode_seconds",
+            "Time of the encoder, on a GPU of telling it what to do",
+            stats.encode_seconds,
         )
         yield CounterMetricFamily(
             "whisper_engine_steps", "Passes of the decoder, each a token for every row", stats.steps
