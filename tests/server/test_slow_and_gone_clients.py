@@ -26,6 +26,7 @@ from tests.server.whisper_process import COMMAND, EXAMPLES, WhisperProcess, ffmp
 
 HELLO = EXAMPLES / "hello.wav"
 HEAD = b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: test\r\n"
+TAKEN = 'whisper_engine_windows{state="taken"}'
 FORM = b"Content-Type: multipart/form-data; boundary=b\r\n"
 
 
@@ -160,20 +161,20 @@ def test_client_that_hangs_up_frees_its_place_and_the_device(
 ) -> None:
     server, long = slow_server, tmp_path / "long.flac"
     ffmpeg("-stream_loop", "249", "-i", HELLO, "-t", "1000", long)  # some forty windows
+    assert server.metric(TAKEN) == 0, "nobody else is at work"
     before = server.metric("whisper_windows_total")
-    with requests.Session() as session, long.open("rb") as file:
-        data = {"stream": str(stream).lower()}
-        options = {"files": {"file": file}, "data": data, "stream": True, "timeout": 60 if stream else 2}
-        try:
-            response = session.post(server.url + TRANSCRIPTIONS, **options)  # type: ignore[arg-type]
-            assert (stream, response.status_code) == (True, 200)
-            next(response.iter_lines())
-            response.close()
-        except requests.Timeout:
-            assert not stream
+    form = {"stream": str(stream).lower(), "language": "en"}
+    sent = requests.Request("POST", server.url, files=[part(long)], data=form).prepare()
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as client:
+        client.request("POST", TRANSCRIPTIONS, sent.body, dict(sent.headers))
+        wait_for(lambda: server.metric(TAKEN) > 0)
+        if stream:
+            answer = client.getresponse()
+            assert (answer.status, answer.readline()[:1]) == (200, b":")
+            answer.close()
     for name in (
         *("whisper_requests_in_flight", "whisper_queue_audio_seconds", "whisper_windows_waiting"),
-        'whisper_engine_windows{state="taken"}',
+        TAKEN,
     ):
         wait_for(partial(lambda name: server.metric(name) == 0, name))
     assert server.metric("whisper_windows_total") - before < 20, "the rest was not transcribed for nobody"
