@@ -52,8 +52,8 @@ class Metrics:
         self,
         in_flight: Callable[[], int],
         ready: Callable[[], bool],
-        queued_bytes: Callable[[], int] = lambda: 0,
-        queued_audio: Callable[[], float] = lambda: 0.0,
+        queued_bytes: Callable[[], int],
+        queued_audio: Callable[[], float],
     ) -> None:
         """Report the values of functions as gauges, asked at each scrape."""
         Gauge(

@@ -34,17 +34,17 @@ Span = tuple[float, float]
 """Begin and end in seconds."""
 
 
-def spans(samples: Samples, longest: float = LONGEST) -> list[Span]:
-    """Where somebody speaks, in order and without overlaps, none longer than `longest` seconds.
+def spans(samples: Samples) -> list[Span]:
+    """Where somebody speaks, in order and without overlaps, none longer than LONGEST seconds.
 
     Neighbours are joined, the gap between them kept, as long as they fit: fewer and fuller windows. About a millisecond of one
     CPU's time for each second of audio; may be called from several threads.
     """
     duration = len(samples) / SAMPLE_RATE
     pieces = [
-        piece for span in _padded(_speech(probabilities(samples)), duration) for piece in _cut(span, longest)
+        piece for span in _padded(_speech(probabilities(samples)), duration) for piece in _cut(span, LONGEST)
     ]
-    return _joined(pieces, longest)
+    return _joined(pieces, LONGEST)
 
 
 def probabilities(samples: Samples) -> NDArray[np.float32]:
