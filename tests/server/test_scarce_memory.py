@@ -451,6 +451,27 @@ def test_windows_are_what_is_left_beside_the_most_work_at_once(
     assert fitting is None or found == fitting
 
 
+def test_runs_of_the_encoder_are_rehearsed_in_the_sizes_that_they_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A GPU's libraries plan for each size when they meet it first: not at a user's request."""
+    engine = demo_engine(windows=6, fixed_shapes=True)
+    engine._encoder.limit = Limit(6)
+    sizes: list[int] = []
+    encode = Network.encode
+
+    def noted(self: Network, mels: Tensor, *args: Any, **kwargs: Any) -> Iterator[None]:
+        sizes.append(len(mels))
+        return encode(self, mels, *args, **kwargs)
+
+    monkeypatch.setattr(Network, "encode", noted)
+    with torch.inference_mode():
+        engine._encoder.rehearse()
+    assert sizes == [4, 2, 1]
+    encoded(engine, 6)
+    assert sizes[3:] == [4, 2]
+
+
 @pytest.mark.parametrize(
     "words",
     [
