@@ -1,6 +1,7 @@
 """A fight about a field slows down, is told, and ends when a repair has held."""
 
-from whisper_operator.apply.fights import Fights
+import pytest
+from whisper_operator.apply.fights import ITSELF, Fights
 
 REPLICAS = {"spec.replicas": "kube-controller-manager (scale)"}
 
@@ -79,6 +80,34 @@ def test_a_fight_about_one_field_holds_up_no_other_repair() -> None:
     assert fights.wait("e", "c", {"spec.replicas", "spec.paused"}, 1.0) == 0.0
     assert fights.wait("e", "other child", {"spec.replicas"}, 1.0) == 0.0
     assert fights.wait("other", "c", {"spec.replicas"}, 1.0) == 0.0
+
+
+def an_hour_of_deletions(each: int) -> tuple[int, int]:
+    """Seconds without the object, and how often it was made, if it is deleted at each so many seconds by the clock."""
+    fights, is_there, absent, made = Fights(), False, 0, 0
+    for now in range(3600):
+        if now % each == 0:
+            is_there = False
+        fights.look("e", set() if is_there else {("c", ITSELF)}, float(now))
+        if not is_there and fights.wait("e", "c", {ITSELF}, float(now)) == 0.0:
+            fights.repaired("e", "c", "Service whisper", {ITSELF: ""}, float(now))
+            is_there, made = True, made + 1
+        absent += not is_there
+    return absent, made
+
+
+@pytest.mark.parametrize("each", [20, 30, 59, 61])
+def test_what_is_deleted_now_and_then_is_made_again_at_once(each: int) -> None:
+    """As by a job of each minute: nobody is to be without a Service for that."""
+    absent, made = an_hour_of_deletions(each)
+    assert absent == 0
+    assert made == -(-3600 // each)
+
+
+@pytest.mark.parametrize("each", [1, 2, 5, 10])
+def test_what_is_deleted_at_once_is_made_again_ever_more_slowly(each: int) -> None:
+    _, made = an_hour_of_deletions(each)
+    assert made < 20
 
 
 def test_what_was_settled_long_ago_is_forgotten_though_nobody_looks() -> None:

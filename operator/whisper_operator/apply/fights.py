@@ -20,6 +20,9 @@ SOONEST_SECONDS = 1.0
 """From one repair to the next, doubled from each to the one after."""
 HELD_SECONDS = 60.0
 """What holds that long was no fight: an autoscaler looks every 15 s, most controllers at once."""
+MADE_HELD_SECONDS = 15.0
+"""The same of an object that was made again: what deletes what it does not allow does so within seconds, and of what is slower
+each creation costs little, where to hold it back would leave the endpoint without the object."""
 
 FEW = 100
 """Endpoints that are remembered whatever has become of them: of more, twice as many as there was something to put right with."""
@@ -34,6 +37,7 @@ Field = tuple[str, str]
 @dataclass
 class _Bout:
     what: str
+    held_seconds: float
     repairs: int = 0
     repaired_at: float = 0.0
     editor: str = ""
@@ -50,7 +54,7 @@ class _Bout:
     @property
     def held_at(self) -> float:
         """When the last repair will have held."""
-        return self.repaired_at + HELD_SECONDS
+        return self.repaired_at + self.held_seconds
 
     def over(self, now: float) -> bool:
         """Whether the last repair has held."""
@@ -99,7 +103,8 @@ class Fights:
             self._tidy_at = max(FEW, 2 * len(self._fights))
         fights = self._fights.setdefault(endpoint, {})
         for path, editor in editors.items():
-            fight = fights.setdefault((child, path), _Bout(what))
+            held_seconds = MADE_HELD_SECONDS if path == ITSELF else HELD_SECONDS
+            fight = fights.setdefault((child, path), _Bout(what, held_seconds))
             fight.repairs += 1
             fight.repaired_at, fight.lost_at = now, None
             fight.editor = editor or fight.editor
