@@ -174,6 +174,32 @@ def test_what_is_suspended_and_started_each_time_is_stopped_ever_more_slowly(clo
     assert len(bench.server.stopped) == 4
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_suspension_waits_for_no_fight_about_the_number_before_it(clock: Clock, refused: bool) -> None:
+    """Whether it can't be carried out otherwise, or is refused: somebody's autoscaler is perhaps what it is to end."""
+    bench = Bench(replicas=2)
+    bench.settle()
+    for _ in range(4):
+        contest(bench)
+    bench.resource["metadata"]["generation"] += 1
+    bench.resource["spec"] = {"suspend": True} if refused else {"suspend": True, "accelerator": 7}
+    uid = bench.server.objects[DEPLOYMENT, "whisper"]["metadata"]["uid"]
+
+    def once() -> Outcome:
+        bench.server.failing["apply", DEPLOYMENT] = [Refused(403, "denied by a policy")]
+        return bench.once() if refused else bench.freeze()
+
+    once()
+    assert bench.server.stopped == [uid]
+    # Who starts it each time has it stopped ever more slowly, as of old.
+    for _ in range(4):
+        scaled_to(bench, 2)
+        bench.watch()
+        outcome = once()
+    assert bench.server.stopped == [uid] * 3
+    assert outcome.repair_in == (30.0 if refused else 5.0)
+
+
 def contest(bench: Bench) -> Outcome:
     """Somebody takes fields of the Deployment, and the operator looks."""
     live = copy.deepcopy(bench.server.objects[DEPLOYMENT, "whisper"])

@@ -11,7 +11,14 @@ from whisper_operator.apply.fights import ITSELF, Fights
 from whisper_operator.apply.memory import remember
 from whisper_operator.apply.outcome import LOOK_AGAIN_SECONDS, Outcome
 from whisper_operator.apply.plan import Plan
-from whisper_operator.apply.writes import REPLICAS_PATH, GoingError, NameTakenError, Writes, made_for
+from whisper_operator.apply.writes import (
+    REPLICAS_PATH,
+    GoingError,
+    NameTakenError,
+    Writes,
+    made_for,
+    stopped_for,
+)
 from whisper_operator.informer.access import Access
 from whisper_operator.informer.cache import Cache
 from whisper_operator.kube.client import Api
@@ -111,7 +118,11 @@ class Applier:
             for path in self._writes.lost(manifest, child)
         }
         found |= {(made_for(resource, manifest), ITSELF) for manifest in plan.create}
-        found |= {(child.uid, REPLICAS_PATH) for child in plan.stop}
+        found |= {
+            (stopped_for(resource, child), REPLICAS_PATH)
+            for child in (*plan.stop, *(child for _, child in plan.update))
+            if planning.runs(child)
+        }
         self._fights.look(resource["metadata"]["uid"], found, time.monotonic())
 
     def _due(self, resource: Raw, plan: Plan, tally: _Tally) -> list[Write]:
@@ -164,7 +175,8 @@ class Applier:
 
     async def _stop(self, resource: Raw, deployments: Iterable[Child], tally: _Tally) -> None:
         for child in deployments:
-            if planning.runs(child) and not self._waits(resource, child.uid, {REPLICAS_PATH}):
+            key = stopped_for(resource, child)
+            if planning.runs(child) and not self._waits(resource, key, {REPLICAS_PATH}):
                 for failure in await _all([self._writes.stop(resource, child)]):
                     if failure is not None:
                         tally.failed(f"suspension of {child.kind.name} {child.name}", failure)

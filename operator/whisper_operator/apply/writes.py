@@ -94,7 +94,7 @@ class Writes:
         """Scale a Deployment to nothing, and leave it as it is otherwise. Raises Refused, Retry."""
         await self._api.scale(child.kind, child.namespace, child.name, child.uid, 0)
         logger.info("Scaled %s to nothing, as spec.suspend says", _what(child))
-        self._repaired(resource, child.uid, child, {REPLICAS_PATH: ""})
+        self._repaired(resource, stopped_for(resource, child), child, {REPLICAS_PATH: ""})
 
     def lost(self, manifest: Manifest, child: Child) -> frozenset[str]:
         """Paths of a child's fields that somebody has changed, its hash among them if it was put right before."""
@@ -182,6 +182,12 @@ def made_for(resource: Raw, manifest: Manifest) -> str:
     """What a child that somebody deleted and the one that is made in its place have in common: whose it is, and of which spec,
     as a change of that is answered at once."""
     return f"{_what(manifest)} of generation {resource['metadata'].get('generation')}"
+
+
+def stopped_for(resource: Raw, child: Child) -> str:
+    """By what the suspensions of a Deployment count: not among the repairs of its number, and each spec's for themselves, as a
+    spec that says so anew is carried out at once, whatever is fought about."""
+    return f"{child.uid} of generation {resource['metadata'].get('generation')}"
 
 
 def _what(one: Manifest | Child) -> str:
