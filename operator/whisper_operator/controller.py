@@ -69,7 +69,8 @@ class _Running:
     def __init__(self, api: Api, settings: Settings) -> None:
         self.api = api
         self.settings = settings
-        self.queue = WorkQueue[Key](lambda key: key[0])
+        is_one = len(settings.namespaces) == 1  # and all workers are for it
+        self.queue = WorkQueue[Key]((lambda key: key) if is_one else (lambda key: key[0]))
         self.access = Access(settings.namespaces)
         self.cache = Cache(self.access, self.queue.add)
         grace = min(GRACE_SECONDS, settings.list_again_seconds)

@@ -2,7 +2,7 @@
 
 The contract is that of client-go's workqueue: a key added while it waits is the same entry; one added while it is being worked
 on is worked on once more afterwards. So a thousand events about one endpoint cost one or two reconciliations, none is lost, and a
-broken endpoint never slows another; nor does a namespace of them. What it costs does not depend on how many keys wait.
+broken endpoint never slows another; nor do namespaces of them. What it costs does not depend on how many keys wait.
 """
 
 import asyncio
@@ -76,7 +76,8 @@ class WorkQueue(Generic[K]):
     """Call everything from one event loop."""
 
     def __init__(self, group: Callable[[K], Hashable] = lambda key: key) -> None:
-        """`group`: of all keys in one, half of the workers are left for those of others."""
+        """`group`: keys of one get half of the workers that those of others leave, so that some that hang leave one to the
+        next."""
         self._group = group
         self._ready = _Line[K]()
         self._waiting = asyncio.Semaphore(0)
@@ -91,6 +92,7 @@ class WorkQueue(Generic[K]):
         """How many of those are not."""
         self._again: dict[K, bool] = {}
         """Keys to be worked on once more when their worker is done, likewise."""
+        self._workers = 1
         self._failures: dict[K, int] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
 
@@ -108,9 +110,11 @@ class WorkQueue(Generic[K]):
         return len(self._failures)
 
     def backlogged(self, key: K) -> bool:
-        """Whether there is another key, waiting for a worker or with one, that is not of low priority."""
-        own = (key in self._ready.high) + (self._active.get(key) is False)
-        return len(self._ready.high) + self._urgent > own
+        """Whether there is another key, waiting for a worker or with one, that is not of low priority. Those that wait for one of
+        another group's don't count."""
+        lines = [line.high for line in (self._ready, self._parked.get(self._group(key))) if line is not None]
+        own = sum(key in line for line in lines) + (self._active.get(key) is False)
+        return sum(map(len, lines)) + self._urgent > own
 
     def add(self, key: K, *, low_priority: bool = False) -> None:
         """Have the key worked on as soon as a worker is free; `low_priority`: and no key waits that was added without it."""
@@ -139,16 +143,17 @@ class WorkQueue(Generic[K]):
 
     async def work(self, workers: int, job: Callable[[K], Awaitable[float | None]]) -> None:
         """Run `job` on keys until cancelled. What it returns is the number of seconds until the key's next look, or None."""
+        self._workers = workers
         async with asyncio.TaskGroup() as group:
             for _ in range(workers):
-                group.create_task(self._worker(job, most=max(1, workers // 2)))
+                group.create_task(self._worker(job))
 
-    async def _worker(self, job: Callable[[K], Awaitable[float | None]], most: int) -> None:
+    async def _worker(self, job: Callable[[K], Awaitable[float | None]]) -> None:
         while True:
             await self._waiting.acquire()
             key, since, low_priority = self._ready.take()
             group = self._group(key)
-            if self._busy[group] >= most:
+            if self._room(group) < 1:
                 line = self._parked.setdefault(group, _Line())
                 (line.low if low_priority else line.high)[key] = since
                 continue
@@ -167,20 +172,27 @@ class WorkQueue(Generic[K]):
             if key in self._again:
                 self.add(key, low_priority=self._again.pop(key))
 
+    def _room(self, group: Hashable) -> int:
+        """How many workers more the group may have now."""
+        busy = self._busy.get(group, 0)
+        left_by_others = self._workers - (len(self._active) - busy)
+        return max(1, left_by_others // 2) - busy
+
     def _done(self, group: Hashable) -> None:
-        """A worker of the group's is free: the next of its keys that had to wait for one comes first."""
+        """A worker of the group's is free: the next of its keys that had to wait for one come first. More than one where others
+        have left some since."""
         self._busy[group] -= 1
         if not self._busy[group]:
             del self._busy[group]
-        if group not in self._parked:
-            return
-        key, since, low_priority = self._parked[group].take()
-        if not self._parked[group]:
-            del self._parked[group]
-        line = self._ready.low if low_priority else self._ready.high
-        line[key] = since
-        line.move_to_end(key, last=False)
-        self._waiting.release()
+        parked = self._parked.get(group, _Line[K]())
+        back = [parked.take() for _ in range(min(self._room(group), len(parked)))]
+        if not parked:
+            self._parked.pop(group, None)
+        for key, since, low_priority in reversed(back):
+            line = self._ready.low if low_priority else self._ready.high
+            line[key] = since
+            line.move_to_end(key, last=False)
+            self._waiting.release()
 
     async def _run(self, job: Callable[[K], Awaitable[float | None]], key: K) -> None:
         try:

@@ -276,6 +276,84 @@ async def test_a_namespace_that_hangs_leaves_workers_to_the_others() -> None:
     assert (queue._parked, dict(queue._busy)) == ({}, {})
 
 
+async def test_many_namespaces_that_hang_leave_workers_to_the_others() -> None:
+    """And get more of them as soon as others don't need them."""
+    queue = WorkQueue[str](lambda key: key.split("/")[0])
+    begun, go = list[str](), {each: asyncio.Event() for each in "abcd"}
+
+    async def job(key: str) -> None:
+        begun.append(key)
+        if key[0] in go:
+            await go[key[0]].wait()
+
+    def with_workers(namespace: str) -> int:
+        return sum(key.startswith(namespace) for key in begun)
+
+    for each in range(40):
+        for namespace in "abcd":
+            queue.add(f"{namespace}/{each}")
+    async with working(queue, job, workers=16):
+        await until(lambda: not len(queue._ready))
+        assert queue.active < 16
+        assert min(map(with_workers, "abcd")) >= 1
+        queue.add("good/1")
+        await until(lambda: "good/1" in begun)
+        had = queue._busy["d"]
+        for namespace in "abc":
+            go[namespace].set()
+        await until(lambda: all(with_workers(namespace) == 40 for namespace in "abc"))
+        go["d"].set()
+        await until(lambda: queue.active == 0 and not len(queue))
+    assert had < 8
+    assert with_workers("d") == 40
+    assert (queue._parked, dict(queue._busy)) == ({}, {})
+
+
+async def test_a_namespace_gets_the_workers_that_others_need_no_longer() -> None:
+    queue = WorkQueue[str](lambda key: key.split("/")[0])
+    others, turn, most = asyncio.Event(), asyncio.Event(), 0
+
+    async def job(key: str) -> None:
+        nonlocal most
+        if key.startswith("other/"):
+            await others.wait()
+            return
+        most = max(most, queue._busy["n"])
+        await turn.wait() if most < 4 else None
+
+    for each in range(8):
+        queue.add(f"other/{each}")
+    async with working(queue, job, workers=8):
+        await until(lambda: queue.active == 4)
+        for each in range(20):
+            queue.add(f"n/{each}")
+        await until(lambda: not len(queue._ready))
+        assert most == 2
+        others.set()
+        await until(lambda: queue._busy.get("other", 0) == 0)
+        turn.set()
+        turn.clear()
+        await until(lambda: most == 4)
+        turn.set()
+        await until(lambda: queue.active == 0 and not len(queue))
+
+
+async def test_a_key_is_backlogged_by_those_of_its_namespace_that_wait_for_one_of_its_workers() -> None:
+    """With two workers, it has one of them."""
+    queue = WorkQueue[str](lambda key: "n")
+    seen = dict[str, bool]()
+
+    async def job(key: str) -> None:
+        await asyncio.sleep(0.001)
+        seen[key] = queue.backlogged(key)
+
+    for each in range(10):
+        queue.add(f"n/{each}")
+    async with working(queue, job, workers=2):
+        await until(lambda: len(seen) == 10)
+    assert [each for each, backlogged in seen.items() if not backlogged] == ["n/9"]
+
+
 async def test_one_worker_is_enough_for_a_namespace() -> None:
     queue, done = WorkQueue[str](lambda key: "n"), list[str]()
 
