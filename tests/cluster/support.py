@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from devcluster import AuditEvent, Cluster, DevclusterError
-from devcluster.installation import USER, WRITES
+from devcluster.installation import USER, WRITES, Operator
 from devcluster.waiting import eventually
 
 T = TypeVar("T")
@@ -59,6 +59,12 @@ def patch(cluster: Cluster, namespace: str, *, name: str = "whisper", **spec: An
     """Change some fields of an endpoint's spec; None takes one out."""
     change = json.dumps({"spec": spec})
     cluster.kubectl("patch", "wep", name, "-n", namespace, "--type=merge", "-p", change)
+
+
+def own_faults(operator: Operator) -> list[dict[str, Any]]:
+    """What the operator said of faults of its own, in a pass or in one write: a later try may succeed, and hide them."""
+    words = ("Reconciling failed", "by a fault of the operator's own")
+    return [line for line in operator.complaints() if any(each in str(line["message"]) for each in words)]
 
 
 def condition(resource: dict[str, Any], name: str) -> dict[str, Any]:

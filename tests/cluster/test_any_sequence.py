@@ -28,7 +28,7 @@ from devcluster import Cluster, DevclusterError
 from devcluster.faults import FAULTS, FaultProxy
 from devcluster.installation import USER, WRITES, Operator, install
 from tests.cluster.declared import Snapshot, declared, differences, said
-from tests.cluster.support import condition, endpoint, live, now, until
+from tests.cluster.support import condition, endpoint, live, now, own_faults, until
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 MINUTES = float(os.environ.get("WHISPER_PROPERTY_MINUTES", "0"))
@@ -308,8 +308,7 @@ class AnySequence(RuleBasedStateMachine):
         note(f"faults that were met: {self.proxy.done}")
         self.proxy.done.clear()
         assert differences(forgetful(after), forgetful(fresh)) == []
-        failed = [line for line in self.operator.complaints() if "Reconciling failed" in str(line["message"])]
-        assert failed == []
+        assert own_faults(self.operator) == []
 
     def _settled(self) -> Snapshot:
         """The cluster once the operator has taken up the spec and writes no more, and nothing moves."""
