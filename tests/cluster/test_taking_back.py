@@ -281,7 +281,8 @@ def test_another_s_deletions_are_answered_ever_more_slowly_and_told(
 
     until(told, "the fight is told of", ceiling=120)
     made = [each for each in writes(installed, start, namespace) if "budget" in each.resource]
-    assert len(made) in (4, 5)  # the first of all counts, if that was a moment ago
+    # It is told once it is held back; the first of all counts, if that was a moment ago, and some are made until it is told.
+    assert 2 <= len(made) <= 6
     assert "PodDisruptionBudget whisper is deleted" in condition(resource, "Ready")["message"]
     until(lambda: "PodDisruptionBudget/whisper" in children(installed, namespace), "it is back")
 

@@ -124,15 +124,16 @@ def test_a_child_that_is_deleted_each_time_is_made_again_ever_more_slowly_and_th
         if (DISRUPTION_BUDGET, "whisper") not in bench.server.objects:
             break
     assert made == 2  # and once at first
-    assert (outcome.repair_in, outcome.fights) == (5.0, ())
+    # It is not there, which is told at once.
+    fought = (Fight("PodDisruptionBudget whisper", "", ""),)
+    assert (outcome.repair_in, outcome.fights) == (5.0, fought)
     for pause in (5.0, 10.0):
         clock.now += pause
-        bench.once()
+        assert bench.once().fights == (() if pause == 5.0 else fought)
         bench.lose(DISRUPTION_BUDGET)
         outcome = bench.once()
         assert (DISRUPTION_BUDGET, "whisper") not in bench.server.objects
-    assert outcome.fights == (Fight("PodDisruptionBudget whisper", "", ""),)
-    assert outcome.repair_in == 20.0
+    assert (outcome.repair_in, outcome.fights) == (20.0, fought)
     # Nothing else waits for that, nor does a spec that is another.
     bench.lose(SERVICE)
     bench.once()

@@ -16,6 +16,7 @@ from whisper_operator.kube.kinds import (
     INGRESS,
     MANAGED_CERTIFICATE,
     POD,
+    SERVICE,
     Kind,
 )
 from whisper_operator.manifests import Manifest
@@ -59,7 +60,7 @@ def observed(
 ) -> Observed:
     children = []
     if deployment is not None:
-        children.append(child(DEPLOYMENT, deployment, replicas=replicas))
+        children += [child(DEPLOYMENT, deployment, replicas=replicas), child(SERVICE, {})]
     if ingress is not None:
         children.append(child(INGRESS, ingress))
     if certificate is not None:
@@ -338,6 +339,30 @@ def test_a_frozen_endpoint_that_can_not_be_suspended_says_so(outcome: Outcome) -
             "spec.accelerator.type abacus is not known. And suspension of Deployment w failed, and is tried again: "
             "scale is forbidden"
         )
+
+
+def test_a_frozen_endpoint_that_is_started_each_time_says_so() -> None:
+    error = SpecError("UnknownAccelerator", "spec.accelerator.type abacus is not known.")
+    report = told(observed(SERVING), FOUGHT, endpoint=error, suspend=True)
+    found = condition(report, "Ready")
+    assert found["reason"] == "UnknownAccelerator"
+    assert found["message"].startswith(
+        "spec.accelerator.type abacus is not known. Somebody else changes again and again"
+    )
+    assert "spec.replicas of Deployment w is set by kube-controller-manager (scale)" in found["message"]
+
+
+def test_without_a_service_nothing_is_available() -> None:
+    """While it is held back, as somebody deletes it each time."""
+    seen = observed(SERVING)
+    seen = replace(
+        seen, children={at: each for at, each in seen.children.items() if each.kind is not SERVICE}
+    )
+    found = condition(told(seen), "Available")
+    assert (found["status"], found["reason"]) == ("False", "NotDeployed")
+    assert found["message"] == "There is no Service: 1 of 1 replicas are ready, and no request reaches them."
+    # Of what can't be read, nobody knows whether it is there.
+    assert condition(told(replace(seen, unreadable={SERVICE: "no"})), "Available")["status"] == "True"
 
 
 def test_a_refusal_of_any_length_fits_into_the_status() -> None:

@@ -110,11 +110,11 @@ class Fights:
             fight.editor = editor or fight.editor
 
     def of(self, endpoint: str) -> tuple[Fight, ...]:
-        """What is fought about for good."""
+        """What is fought about for good, and what is away until it may be made again."""
         return tuple(
             Fight(fight.what, path, fight.editor)
             for (_, path), fight in self._fights.get(endpoint, {}).items()
-            if fight.repairs >= TOLD
+            if fight.repairs >= (BURST if path == ITSELF and fight.lost_at is not None else TOLD)
         )
 
     def next_look(self, endpoint: str, now: float) -> float | None:

@@ -10,6 +10,7 @@ def fault(endpoint: WhisperEndpoint | SpecError, outcome: Outcome) -> Fault | No
     if isinstance(endpoint, SpecError):  # nothing is written but a suspension
         failed = (*outcome.refusals, *(outcome.delays if outcome.delay_lasts else ()))
         told = [f"And {what} failed, and is tried again: {why}" for what, why in failed]
+        told += [_fought_about(outcome.fights).message] if outcome.fights else []
         return Fault(endpoint.reason, " ".join([endpoint.message, *told]))
     if outcome.names_taken:
         names = ", ".join(f"{manifest.kind.qualified} {manifest.name}" for manifest in outcome.names_taken)

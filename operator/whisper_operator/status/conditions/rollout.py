@@ -2,7 +2,7 @@
 
 import re
 
-from whisper_operator.kube.kinds import DEPLOYMENT
+from whisper_operator.kube.kinds import DEPLOYMENT, SERVICE
 from whisper_operator.kube.objects import condition
 from whisper_operator.observed.children import Child, Observed
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
@@ -17,6 +17,11 @@ def available(endpoint: WhisperEndpoint | SpecError, observed: Observed, previou
     serving = deployment.status.get("availableReplicas", 0) if deployment else 0
     if serving and deployment:
         wanted = deployment.spec.get("replicas", 1)
+        if not observed.of_kind(SERVICE) and SERVICE not in observed.unreadable:
+            words = (
+                f"There is no Service: {serving} of {wanted} replicas are ready, and no request reaches them."
+            )
+            return Condition("Available", "False", "NotDeployed", words)
         return Condition("Available", "True", "Serving", f"{serving} of {wanted} replicas serve requests.")
     if deployment is None:
         return Condition("Available", "False", "NotDeployed", "There is no Deployment yet.")
