@@ -9,9 +9,9 @@ import pytest
 from aiohttp import web
 from kubernetes.aio import client
 from whisper_operator.kube import client as clients
-from whisper_operator.kube.client import IN_FLIGHT, LONGEST_WAIT, Api
+from whisper_operator.kube.client import IN_FLIGHT, LONGEST_WAIT, SLOW, Api
 from whisper_operator.kube.errors import Conflict, Forbidden, NoSuchKind, Refused, Unavailable
-from whisper_operator.kube.kinds import SERVICE
+from whisper_operator.kube.kinds import POD, SERVICE, Kind
 
 
 @asynccontextmanager
@@ -70,7 +70,54 @@ async def test_a_namespace_whose_requests_hang_keeps_none_of_the_others_waiting(
     assert list(api._of_namespaces) == []
 
 
-async def test_so_many_requests_are_under_way_at_a_time_and_no_more() -> None:
+async def test_a_kind_whose_lists_hang_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of however many namespaces."""
+    monkeypatch.setattr(clients, "SLOW_SECONDS", 0.05)
+    hanging, goes_on = list[str](), asyncio.Event()
+
+    async def serve(request: web.Request) -> web.Response:
+        if request.path.endswith("/pods"):
+            hanging.append(request.path)
+            await goes_on.wait()
+        return web.Response(text='{"metadata":{"resourceVersion":"7"},"items":[]}')
+
+    def lists(api: Api, kind: Kind, namespace: str) -> Awaitable[int | None]:
+        return api.list_all(kind, namespace, None, None, lambda _: None)
+
+    async with connected(serve) as api:
+        bad = [asyncio.ensure_future(lists(api, POD, f"n{each}")) for each in range(2 * IN_FLIGHT)]
+        while len(hanging) < IN_FLIGHT:
+            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            assert await lists(api, SERVICE, "n0") == 7
+        goes_on.set()
+        await asyncio.gather(*bad)
+
+
+async def test_an_api_server_that_is_slow_is_not_asked_ever_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "SLOW_SECONDS", 0.01)
+    under_way, goes_on = 0, asyncio.Event()
+
+    async def serve(_: web.Request) -> web.Response:
+        nonlocal under_way
+        under_way += 1
+        await goes_on.wait()
+        return web.Response(text="{}")
+
+    async with connected(serve) as api:
+        asked = [asyncio.create_task(api.get(SERVICE, f"n{each % 16}", "w")) for each in range(9 * IN_FLIGHT)]
+        async with asyncio.timeout(10):
+            while under_way < IN_FLIGHT + SLOW:
+                await asyncio.sleep(0.001)
+        await asyncio.sleep(0.1)
+        assert under_way == IN_FLIGHT + SLOW
+        goes_on.set()
+        await asyncio.gather(*asked)
+        assert (api._slow, api._in_flight._value) == (0, IN_FLIGHT)
+
+
+async def test_so_many_requests_are_under_way_at_a_time_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "SLOW_SECONDS", 60.0)  # whatever the machine does meanwhile
     under_way, most = 0, 0
 
     async def serve(_: web.Request) -> web.Response:

@@ -22,8 +22,10 @@ IN_FLIGHT = 16
 """Requests at a time, of all and of each namespace: more would only wait in the API server, which then turns them away."""
 SLOW_SECONDS = 1.0
 """A request that takes longer waits for something else, such as a namespace's admission webhook; others don't wait for that."""
+SLOW = 3 * IN_FLIGHT
+"""Requests that others don't wait for, at the most: where all are slow, it is the API server, and has enough to do."""
 LISTS = "/lists"
-"""All lists together count as a namespace of their own: no object's writes hold them up."""
+"""The lists of a kind count as a namespace of their own: neither writes nor a kind that hangs hold them up."""
 LONGEST_WAIT = 300.0
 PAGE = 50
 """Objects to a page of a list: a thousand at once, and their memory would stay with the process."""
@@ -38,6 +40,7 @@ class Api:
     def __init__(self, connection: client.ApiClient) -> None:
         self._connection = connection
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
+        self._slow = 0
         self._of_namespaces = WeakValueDictionary[str, asyncio.Semaphore]()
         """As many for each, as long as any request of it is under way."""
 
@@ -92,7 +95,7 @@ class Api:
                 found = await self._request(
                     "get",
                     kind.path(namespace),
-                    share=LISTS,
+                    share=f"{LISTS}/{kind.qualified}",
                     labelSelector=labels,
                     fieldSelector=fields,
                     limit=str(page),
@@ -250,12 +253,22 @@ class Api:
             await self._in_flight.acquire()
             slot = ExitStack()
             slot.callback(self._in_flight.release)  # once, whoever closes it first
-            timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, slot.close)
+            timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._give_back, slot)
             try:
                 yield
             finally:
                 timer.cancel()
                 slot.close()
+
+    def _give_back(self, slot: ExitStack) -> None:
+        """Take the slot for one of the slow, if there is one."""
+        if self._slow < SLOW:
+            slot.close()
+            self._slow += 1
+            slot.callback(self._no_longer_slow)
+
+    def _no_longer_slow(self) -> None:
+        self._slow -= 1
 
 
 def _namespace_of(path: str) -> str:
