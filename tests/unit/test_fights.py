@@ -44,6 +44,17 @@ def test_it_is_told_with_who_and_when_it_goes_on() -> None:
     assert (found.what, found.field, found.editor) == ("Deployment whisper", *next(iter(REPLICAS.items())))
 
 
+def test_a_repair_that_is_held_back_is_told_though_there_were_few() -> None:
+    """Else Ready would say True of what is not as it should be."""
+    fights = Fights()
+    fight(fights, 3)
+    assert fights.of("e") == ()
+    fights.look("e", {("c", "spec.replicas")}, 1.0)
+    assert [each.field for each in fights.of("e")] == ["spec.replicas"]
+    fights.repaired("e", "c", "Deployment whisper", REPLICAS, 5.0)
+    assert fights.of("e") == ()
+
+
 def test_a_repair_that_is_held_back_is_looked_for() -> None:
     fights = Fights()
     fight(fights, 3)

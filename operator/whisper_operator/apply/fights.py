@@ -13,7 +13,7 @@ from whisper_operator.apply.outcome import Fight
 BURST = 3
 """Repairs of a field that are made at once."""
 TOLD = 5
-"""Repairs from which on a fight is told of: whoever tries something out may need a few."""
+"""Repairs from which on a fight is told of while the last one holds: whoever tries something out may need a few."""
 FIRST_SECONDS = 5.0
 LONGEST_SECONDS = 300.0
 SOONEST_SECONDS = 1.0
@@ -110,11 +110,11 @@ class Fights:
             fight.editor = editor or fight.editor
 
     def of(self, endpoint: str) -> tuple[Fight, ...]:
-        """What is fought about for good, and what is away until it may be made again."""
+        """What is fought about for good, and what is not as it should be until it may be put right."""
         return tuple(
             Fight(fight.what, path, fight.editor)
             for (_, path), fight in self._fights.get(endpoint, {}).items()
-            if fight.repairs >= (BURST if path == ITSELF and fight.lost_at is not None else TOLD)
+            if fight.repairs >= (TOLD if fight.lost_at is None else BURST)
         )
 
     def next_look(self, endpoint: str, now: float) -> float | None:
