@@ -75,7 +75,8 @@ class _Running:
         self.cache = Cache(self.access, self.queue.add)
         grace = min(GRACE_SECONDS, settings.list_again_seconds)
         self.watches = Watches(self.access, lambda place: self.lister.begun(place), grace)
-        self.lister = Lister(api, self.cache, self.access, self.watches, settings.list_again_seconds)
+        seconds = settings.list_again_seconds
+        self.lister = Lister(api, self.cache, self.access, self.watches, seconds, self.queue.add)
         self.told_to_end = False
         self.health = Health(self.cache, self.queue, self.access, self.watches)
 
@@ -171,12 +172,10 @@ class _Running:
         while True:
             await self.lister.wait(LOOK_SECONDS)
             try:
-                changed = await self._list()
+                await self._list()
             except WentBack:
                 logger.warning("The cluster is as it was once before, as after a restore: starting anew")
                 return True
-            for key in changed:
-                self.queue.add(key)
             if self.watches.dead and self.watches.dead != dead:
                 logger.error("The watch of %s is dead: a restart is needed", ", ".join(self.watches.dead))
             dead = self.watches.dead
@@ -194,7 +193,7 @@ class _Running:
             await self.lister.wait(LOOK_SECONDS)
             await self._list()
 
-    async def _list(self) -> set[Key]:
+    async def _list(self) -> None:
         """List what is due, trying until it works. Raises WentBack."""
         pause = FIRST_PAUSE
         while True:

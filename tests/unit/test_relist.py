@@ -75,14 +75,19 @@ class Listed:
         self.access = Access(namespaces)
         self.cache = Cache(self.access)
         self.watches = Watches(self.access, lambda place: self.lister.begun(place))
-        self.lister = Lister(self.api, self.cache, self.access, self.watches, SECONDS)
+        self.woken: set[Key] = set()
+        self.lister = Lister(
+            self.api, self.cache, self.access, self.watches, SECONDS, lambda key: self.woken.add(key)
+        )
 
     def again(self, kind: Kind | None = None) -> set[Key]:
-        """List all, or only this kind."""
+        """List all, or only this kind; who is woken."""
         for place in self.access.places:
             if kind in (None, place[0]):
                 self.lister._due[place] = 0.0
-        return asyncio.run(self.lister.list())
+        self.woken = set()
+        asyncio.run(self.lister.list())
+        return self.woken
 
 
 def named(name: str, namespace: str = "asr", **more: Any) -> dict[str, Any]:
@@ -203,9 +208,36 @@ async def test_a_kind_that_hangs_keeps_no_other_waiting() -> None:
     while not all(listed.access.listed(place) for place in others):
         await asyncio.sleep(0)
     assert not listing.done()
+    assert listed.woken == {KEY}
     listed.api.goes_on.set()
     await listing
     assert listed.access.listed(hung)
+
+
+class CutOff(Lists):
+    """An API server whose lists of Services fail after a page."""
+
+    failure: Exception | None = None
+
+    async def list_all(self, kind: Kind, *arguments: Any, **options: Any) -> int | None:
+        version = await super().list_all(kind, *arguments, **options)
+        if kind is SERVICE and self.failure is not None:
+            raise self.failure
+        return version
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"), [(Unavailable("503"), FAILING), (Forbidden(403, "no right any more"), FORBIDDEN)]
+)
+def test_what_a_list_that_fails_has_told_of_wakes_whom_it_concerns(failure: Exception, reason: str) -> None:
+    """The next list would find nothing new in it."""
+    listed = Listed({ENDPOINT: [named("whisper")]})
+    listed.again()
+    listed.access.listing((SERVICE, None), Obstacle(reason, "before"))
+    listed.access.tell()
+    api = CutOff({ENDPOINT: [named("whisper")], SERVICE: [named("whisper", spec={})]})
+    listed.lister._api, api.failure = api, failure
+    assert listed.again(SERVICE) == {KEY}
 
 
 async def test_what_events_are_about_is_known_before_them() -> None:
@@ -222,7 +254,7 @@ async def test_what_events_are_about_is_known_before_them() -> None:
 
 
 def test_no_list_comes_sooner_than_the_api_server_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    running = controller._Running(Lists({}), Settings())
+    running = controller._Running(Lists({}), Settings(list_again_seconds=30.0))
     api, pauses = cast(Lists, running.api), list[float]()
     api.answers = {place: Unavailable("429", 20.0) for place in running.access.places}
 
@@ -234,7 +266,9 @@ def test_no_list_comes_sooner_than_the_api_server_asks_for(monkeypatch: pytest.M
     start = time.monotonic()
     asyncio.run(running._list())
     assert pauses == [20.0]
-    assert running.lister._due[SERVICE, None] - start >= 90
+    assert running.lister._due[SERVICE, None] - start >= 100
+    running.lister.begun((SERVICE, None))  # its watch, or whoever waits for it at the start
+    assert running.lister._due[SERVICE, None] - start >= 100
 
 
 def test_objects_of_a_kind_that_is_gone_are_gone() -> None:

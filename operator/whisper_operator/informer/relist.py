@@ -8,7 +8,7 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from whisper_operator.informer.access import FAILING, FORBIDDEN, MISSING, Access, Obstacle, Place
 from whisper_operator.informer.cache import Cache
@@ -35,22 +35,35 @@ class WentBack(Exception):
 class Lister:
     """Reads only. What can't be listed is noted, and keeps nothing else from being listed."""
 
-    def __init__(self, api: Api, cache: Cache, access: Access, watches: Watches, seconds: float) -> None:
-        """`seconds`: how often all is listed."""
+    def __init__(
+        self,
+        api: Api,
+        cache: Cache,
+        access: Access,
+        watches: Watches,
+        seconds: float,
+        wake: Callable[[Key], None] = lambda key: None,
+    ) -> None:
+        """`seconds`: how often all is listed. `wake` is called with the endpoints that something changed for, as soon as one list
+        tells of it, whichever others hang or fail."""
         self._api = api
         self._cache = cache
         self._access = access
         self._watches = watches
         self._seconds = seconds
+        self._wake = wake
         self._due = dict.fromkeys(access.places, 0.0)
         """When each is to be listed, by the monotonic clock."""
+        self._not_before: dict[Place, float] = {}
+        """And when the API server wants to be asked again, likewise."""
         self._versions: dict[Place, int] = {}
         """The resourceVersion of the last list."""
         self._sooner = asyncio.Event()
 
     def begun(self, place: Place) -> None:
         """A watch has begun: what was deleted before is never reported, and what was there is not shown."""
-        self._due[place] = min(self._due[place], time.monotonic() + GATHER_SECONDS)
+        soon = max(time.monotonic() + GATHER_SECONDS, self._not_before.get(place, 0.0))
+        self._due[place] = min(self._due[place], soon)
         self._sooner.set()
 
     async def wait(self, seconds: float) -> None:
@@ -63,12 +76,11 @@ class Lister:
             except TimeoutError:
                 return
 
-    async def list(self) -> set[Key]:
-        """List what is due; the endpoints that something changed for.
+    async def list(self) -> None:
+        """List what is due.
 
         Raises Retry if nothing can be that could be until now: then the API server can't be asked. Raises WentBack.
         """
-        changed: set[Key] = set()
         failures: dict[Place, Retry] = {}
         now = time.monotonic()
         readable = [place for place in self._due if self._access.obstacle(*place) is None]
@@ -76,11 +88,11 @@ class Lister:
         # Events last: which endpoints they concern is told by what is known of those.
         for is_last in (False, True):
             each = [place for place in due if (place[0] is EVENT) is is_last]
-            await self._list_each(each, changed, failures)
+            await self._list_each(each, failures)
         if len(failures) == len(due) and any(place in failures for place in readable):
             # One more of what could be read until now tells whether these are at fault, or the API server is.
             another = [place for place in readable if place not in failures][:1]
-            await self._list_each(another, changed, failures)
+            await self._list_each(another, failures)
             if len(failures) == len(due) + len(another):
                 for place in failures:
                     self._due[place] = now
@@ -88,15 +100,12 @@ class Lister:
                 raise Unavailable(str(reason), max(each.after for each in failures.values())) from reason
         for place, failure in failures.items():
             self._access.listing(place, Obstacle(FAILING, str(failure)))
-            self._again(place, max(AGAIN_SECONDS, failure.after))
+            self._again(place, AGAIN_SECONDS, failure.after)
         for _, namespace in self._access.tell():
             # Each says whether that concerns it.
-            changed.update(key for key in self._cache.endpoints() if namespace in (None, key[0]))
-        return changed
+            self._wake_all(key for key in self._cache.endpoints() if namespace in (None, key[0]))
 
-    async def _list_each(
-        self, places: Iterable[Place], changed: set[Key], failures: dict[Place, Retry]
-    ) -> None:
+    async def _list_each(self, places: Iterable[Place], failures: dict[Place, Retry]) -> None:
         """List them at once, so that one that hangs makes none of the others wait its turn. Raises WentBack."""
         places = list(places)
         answers = await asyncio.gather(*map(self._list, places), return_exceptions=True)
@@ -105,18 +114,15 @@ class Lister:
                 failures[place] = answer
             elif isinstance(answer, BaseException):
                 raise answer
-            else:
-                changed |= answer
 
-    async def _list(self, place: Place) -> set[Key]:
+    async def _list(self, place: Place) -> None:
         kind, namespace = place
-        changed: set[Key] = set()
         alive: dict[str, int] = {}
 
         def take(raw: Raw) -> None:
             metadata = raw["metadata"]
             try:
-                changed.update(self._cache.upsert(kind, raw))
+                self._wake_all(self._cache.upsert(kind, raw))
             except Exception:  # of one object, which must not be everybody's trouble
                 where = (metadata.get("namespace"), metadata["name"])
                 logger.exception("%s %s/%s can't be read, and counts as unchanged", kind.name, *where)
@@ -131,10 +137,11 @@ class Lister:
         except Refused as error:
             reason = FORBIDDEN if isinstance(error, Forbidden) else FAILING
             self._obstacle(place, Obstacle(reason, error.message))
-            return set()
+            return
         if version is None:
             self._obstacle(place, Obstacle(MISSING))
-            return self._cache.replace(kind, (), sys.maxsize, namespace)
+            self._wake_all(self._cache.replace(kind, (), sys.maxsize, namespace))
+            return
         if version < known:
             raise WentBack
         self._versions[place] = version
@@ -142,15 +149,22 @@ class Lister:
         if self._access.obstacle(*place) is not None:  # that of its watch
             self._again(place, AGAIN_SECONDS)
         self._watches.listed(place, max(alive.values(), default=None))
-        return changed | self._cache.replace(kind, alive, version, namespace)
+        self._wake_all(self._cache.replace(kind, alive, version, namespace))
+
+    def _wake_all(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            self._wake(key)
 
     def _obstacle(self, place: Place, obstacle: Obstacle) -> None:
         self._access.listing(place, obstacle)
         self._again(place, AGAIN_SECONDS)
 
-    def _again(self, place: Place, seconds: float) -> None:
-        """In so many seconds, spread, so that not all come at once; later ones still count."""
-        self._due[place] = time.monotonic() + min(seconds, self._seconds) * random.uniform(0.9, 1.1)
+    def _again(self, place: Place, seconds: float, after: float = 0.0) -> None:
+        """In so many seconds, spread, so that not all come at once, but not before `after`; later ones still count."""
+        now = time.monotonic()
+        self._not_before[place] = now + after
+        spread = min(seconds, self._seconds) * random.uniform(0.9, 1.1)
+        self._due[place] = now + max(spread, after * random.uniform(1.0, 1.2))
 
 
 def names(places: Collection[Place]) -> str:
