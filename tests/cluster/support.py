@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +45,16 @@ CHILDREN = ",".join(
 def until(look: Callable[[], T | None], what: str, ceiling: float = CEILING) -> T:
     """The first true thing that `look` returns. Fails, naming `what`, when the ceiling is reached."""
     return eventually(look, timeout=ceiling, what=what)
+
+
+@contextmanager
+def stopped(operator: Operator) -> Iterator[None]:
+    """Meanwhile; whatever fails, the tests after this one need it again."""
+    operator.stop()
+    try:
+        yield
+    finally:
+        operator.start().wait_until_working()
 
 
 def endpoint(name: str, namespace: str, **spec: Any) -> dict[str, Any]:

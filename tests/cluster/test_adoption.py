@@ -1,8 +1,7 @@
 """Objects that are there before their endpoint: what the operator made once is taken up again, anything else is never touched."""
 
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from tests.cluster.support import (
     children,
     condition,
     endpoint,
+    stopped,
     until,
     wait_for_condition,
 )
@@ -34,16 +34,6 @@ def uids(found: Objects) -> dict[str, str]:
 
 def owners(found: Objects) -> set[str]:
     return {owner["uid"] for each in found.values() for owner in each["metadata"].get("ownerReferences", ())}
-
-
-@contextmanager
-def stopped(operator: Operator) -> Iterator[None]:
-    """Meanwhile; whatever fails, the tests after this one need it again."""
-    operator.stop()
-    try:
-        yield
-    finally:
-        operator.start().wait_until_working()
 
 
 def orphan_all(cluster: Cluster, namespace: str, names: Iterable[str]) -> None:

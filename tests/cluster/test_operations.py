@@ -8,7 +8,7 @@ import pytest
 from devcluster import Cluster, DevclusterError
 from devcluster.faults import FaultProxy
 from devcluster.installation import Operator
-from tests.cluster.support import endpoint, exists, live, until, wait_for_condition
+from tests.cluster.support import endpoint, exists, live, stopped, until, wait_for_condition
 
 
 def test_metrics_probes_and_logs_tell_what_the_operator_does(
@@ -50,11 +50,9 @@ def test_two_operators_on_one_cluster_are_refused_and_share_no_settings(
     other = Operator(installed, {"workers": 0})
     with pytest.raises(DevclusterError, match="an operator runs on this cluster already"):
         other.start()
-    operator.stop()
-    other.start()
-    until(lambda: other.exit_status() is not None, "it ends")
-    assert "workers must be at least 1" in str(other.log())
-    operator.start().wait_until_working()
+    with stopped(operator), other:
+        until(lambda: other.exit_status() is not None, "it ends")
+        assert "workers must be at least 1" in str(other.log())
     assert operator.ask("/healthz") == (200, "ok\n")
 
 
