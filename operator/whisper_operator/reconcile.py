@@ -50,7 +50,7 @@ async def reconcile(
     now = datetime.now(UTC)
     report = status.of(resource, endpoint, cache.observed(resource), outcome, now)
     held_back = await writer.write(resource, report, now, backlogged=backlogged)
-    if failure is not None:
+    if (failure := failure or outcome.fault) is not None:
         raise failure
     if outcome.delays:
         raise Retry(outcome.delayed, outcome.retry_after, within=math.inf if held_back is None else held_back)

@@ -252,6 +252,7 @@ def test_a_fault_of_the_operators_own_in_one_write_stops_no_other(caplog: pytest
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert record.message == "Writing BackendConfig whisper failed, by a fault of the operator's own"
     assert record.exc_info
+    assert isinstance(outcome.fault, KeyError)
     del bench.server.answers[BACKEND_CONFIG]
     bench.once()
     bench.once()

@@ -66,6 +66,15 @@ def test_a_fault_of_the_operators_own_is_told_and_tried_again() -> None:
     assert cluster.plans == [Plan()]  # what runs stays
 
 
+def test_a_fault_in_a_write_is_an_error_and_told_at_once() -> None:
+    """It is no delay that passes, though it is tried again like one."""
+    fault = TypeError("no way")
+    cluster = Cluster(Outcome(delays=(("Service w", "a fault of the operator's own"),), fault=fault))
+    with pytest.raises(TypeError, match="no way"):
+        cluster.reconcile(Settings(server_repository="r", server_version="1"))
+    assert "Service w: a fault of the operator's own" in cluster.told()["message"]
+
+
 @pytest.mark.parametrize(("seconds", "told"), [(0.5, False), (31.0, True)])
 def test_a_delay_is_told_once_it_lasts(seconds: float, told: bool) -> None:
     """Until then, no status says that all is written."""

@@ -48,8 +48,10 @@ def test_a_refusal_is_told_in_the_api_servers_words_and_tried_again(
 ) -> None:
     caplog.set_level(logging.INFO)
     cache = Cache()
-    assert write(answer, cache) == REFUSED_SECONDS
-    (record,) = caplog.records
+    waits = {write(answer, cache) or 0.0 for _ in range(5)}
+    assert len(waits) > 1  # else all endpoints come back at once, each time
+    assert all(0.8 <= each / REFUSED_SECONDS <= 1.2 for each in waits)
+    record = caplog.records[0]
     assert (record.levelno, record.message) == (
         level,
         f"Could not write the status, trying again: {answer}",

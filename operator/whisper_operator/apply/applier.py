@@ -63,6 +63,7 @@ class _Tally:
     waiting: list[str] = field(default_factory=list)
     delays: list[tuple[str, str]] = field(default_factory=list)
     retry_after: float = 0.0
+    fault: Exception | None = None
     absent: set[Kind] = field(default_factory=set)
     """Kinds of which a wanted object is not there."""
     behind: set[Kind] = field(default_factory=set)
@@ -78,6 +79,7 @@ class _Tally:
             logger.error("Writing %s failed, by a fault of the operator's own", what, exc_info=failure)
             words = f"a fault of the operator's own ({type(failure).__name__}: {failure}), of which its log has the details"
             self.delays.append((what, words))
+            self.fault = failure
         else:
             raise failure
 
@@ -205,6 +207,7 @@ class Applier:
             delays=tuple(tally.delays),
             delayed_for=now - since if tally.delays else 0.0,
             retry_after=tally.retry_after,
+            fault=tally.fault,
         )
 
 

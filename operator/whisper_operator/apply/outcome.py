@@ -50,6 +50,8 @@ class Outcome:
     """For how many seconds each try has had delays."""
     retry_after: float = 0.0
     """Seconds until the API server wants to be asked again, as the longest of its answers says."""
+    fault: Exception | None = None
+    """One of the operator's own in one of the writes, which is among `delays`: no waiting mends it."""
 
     @property
     def delayed(self) -> str:
@@ -59,7 +61,7 @@ class Outcome:
     @property
     def delay_lasts(self) -> bool:
         """Whether it is time to tell of it, and not only to try again."""
-        return bool(self.delays) and self.delayed_for >= DELAY_LASTS_SECONDS
+        return self.fault is not None or (bool(self.delays) and self.delayed_for >= DELAY_LASTS_SECONDS)
 
     @property
     def delay_lasts_in(self) -> float:

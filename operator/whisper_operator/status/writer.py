@@ -1,6 +1,7 @@
 """Telling an endpoint's users: its status, and an Event for each condition that turned."""
 
 import logging
+import random
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -53,7 +54,7 @@ class StatusWriter:
                 # Of a right, a webhook or a CRD that is older: somebody else's to mend, and no fault of the operator's.
                 level = logging.INFO if isinstance(error, Forbidden) else logging.WARNING
                 logger.log(level, "Could not write the status, trying again: %s", error)
-                return REFUSED_SECONDS
+                return REFUSED_SECONDS * random.uniform(0.8, 1.2)  # not all at once, whose CRD is older
             self._cache.upsert(ENDPOINT, answer)
         for event in report.events:
             logger.info("%s: %s", event["reason"], event["message"])
