@@ -24,11 +24,13 @@ class FairQueue(Generic[T]):
         self._length = 0
         self._used: dict[Hashable, float] = {}
         self._now = 0.0
-        """The most that an owner had used who was served."""
+        """Where owners begin who come: at the least that those had used who were served and wait again."""
         self._total = 0.0
         """What all have used."""
         self._since: dict[Hashable, float] = {}
         """By owner of items, what that was when the owner began to wait: at the first item, or when served last."""
+        self._stayed: set[Hashable] = set()
+        """Owners of items who were served since the first of these came."""
 
     def __len__(self) -> int:
         """How many items there are; may be asked from any thread."""
@@ -49,7 +51,8 @@ class FairQueue(Generic[T]):
     def pop(self, may: Callable[[Hashable], bool] = lambda owner: True) -> T:
         """The next item of the owners that `may` have one; raises ValueError if there is none."""
         owner = min(filter(may, self._piles), key=self._turn)
-        self._now = max(self._now, self._used[owner])
+        # Not at what this one has used: whoever was charged much at once would hold back all who come, behind the others' piles.
+        self._now = max(self._now, min(self._used[each] for each in {owner, *self._stayed}))
         piles = self._piles[owner]
         pile = next(iter(piles))
         items = piles.pop(pile)
@@ -58,6 +61,7 @@ class FairQueue(Generic[T]):
             piles[pile] = items  # behind the others
         if piles:
             self._since[owner] = self._total
+            self._stayed.add(owner)
         else:
             self._forget(owner)
         self._length -= 1
@@ -70,6 +74,7 @@ class FairQueue(Generic[T]):
     def _forget(self, owner: Hashable) -> None:
         """There are no more items of the owner."""
         del self._piles[owner], self._since[owner]
+        self._stayed.discard(owner)
 
     def discard(self, pile: Hashable) -> None:
         """Take out all of a pile."""

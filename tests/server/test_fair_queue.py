@@ -131,6 +131,33 @@ def test_turns_are_shared_out_by_cost_among_those_who_stay(cheap: int, dear: int
     assert count == pytest.approx(1000 * parts, abs=20)
 
 
+def test_whoever_was_charged_late_and_much_holds_back_no_newcomer() -> None:
+    """What one has on the device is charged when it is done: by then, others have come."""
+    waiting: FairQueue[str] = FairQueue()
+    for _ in range(1000):
+        waiting.push("dear", "file", "dear")
+    for _ in range(20):
+        assert waiting.pop() == "dear"
+    for _ in range(1000):
+        waiting.push("pile", "file", "pile")
+    for _ in range(20):
+        waiting.charge("dear", 800)
+    before_dear = 0
+    while (owner := waiting.pop()) == "pile":
+        waiting.charge(owner, 94)
+        before_dear += 1
+    assert before_dear > 50, "the dear one is far ahead, and served by its share"
+    waiting.charge(owner, 800)
+    for number in range(5):
+        waiting.push(f"new {number}", "file", f"new {number}")
+        before = []
+        while (owner := waiting.pop()) in ("dear", "pile"):
+            waiting.charge(owner, 94 if owner == "pile" else 800)
+            before.append(owner)
+        waiting.charge(owner, 94)
+        assert len(before) <= 3, before
+
+
 def test_a_file_whose_windows_come_one_by_one_has_its_half_beside_a_pile() -> None:
     waiting: FairQueue[str] = FairQueue()
     for _ in range(1000):
