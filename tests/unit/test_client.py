@@ -1,8 +1,12 @@
 """The client, against a server that answers as an API server does."""
 
 import asyncio
+import shutil
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -169,6 +173,40 @@ async def test_when_the_api_server_wants_to_be_asked_again_is_kept(
     found = await failure(429, "too many requests", **said)
     assert isinstance(found, Unavailable)
     assert found.after == after
+
+
+def certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """One for a host of that name, signed by itself, and its key."""
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    new = f"openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN={name} -addext subjectAltName=DNS:{name}"
+    subprocess.run([*new.split(), "-keyout", key, "-out", cert], check=True, capture_output=True)
+    return cert, key
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl, for a certificate")
+async def test_an_api_server_goes_by_the_name_that_the_kubeconfig_gives_it(tmp_path: Path) -> None:
+    """Whatever the URL says, as by way of a tunnel; for kopf's session, too."""
+    cert, key = certificate(tmp_path, "api.example")
+
+    async def serve(_: web.BaseRequest) -> web.Response:
+        return web.Response(text="{}")
+
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(cert, key)
+    runner = web.ServerRunner(web.Server(serve))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    url = f"https://127.0.0.1:{runner.addresses[0][1]}"
+    configuration = client.Configuration(host=url, ssl_ca_cert=str(cert), tls_server_name="api.example")
+    configuration.client_session_kwargs = {"trust_env": False}
+    try:
+        async with client.ApiClient(configuration) as connection:
+            api = Api(connection)
+            assert await api.get(SERVICE, "n", "w") == {}
+            async with api.session() as session, session.get(url) as answer:
+                assert answer.status == 200
+    finally:
+        await runner.cleanup()
 
 
 def test_a_kind_that_is_not_there_is_a_refusal() -> None:

@@ -58,6 +58,7 @@ class Api:
         ) -> aiohttp.ClientResponse:
             for setting in (await configuration.auth_settings()).values():
                 request.headers[setting["key"]] = setting["value"]
+            request.server_hostname = configuration.tls_server_name
             return await handler(request)
 
         return aiohttp.ClientSession(
