@@ -389,6 +389,26 @@ def test_a_request_that_there_is_never_memory_for_fails_alone_and_the_device_aft
         fails()
 
 
+def test_a_shortage_long_ago_and_one_of_a_moment_are_no_lost_device(
+    monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    """Nobody asked for anything between them: nothing says that memory was short all the time."""
+    engine = demo_engine(windows=3)
+    requests: dict[Ticket, Decode] = {
+        number: Decode(window=window, language="en") for number, window in enumerate(encoded(engine, 3))
+    }
+    with monkeypatch.context() as patch:
+        with_memory_for(patch, lambda rows, length: False)
+        answers = decoded(engine, requests)
+    assert [type(answers[number]) for number in range(3)] == [torch.OutOfMemoryError] * 3
+    assert engine.stats.out_of_memory >= recovery.MOST_FAILURES
+    clock.now += 3600
+    once = iter([False])
+    with_memory_for(monkeypatch, lambda rows, length: next(once, True))
+    assert decoded(engine, {"next": requests[0]})["next"].tokens
+    assert next(once, None) is None
+
+
 def test_a_limit_that_fails_again_and_again_is_tried_more_and_more_rarely() -> None:
     limit = Limit(16)
     limit.failed(12)

@@ -20,7 +20,7 @@ from whisper_server.engine.interface import (
     Stats,
     Ticket,
 )
-from whisper_server.engine.patience import TRIES, pause_after
+from whisper_server.engine.patience import LONGEST_PAUSE, TRIES, pause_after
 from whisper_server.engine.torch.memory import Limit, is_out_of_memory
 
 Done = list[tuple[Ticket, Answer]]
@@ -28,7 +28,7 @@ R = TypeVar("R", Encode, Detect, Decode, Align)
 
 MOST_FAILURES = 3 * TRIES
 LOST_SECONDS = 20.0
-"""How often memory may run out, and how long, without a text between: then it is not this request or that one."""
+"""How often memory may run out, and for how long, without a text between: then it is not this request or that one."""
 NAP_SECONDS = 0.01
 """How long the device's thread sleeps at a time where nothing is to be done but to try again later."""
 
@@ -54,15 +54,17 @@ class Recovery:
         """When these are tried again, as a time.monotonic()."""
         self._failures = 0
         """How often memory ran out since the last text."""
-        self._short_since = 0.0
-        """When it did so first."""
+        self._failed_at = 0.0
+        """When it did so last, as a time.monotonic()."""
+        self._short_seconds = 0.0
+        """How long it has been short since the last text, without the time in which nothing was tried."""
 
     def note(self, done: Done) -> None:
         """These have been answered."""
         for ticket, answer in done:
             self.forget(ticket)
             if isinstance(answer, Decoded):
-                self._failures = 0
+                self._failures, self._short_seconds = 0, 0.0
 
     def forget(self, ticket: Ticket) -> None:
         """Nobody waits for it any more."""
@@ -129,10 +131,11 @@ class Recovery:
     def _count_failure(self, problem: Exception) -> None:
         """Raises DeviceLost if memory has run out too often, for too long."""
         now = time.monotonic()
-        if not self._failures:
-            self._short_since = now
+        if self._failures:
+            self._short_seconds += min(now - self._failed_at, LONGEST_PAUSE)
+        self._failed_at = now
         self._failures += 1
-        if self._failures >= MOST_FAILURES and now - self._short_since >= LOST_SECONDS:
+        if self._failures >= MOST_FAILURES and self._short_seconds >= LOST_SECONDS:
             raise DeviceLost(
                 f"out of memory {self._failures} times without a text between: {problem}"
             ) from problem
