@@ -226,9 +226,14 @@ def test_a_key_that_can_not_be_read_keeps_no_other_from_changing(
         assert [keys.client_of(f"sk-{name}".encode()) for name in ("alice", "bob", "carol")] == [
             *(None, "bob", "carol")
         ]
-    message = f"the API key {tmp_path}/bob can't be read (Permission denied), and counts as before; mend or remove it"
-    assert [record.getMessage() for record in caplog.records] == [message]
-    assert ApiKeys(str(tmp_path)).complaints == [message], "the others are served"
+    message = f"the API key {tmp_path}/bob can't be read (Permission denied), and {{}}; mend or remove it"
+    assert [record.getMessage() for record in caplog.records] == [message.format("counts as before")]
+    unknown = message.format("is nobody's until it can")
+    assert ApiKeys(str(tmp_path)).complaints == [unknown], "the others are served"
+    (tmp_path / "carol").write_text("\n")
+    with pytest.raises(KeysError) as refused:
+        ApiKeys(str(tmp_path))
+    assert str(refused.value) == f"WHISPER_API_KEYS_DIR={tmp_path} has no key that can be read: {unknown}"
 
 
 def test_keys_stay_valid_while_the_directory_can_not_be_read(tmp_path: Path) -> None:

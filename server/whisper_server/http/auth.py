@@ -35,16 +35,20 @@ class ApiKeys:
     """What was wrong with them when they were read last, a line each; the first reading's are for the caller to tell."""
 
     def __init__(self, directory: str) -> None:
-        """Raises KeysError where the directory can't be read now; later on, the last keys that could be read count."""
+        """Raises KeysError where it can't be read now, or no key in it can; later on, the last that could be read count."""
         self._directory = Path(directory)
         self._reading = threading.Lock()
         self._digests: dict[str, bytes] = {}
         try:
-            self._digests, self.complaints = self._read()
+            self._digests, unreadable, others = self._read()
         except OSError as problem:
             raise KeysError(
                 f"WHISPER_API_KEYS_DIR={directory}: {problem.strerror}; mount a Secret there"
             ) from None
+        # Such a server would become ready, replace those that work, and refuse everybody.
+        if unreadable and not self._digests:
+            raise KeysError(f"WHISPER_API_KEYS_DIR={directory} has no key that can be read: {unreadable[0]}")
+        self.complaints = unreadable + others
         self._read_at = time.monotonic()
 
     def client_of(self, key: bytes) -> str | None:
@@ -62,7 +66,8 @@ class ApiKeys:
             return
         before = self.complaints
         try:
-            self._digests, self.complaints = self._read()
+            self._digests, unreadable, others = self._read()
+            self.complaints = unreadable + others
         except OSError as problem:
             self.complaints = [f"the API keys can't be read, those known before stay valid: {problem}"]
         finally:
@@ -72,9 +77,11 @@ class ApiKeys:
             if line not in before:
                 log.warning("%s", line)
 
-    def _read(self) -> tuple[dict[str, bytes], list[str]]:
-        """The digest of each key by its name, and what is wrong with others: one file keeps no other's change from counting."""
-        digests, complaints = {}, []
+    def _read(self) -> tuple[dict[str, bytes], list[str], list[str]]:
+        """The digest of each key by its name, which others can't be read, and what is wrong with the rest, a line each: one file
+        keeps no other's change from counting."""
+        digests: dict[str, bytes] = {}
+        unreadable, complaints = [], []
         for path in sorted(self._directory.iterdir()):
             # A mounted Secret also has ..data and the directory that it points to.
             if path.name.startswith("."):
@@ -87,10 +94,12 @@ class ApiKeys:
             except FileNotFoundError:
                 continue  # taken away just now
             except OSError as problem:
+                counts = "is nobody's until it can"
                 if path.name in self._digests:
                     digests[path.name] = self._digests[path.name]
-                complaints.append(
-                    f"the API key {path} can't be read ({problem.strerror}), and counts as before; mend or remove it"
+                    counts = "counts as before"
+                unreadable.append(
+                    f"the API key {path} can't be read ({problem.strerror}), and {counts}; mend or remove it"
                 )
                 continue
             # An empty key would let in whoever sends none.
@@ -108,7 +117,7 @@ class ApiKeys:
             complaints.append(
                 f"WHISPER_API_KEYS_DIR={self._directory} has no key: every request is refused until it has"
             )
-        return digests, complaints
+        return digests, unreadable, complaints
 
 
 def install(app: Flask, keys: ApiKeys | None, proxies: int) -> None:
