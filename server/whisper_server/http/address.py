@@ -5,6 +5,8 @@ import re
 
 from flask import Request
 
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+"""All of IPv4, as a translator writes it: the address is in the last 32 bits."""
 _WITH_PORT = re.compile(r"\[(.+)\](?::[0-9]+)?|([^:]+):[0-9]+")
 
 
@@ -19,11 +21,14 @@ def address(request: Request, proxies: int) -> str:
             return _client(forwarded[-proxies].strip())
         except ValueError:
             pass
-    return request.remote_addr or "unknown"
+    try:
+        return _client(request.remote_addr or "")
+    except ValueError:
+        return request.remote_addr or "unknown"
 
 
 def _client(entry: str) -> str:
-    """The client that a proxy names, some with its port; raises ValueError.
+    """The client of an address, which some proxies write with its port; raises ValueError.
 
     Of the internet's IPv6 that is a network: whoever has one address has 2**64 of them, and would be a new client with each.
     """
@@ -34,4 +39,6 @@ def _client(entry: str) -> str:
         return str(ip)
     if ip.ipv4_mapped:
         return str(ip.ipv4_mapped)
+    if ip in _NAT64:
+        return str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
     return str(ipaddress.IPv6Network((ip, 64), strict=False)) if ip.is_global else str(ip)
