@@ -23,9 +23,9 @@ from whisper_server.engine.checkpoint import demo_checkpoint, load_checkpoint
 from whisper_server.engine.ctranslate2 import convert
 from whisper_server.engine.ctranslate2.engine import FasterWhisper, Window
 from whisper_server.engine.ctranslate2.load import load
-from whisper_server.engine.ctranslate2.memory import EASING_CALLS
+from whisper_server.engine.ctranslate2.memory import EASING_CALLS, Pressure
 from whisper_server.engine.interface import Align, Decode, Detect, DeviceLost, Encode, LoadError, Request
-from whisper_server.engine.patience import pause_after
+from whisper_server.engine.patience import TRIES, pause_after
 from whisper_server.engine.tokens import tokenizer_of
 from whisper_server.transcribe.options import Options
 
@@ -478,6 +478,33 @@ def test_a_request_that_finds_no_memory_is_tried_again_later(monkeypatch: pytest
                 engine().step()
             engine().cancel("gone")
             assert not engine().busy()
+
+
+def test_others_share_calls_again_while_one_request_never_finds_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their calls become small when it fails first, and larger again before it was tried for the last time."""
+    monkeypatch.setattr("whisper_server.engine.ctranslate2.engine.pause_after", lambda tries: 3600.0)
+    monkeypatch.setattr("whisper_server.engine.ctranslate2.memory.EASING_CALLS", 6)
+    used = engine()
+    monkeypatch.setattr(used, "_memory", Pressure())
+    with Windows(range(5)) as windows:
+        never, *others = (
+            Decode(window=window, language="en", seed=n, sample_len=4) for n, window in enumerate(windows)
+        )
+        with failing(MemoryError("std::bad_alloc"), lambda chosen: never in chosen) as sizes:
+            used.submit("never", never)
+            for _ in range(TRIES - 2):
+                for number, request in enumerate(others):
+                    used.submit(number, request)
+                found: set[Any] = set()
+                while len(found) < len(others) or not used._later:
+                    found |= {ticket for ticket, _ in used.step()}
+                assert found == set(range(len(others)))
+                used._later = [(0.0, waiting, queue) for _, waiting, queue in used._later]
+            used.cancel("never")
+        assert 1 in sizes
+        assert sizes[-1] == len(others)
 
 
 def test_without_memory_for_one_window_its_request_fails_and_with_a_lost_device_all_do(

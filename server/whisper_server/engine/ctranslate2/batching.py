@@ -89,7 +89,7 @@ class Waiting:
     tries: int = 0
     """How often it found no memory, alone."""
     alone: bool = False
-    """Whether it is tried again by itself, as a call that it was part of failed."""
+    """Whether it is tried again by itself, as a call failed that it was part of, or all of."""
 
 
 Queue = deque[Waiting]

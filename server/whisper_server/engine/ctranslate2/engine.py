@@ -109,6 +109,10 @@ class FasterWhisper:
         self._decodes: Queue = deque()
         self._aligns: Queue = deque()
 
+    @property
+    def decoded_at_once(self) -> int:
+        return self._decode_at_once * self._calls_at_once
+
     def submit(self, ticket: Ticket, request: Request) -> None:
         try:
             match request:
@@ -218,7 +222,9 @@ class FasterWhisper:
             raise DeviceLost(" ".join(str(problem).split())) from problem
         if is_out_of_memory(problem):
             self.stats.out_of_memory += 1
-            self._memory.rises(len(batch.chosen), problem)
+            # That one alone fails again says nothing new of how many fit: the others' calls become larger meanwhile.
+            if len(batch.chosen) > 1 or batch.chosen[0].tries == 0:
+                self._memory.rises(len(batch.chosen), problem)
         if len(batch.chosen) == 1:
             return [
                 (waiting.ticket, problem) for waiting in wanted if not self._waits(waiting, batch, problem)
@@ -234,6 +240,7 @@ class FasterWhisper:
         waiting.tries += 1
         if not is_out_of_memory(problem) or waiting.tries >= TRIES:
             return False
+        waiting.alone = True  # where it finds none so, it would leave none to others in its call
         self._later.append((time.monotonic() + pause_after(waiting.tries), waiting, batch.queue))
         return True
 
