@@ -60,7 +60,7 @@ def test_a_default_language_that_the_model_does_not_know_is_refused(engine: str,
 def test_a_queue_too_short_for_the_device_is_told(engine: str, caplog: pytest.LogCaptureFixture) -> None:
     """A large card has room for 128 windows, the default queue for 32 requests."""
     settings = replace(SETTINGS, engine=engine)
-    windows = load(replace(settings, max_queue=1000)).windows
+    windows = load(replace(settings, max_queue=1000)).decoded_at_once
     assert "limits.maxQueue" not in caplog.text
     load(replace(settings, max_queue=windows - 1))
     assert (
@@ -68,6 +68,17 @@ def test_a_queue_too_short_for_the_device_is_told(engine: str, caplog: pytest.Lo
         in caplog.text
     )
     assert f"WHISPER_MAX_QUEUE={windows} (of a WhisperEndpoint, limits.maxQueue)" in caplog.text
+
+
+def test_windows_that_only_wait_need_no_place_in_the_queue(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With CTranslate2 on a GPU half of them do, in the machine's memory: here with one call at once as there."""
+    monkeypatch.setitem(faster_whisper.CALLS_AT_ONCE, "cpu", 1)
+    rows = faster_whisper.DECODE_AT_ONCE["cpu"]
+    engine = load(replace(SETTINGS, engine="faster-whisper", max_queue=rows))
+    assert (engine.windows, engine.decoded_at_once) == (2 * rows, rows)
+    assert "limits.maxQueue" not in caplog.text
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -181,6 +181,10 @@ class Engine(Protocol):
     def windows(self) -> int:
         """How many Windows there can be at once."""
 
+    @property
+    def decoded_at_once(self) -> int:
+        """How many of them are decoded at the same time at most; the others wait."""
+
     def submit(self, ticket: Ticket, request: Request) -> None:
         """Take a request in; its answer comes from a later `step`, under the same ticket."""
 

@@ -24,13 +24,13 @@ def load(settings: Settings) -> Engine:
         from whisper_server.engine.torch.load import load as load_engine
     engine = load_engine(settings)
     _check_defaults(settings, engine.info)
-    if engine.windows > settings.max_queue:
+    if engine.decoded_at_once > settings.max_queue:
         log.warning(
             "%d windows of audio fit on the device at once, and only %d requests are taken at a time: for short files, set "
             "WHISPER_MAX_QUEUE=%d (of a WhisperEndpoint, limits.maxQueue), or part of the device stays idle",
-            engine.windows,
+            engine.decoded_at_once,
             settings.max_queue,
-            engine.windows,
+            engine.decoded_at_once,
         )
     return engine
 

@@ -114,6 +114,10 @@ class OpenAIWhisper:
         self._step = 0
 
     @property
+    def decoded_at_once(self) -> int:
+        return self.windows
+
+    @property
     def windows(self) -> int:
         return self._slots.count
 
