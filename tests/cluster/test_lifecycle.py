@@ -223,10 +223,13 @@ def test_edits_while_the_operator_is_down_are_caught_up_with(
         )
     finally:
         operator.start().wait_until_working()
-    resource = wait_for_condition(settled, namespace, "whisper")
-    assert resource["status"]["readyReplicas"] == 2
-    assert children(settled, namespace)["BackendConfig/whisper"]["spec"]["timeoutSec"] == 660
-    assert exists(settled, namespace, "service", "whisper")
+    # Ready may wait for minutes: the load balancer's controller may have missed the Service, and never says that it found it.
+    until(lambda: live(settled, namespace, "whisper")["status"].get("readyReplicas") == 2, "two replicas")
+    until(lambda: exists(settled, namespace, "service", "whisper"), "the Service")
+    until(
+        lambda: children(settled, namespace)["BackendConfig/whisper"]["spec"]["timeoutSec"] == 660,
+        "the timeout",
+    )
 
 
 def test_a_certificate_that_fails_says_what_to_do_and_recovers(
