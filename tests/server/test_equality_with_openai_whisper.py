@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 import whisper
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from whisper.decoding import DecodingOptions
 from whisper.model import ModelDimensions
 from whisper.timing import find_alignment
 from whisper_server.audio.mel import spectrogram
 from whisper_server.engine.checkpoint import Checkpoint, load_checkpoint
-from whisper_server.engine.interface import Align, Decode, Detect, Encode
+from whisper_server.engine.interface import Align, Decode, Detect, Encode, Samples
 from whisper_server.engine.tokens import tokenizer_of
 from whisper_server.engine.torch.layers import computes_bfloat16
 from whisper_server.engine.torch.load import make_engine, model_info
@@ -59,7 +59,7 @@ class Counted:
         assert self.unclear <= max(by_chance, (self.all - 1) // one_in)
 
 
-files_counted, drawn_files_counted, texts_counted = Counted(), Counted(), Counted()
+files_counted, texts_counted = Counted(), Counted()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,8 +67,6 @@ def _few_were_unclear() -> Iterator[None]:
     """Whichever tests ran, and in whichever order: of what they compared, almost all could be compared."""
     yield
     files_counted.assert_rare(one_in=100, by_chance=1)
-    # With beams, the order of any two candidates is a decision: far more of these are narrow, and a short run has two files.
-    drawn_files_counted.assert_rare(one_in=4, by_chance=2)
     # Random weights are unsure of every token: 7 of 470 texts were unclear, and the property tries the same ones again.
     texts_counted.assert_rare(one_in=20, by_chance=6)
 
@@ -468,35 +466,44 @@ def decode_request(asked: dict[str, Any], window: Any, is_multilingual: bool, rn
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
-@given(data=st.data())
-def test_files_of_several_windows_equal_transcribe_with_any_prompt_and_beams(data: st.DataObject) -> None:
-    """Beams of long files with a prompt are in different phases: one ends a segment where the other is in the middle."""
+@given(rng=st.randoms(use_true_random=True))
+def test_files_of_several_windows_equal_transcribe_with_any_prompt_and_beams(rng: random.Random) -> None:
+    """Beams of noisy files with a prompt are in different phases: one ends a segment where the other is in the middle. Of clean
+    speech they all know where that is, and the one that wins has seldom been another's continuation.
+
+    All is drawn from a random seed, as hypothesis's own first draws are simple ones: two beams and no prompt. With beams, the
+    order of any two candidates is a decision, and many files have a narrow one: those are drawn again, so that so many as were
+    asked for are compared, and the test fails where there are none.
+    """
     demo = load_checkpoint("demo", None)
     info = model_info("demo", demo)
-    seconds = data.draw(st.sampled_from([5, 12, 31, 40]))
-    start = data.draw(st.integers(0, 100))
-    samples = LONG[start * 16000 : (start + seconds) * 16000]
+    seconds = rng.choice([8, 12, 12, 31, 40])
+    start = rng.randrange(100)
+    samples = noisy(LONG[start * 16000 : (start + seconds) * 16000], rng.choice([0.0, 0.5, 1.0, 2.0]))
     words = " ".join(SPOKEN.values()).split()
     asked: dict[str, Any] = {
         "language": "en",
-        "beam_size": data.draw(st.integers(2, 8 if seconds < 31 else 3)),
-        "patience": data.draw(st.sampled_from([None, 1.5])),
-        "initial_prompt": " ".join(data.draw(st.lists(st.sampled_from(words), max_size=40))) or None,
+        "beam_size": rng.randint(2, 8 if seconds < 31 else 3),
+        "patience": rng.choice([None, 1.5]),
+        "initial_prompt": " ".join(rng.choices(words, k=rng.randint(0, 40))) or None,
     }
-    fixed = data.draw(st.booleans())
-    engine = make_engine(demo, info, torch.float32, "cpu", windows=2, lag=int(fixed), fixed_shapes=fixed)
-    file = (spectrogram(samples, info.n_mels), Options(temperatures=(0.0,), **asked))
-    beside = (spectrogram(FILES[0], info.n_mels), Options(language="en", temperatures=(0.0,), beam_size=3))
-    told = transcribe_all(engine, [file, beside])[0]
+    fixed = rng.random() < 0.5
     with pytest.MonkeyPatch.context() as patch, recorded_margin(patch) as margin:
         expected = reference_model(demo).transcribe(
             samples.astype(np.float32) / 32768, temperature=0.0, fp16=False, **asked
         )
-    drawn_files_counted.all += 1
-    if margin.is_clear:
-        assert_equal(told, expected["segments"])
-    else:
-        drawn_files_counted.unclear += 1
+    assume(margin.is_clear)
+    engine = make_engine(demo, info, torch.float32, "cpu", windows=2, lag=int(fixed), fixed_shapes=fixed)
+    file = (spectrogram(samples, info.n_mels), Options(temperatures=(0.0,), **asked))
+    beside = (spectrogram(FILES[0], info.n_mels), Options(language="en", temperatures=(0.0,), beam_size=3))
+    assert_equal(transcribe_all(engine, [file, beside])[0], expected["segments"])
+
+
+def noisy(samples: Samples, factor: float) -> Samples:
+    """With noise that is so many times as strong as the sound."""
+    noise = np.random.default_rng(0).normal(0, factor * samples.std(), len(samples))
+    mixed: Samples = (samples + noise).clip(-32768, 32767).round().astype(np.int16)
+    return mixed
 
 
 def test_a_silent_window_changes_nothing_in_its_neighbours(demo: Checkpoint) -> None:
