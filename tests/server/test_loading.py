@@ -13,6 +13,8 @@ import pytest
 import torch
 import whisper
 from whisper.model import ModelDimensions
+from whisper_server import cgroup
+from whisper_server.audio import ffmpeg
 from whisper_server.config import Settings
 from whisper_server.engine import hardware
 from whisper_server.engine.alignment_heads import alignment_heads
@@ -259,12 +261,12 @@ CPU_LIMITS = {
 }
 
 
-def cgroup(patch: pytest.MonkeyPatch, folder: Path, files: Mapping[str, str]) -> None:
+def contained(patch: pytest.MonkeyPatch, folder: Path, files: Mapping[str, str]) -> None:
     """A container with those limits on a machine with eight cores."""
     for name, content in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(content)
-    patch.setattr(hardware, "CGROUP", folder)
+    patch.setattr(cgroup, "FOLDER", folder)
     patch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     patch.delenv("OMP_NUM_THREADS", raising=False)
 
@@ -273,8 +275,9 @@ def cgroup(patch: pytest.MonkeyPatch, folder: Path, files: Mapping[str, str]) ->
 def test_a_containers_cpu_limit_counts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: Mapping[str, str], expected: int
 ) -> None:
-    cgroup(monkeypatch, tmp_path, files)
-    assert hardware.usable_cpus() == expected
+    contained(monkeypatch, tmp_path, files)
+    assert cgroup.usable_cpus() == expected
+    assert ffmpeg.usable_decoders() == max(2, min(4, expected))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -282,7 +285,7 @@ def test_every_engine_computes_with_as_many_threads_as_the_container_may_keep_bu
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: str
 ) -> None:
     """torch's, which all use for spectrograms; that a GPU does the rest changes nothing in that."""
-    cgroup(monkeypatch, tmp_path, {"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"})
+    contained(monkeypatch, tmp_path, {"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"})
     before = torch.get_num_threads()
     torch.set_num_threads(8)
     try:
@@ -322,7 +325,7 @@ MEMORY_LIMITS = {
 def test_a_containers_memory_limit_counts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: Mapping[str, str], expected: int
 ) -> None:
-    cgroup(monkeypatch, tmp_path, files)
+    contained(monkeypatch, tmp_path, files)
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal:      9 kB\nMemAvailable:      5 kB\n")
     assert hardware.free_memory("cpu", meminfo) == expected

@@ -16,6 +16,7 @@ from typing import IO
 
 import numpy as np
 
+from whisper_server.cgroup import usable_cpus
 from whisper_server.engine.interface import SAMPLE_RATE, Samples
 
 # ffmpeg's names of the formats that are accepted. None of them can make it open another file.
@@ -40,8 +41,8 @@ def missing_tools() -> list[str]:
 
 
 def usable_decoders() -> int:
-    """How many ffmpegs keep this machine's cores busy; few, as decoding is a small part of the work."""
-    return max(2, min(4, len(os.sched_getaffinity(0))))
+    """How many ffmpegs keep the container's cores busy; few, as decoding is a small part of the work."""
+    return max(2, min(4, usable_cpus()))
 
 
 def decode(

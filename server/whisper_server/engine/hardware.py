@@ -1,4 +1,4 @@
-"""What this machine has: a usable GPU and its driver, CPUs and memory, within the container's limits."""
+"""What this machine has for an engine: a usable GPU and its driver, and memory, within the container's limits."""
 
 import os
 from contextlib import suppress
@@ -6,10 +6,9 @@ from pathlib import Path
 
 import torch
 
+from whisper_server import cgroup
+from whisper_server.cgroup import usable_cpus
 from whisper_server.engine.interface import LoadError
-
-CGROUP = Path("/sys/fs/cgroup")
-"""Where a container finds its own limits, of cgroups v2 and v1."""
 
 
 def choose_device(wanted: str) -> str:
@@ -49,23 +48,6 @@ def use_cpus() -> int:
     return torch.get_num_threads()
 
 
-def usable_cpus() -> int:
-    """How many CPUs this process may keep busy: a container's limit, not the machine's core count."""
-    cpus = len(os.sched_getaffinity(0))
-    quota, period = _cpu_limit()
-    return max(1, min(cpus, quota // period)) if quota > 0 else cpus
-
-
-def _cpu_limit() -> tuple[int, int]:
-    """Microseconds of processor time in each period of so many; (-1, 1) without a limit."""
-    with suppress(OSError, ValueError):  # cgroup v2
-        quota, period = (CGROUP / "cpu.max").read_text().split()
-        return (-1, 1) if quota == "max" else (int(quota), int(period))
-    with suppress(OSError, ValueError):
-        return _number("cpu/cpu.cfs_quota_us"), _number("cpu/cpu.cfs_period_us")
-    return -1, 1
-
-
 def free_memory(device: str, meminfo: Path = Path("/proc/meminfo")) -> int:
     """Bytes that may still be taken on "cuda" or, within the container's limit, on the "cpu"."""
     if device == "cuda":
@@ -80,7 +62,8 @@ def free_memory(device: str, meminfo: Path = Path("/proc/meminfo")) -> int:
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory", "total_"),
     ):
         with suppress(OSError, ValueError):  # another version of cgroups, or no limit
-            free = min(free, _number(limit) - _number(used) + _cached(CGROUP / folder / "memory.stat", kind))
+            cached = _cached(cgroup.FOLDER / folder / "memory.stat", kind)
+            free = min(free, cgroup.number(limit) - cgroup.number(used) + cached)
     return max(0, free)
 
 
@@ -88,7 +71,3 @@ def _cached(stat: Path, kind: str) -> int:
     """Bytes of files, such as the weights just read, that a container is charged for and that give way when memory is needed."""
     lines = dict(line.split() for line in stat.read_text().splitlines())
     return int(lines[f"{kind}inactive_file"]) + int(lines[f"{kind}active_file"])
-
-
-def _number(name: str) -> int:
-    return int((CGROUP / name).read_text())

@@ -14,11 +14,12 @@ import ctranslate2
 import numpy as np
 from ctranslate2.models import Whisper
 
+from whisper_server.cgroup import usable_cpus
 from whisper_server.config import Settings
 from whisper_server.engine.checkpoint import is_turbo
 from whisper_server.engine.ctranslate2 import convert, spec
 from whisper_server.engine.ctranslate2.engine import FasterWhisper
-from whisper_server.engine.hardware import driver_version, free_memory, usable_cpus
+from whisper_server.engine.hardware import driver_version, free_memory
 from whisper_server.engine.interface import Answer, Decode, Encode, LoadError, ModelInfo
 
 CALLS_AT_ONCE = {"cuda": 1, "cpu": 2}
