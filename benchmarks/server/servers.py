@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
 from pathlib import Path
 
 import requests
@@ -37,14 +36,13 @@ def kinds(checkpoint: Path, converted: Path, before: Path | None = None) -> list
         *(_ours(checkpoint, "openai-whisper", dtype) for dtype in ("float32", "bfloat16")),
         *(_ours(converted, "faster-whisper", dtype) for dtype in ("float32", "int8")),
     ]
-    earlier = [_earlier(kind, before) for kind in ours] if before is not None else []
     return [
         Kind("how-to app", howto, {"MODEL": str(checkpoint)}),
         *(
             Kind(f"faster-whisper app {kind}", faster, {"MODEL": str(converted), "COMPUTE_TYPE": kind})
             for kind in ("float32", "int8")
         ),
-        *(kind for pair in zip_longest(ours, earlier) for kind in pair if kind is not None),
+        *(each for kind in ours for each in ([kind, _earlier(kind, before)] if before else [kind])),
     ]
 
 

@@ -206,6 +206,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
     ({"repetition_penalty": "1.1"}, "repetition_penalty", "use compression_ratio_threshold"),
     ({"no_repeat_ngram_size": "3"}, "no_repeat_ngram_size", "use compression_ratio_threshold"),
     ({"chunking_strategy[type]": "server_vad"}, "chunking_strategy", "must be auto"),
+    ({"language": ["en", "de"]}, "language", "given more than once"),
     (
         {"chunking_strategy[type]": "server_vad", "chunking_strategy[prefix_padding_ms]": "300"},
         "chunking_strategy",

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 
 from whisper_server import cgroup
-from whisper_server.cgroup import usable_cpus
 from whisper_server.engine.interface import LoadError
 
 
@@ -44,7 +43,7 @@ def use_cpus() -> int:
     Left to itself it starts one for each of the machine's cores, which a container's limit then stops again and again.
     """
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(usable_cpus())
+        torch.set_num_threads(cgroup.usable_cpus())
     return torch.get_num_threads()
 
 

@@ -1,4 +1,4 @@
-"""Who calls, where no key says it: an address."""
+"""What proxies say of a request: who calls, where no key says it, and how."""
 
 import ipaddress
 import re
@@ -25,6 +25,15 @@ def address(request: Request, proxies: int) -> str:
         return _client(request.remote_addr or "")
     except ValueError:
         return request.remote_addr or "unknown"
+
+
+def forwarded_scheme(request: Request) -> str | None:
+    """ "http" or "https", as the proxy that ends encryption says of the way before it; None: it says nothing.
+
+    Whoever reaches the server without a proxy may say what they like.
+    """
+    said = request.headers.get("X-Forwarded-Proto")
+    return None if said is None else said.strip().lower()
 
 
 def _client(entry: str) -> str:

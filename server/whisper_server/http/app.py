@@ -7,6 +7,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from whisper_server import __version__
 from whisper_server.http import auth, cors, errors
+from whisper_server.http.address import forwarded_scheme
 from whisper_server.http.auth import ApiKeys
 from whisper_server.http.lifecycle import Call, Lifecycle, current
 from whisper_server.http.routes import openai, openapi, ui, whisper
@@ -61,9 +62,8 @@ def create_app(lifecycle: Lifecycle, metrics: Metrics, keys: ApiKeys | None) -> 
             page.vary.add("Accept")
             return page
         info = lifecycle.scheduler.info
-        # What a proxy says of encryption decides about nothing here, so that anyone may say it.
-        scheme = request.headers.get("X-Forwarded-Proto", request.scheme).strip().lower()
-        root = request.url_root.replace("http://", "https://", 1) if scheme == "https" else request.url_root
+        is_encrypted = (forwarded_scheme(request) or request.scheme) == "https"
+        root = request.url_root.replace("http://", "https://", 1) if is_encrypted else request.url_root
         key = "" if keys is None else ' -H "Authorization: Bearer KEY"'
         response = jsonify(
             name="whisper-server",

@@ -14,6 +14,7 @@ from pathlib import Path
 from flask import Flask, request
 from werkzeug.datastructures import WWWAuthenticate
 
+from whisper_server.http.address import forwarded_scheme
 from whisper_server.http.errors import NotEncrypted, WrongKey
 from whisper_server.http.lifecycle import begin_call
 
@@ -128,7 +129,7 @@ def install(app: Flask, keys: ApiKeys | None, proxies: int) -> None:
         call = begin_call(request, proxies)
         if keys is None or request.method == "OPTIONS" or not _is_protected(request.path):
             return  # a browser's preflight carries no key
-        if request.headers.get("X-Forwarded-Proto", "https").strip().lower() == "http":
+        if forwarded_scheme(request) == "http":
             raise NotEncrypted(
                 "this server needs an API key, which must not be sent without encryption; use https://"
             )

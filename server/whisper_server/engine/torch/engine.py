@@ -262,7 +262,5 @@ class OpenAIWhisper:
                     done.append((coming.ticket, coming.arrived()))
                 except DeviceLost:
                     raise
-                except torch.AcceleratorError as problem:
-                    raise DeviceLost(str(problem).splitlines()[0]) from problem
                 except Exception as problem:
                     done.append((coming.ticket, problem.with_traceback(None)))

@@ -102,13 +102,12 @@ def _values(form: "MultiDict[str, str]") -> dict[str, Any]:
         if name not in FIELDS:
             raise BadField(name, f"unknown field; {_instead(name)}")
         known = FIELDS[name]
-        # That one may be an object of several members, of which the first is refused with what to send instead.
-        if len(texts) > 1 and not known.repeated and name != "chunking_strategy":
-            raise BadField(name, "given more than once")
         try:
             parsed = [known.parse(text) for text in texts]
         except ValueError as problem:
             raise BadField(name, str(problem)) from None
+        if len(texts) > 1 and not known.repeated:
+            raise BadField(name, "given more than once")
         values[name] = parsed if known.repeated else parsed[0]
     return values
 
