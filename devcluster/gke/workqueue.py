@@ -69,9 +69,8 @@ class WorkQueue:
             except Exception as error:  # whatever it was: the others go on
                 self._failed(key, error)
                 self._failures[key] += 1
-                doublings = min(
-                    self._failures[key] - 1, 30
-                )  # 2 to a larger power is no number of seconds at all
+                # 2 to a much larger power is no number of seconds at all.
+                doublings = min(self._failures[key] - 1, 30)
                 look_again = min(FIRST_DELAY * 2**doublings, LONGEST_DELAY)
             else:
                 del self._failures[key]

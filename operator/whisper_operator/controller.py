@@ -74,7 +74,7 @@ class _Running:
         self.access = Access(settings.namespaces)
         self.cache = Cache(self.access, self.queue.add)
         grace = min(GRACE_SECONDS, settings.list_again_seconds)
-        self.watches = Watches(self.access, lambda place: self.lister.begun(place), grace)
+        self.watches = Watches(self.access, lambda place: self.lister.soon(place), grace)
         seconds = settings.list_again_seconds
         self.lister = Lister(api, self.cache, self.access, self.watches, seconds, self.queue.add)
         self.told_to_end = False
@@ -189,7 +189,7 @@ class _Running:
         await self._list()
         while (failing := self.access.failing) and time.monotonic() < until:
             for place in failing:
-                self.lister.begun(place)
+                self.lister.soon(place)
             await self.lister.wait(LOOK_SECONDS)
             await self._list()
 

@@ -61,13 +61,19 @@ def orphaned(bench: Bench) -> dict[str, Any]:
     return live
 
 
-def test_an_adoption_that_fails_half_way_is_taken_up_again() -> None:
+def half_adopted() -> Bench:
+    """What was restored has been handed over to the operator, whose apply failed then."""
     bench = Bench()
     bench.settle()
     bench.server.put(DEPLOYMENT, orphaned(bench))
     bench.watch()
     bench.server.failing["apply", DEPLOYMENT] = [Unavailable("503")]
     assert bench.once().delays == (("Deployment whisper", "503"),)
+    return bench
+
+
+def test_an_adoption_that_fails_half_way_is_taken_up_again() -> None:
+    bench = half_adopted()
     live = bench.server.objects[DEPLOYMENT, "whisper"]["metadata"]
     assert HASH_ANNOTATION not in live["annotations"]
     bench.watch()
@@ -78,14 +84,8 @@ def test_an_adoption_that_fails_half_way_is_taken_up_again() -> None:
 
 
 def test_an_adoption_that_failed_is_taken_up_again_by_an_operator_that_has_not_listed_it() -> None:
-    bench = Bench()
-    bench.settle()
-    bench.server.put(DEPLOYMENT, orphaned(bench))
-    bench.watch()
-    bench.server.failing["apply", DEPLOYMENT] = [Unavailable("503")]
-    bench.once()
     another = Bench()
-    another.server.objects = bench.server.objects
+    another.server.objects = half_adopted().server.objects
     outcome = another.once()
     assert outcome.names_taken == ()
     assert ("Deployment whisper", "Deployment whisper was there, and had not been seen") in outcome.delays

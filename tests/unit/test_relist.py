@@ -74,7 +74,7 @@ class Listed:
         self.api = Lists(objects)
         self.access = Access(namespaces)
         self.cache = Cache(self.access)
-        self.watches = Watches(self.access, lambda place: self.lister.begun(place))
+        self.watches = Watches(self.access, lambda place: self.lister.soon(place))
         self.woken: set[Key] = set()
         self.lister = Lister(
             self.api, self.cache, self.access, self.watches, SECONDS, lambda key: self.woken.add(key)
@@ -267,7 +267,7 @@ def test_no_list_comes_sooner_than_the_api_server_asks_for(monkeypatch: pytest.M
     asyncio.run(running._list())
     assert pauses == [20.0]
     assert running.lister._due[SERVICE, None] - start >= 100
-    running.lister.begun((SERVICE, None))  # its watch, or whoever waits for it at the start
+    running.lister.soon((SERVICE, None))  # its watch, or whoever waits for it at the start
     assert running.lister._due[SERVICE, None] - start >= 100
 
 
@@ -301,8 +301,8 @@ def test_what_cannot_be_read_is_listed_again_soon_and_all_the_rest_from_time_to_
     assert asked() == {forbidden, unwatched}
     assert asked() == set()
     # What a watch may have missed comes a moment later, as watches break together.
-    listed.lister.begun((POD, None))
-    listed.lister.begun((DEPLOYMENT, None))
+    listed.lister.soon((POD, None))
+    listed.lister.soon((DEPLOYMENT, None))
     assert asked() == set()
     now += GATHER_SECONDS
     assert asked() == {(POD, None), (DEPLOYMENT, None)}

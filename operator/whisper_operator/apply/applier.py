@@ -7,12 +7,11 @@ from collections.abc import Awaitable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from whisper_operator.apply import plan as planning
-from whisper_operator.apply.fights import ITSELF, Fights
+from whisper_operator.apply.fights import ITSELF, REPLICAS, Fights
 from whisper_operator.apply.memory import remember
 from whisper_operator.apply.outcome import LOOK_AGAIN_SECONDS, Outcome
 from whisper_operator.apply.plan import Plan
 from whisper_operator.apply.writes import (
-    REPLICAS_PATH,
     GoingError,
     NameTakenError,
     Writes,
@@ -121,7 +120,7 @@ class Applier:
         }
         found |= {(made_for(resource, manifest), ITSELF) for manifest in plan.create}
         found |= {
-            (stopped_for(resource, child), REPLICAS_PATH)
+            (stopped_for(resource, child), REPLICAS)
             for child in (*plan.stop, *(child for _, child in plan.update))
             if planning.runs(child)
         }
@@ -178,7 +177,7 @@ class Applier:
     async def _stop(self, resource: Raw, deployments: Iterable[Child], tally: _Tally) -> None:
         for child in deployments:
             key = stopped_for(resource, child)
-            if planning.runs(child) and not self._waits(resource, key, {REPLICAS_PATH}):
+            if planning.runs(child) and not self._waits(resource, key, {REPLICAS}):
                 for failure in await _all([self._writes.stop(resource, child)]):
                     if failure is not None:
                         tally.failed(f"suspension of {child.kind.name} {child.name}", failure)

@@ -29,6 +29,8 @@ FEW = 100
 
 ITSELF = ""
 """In place of a path: the object as such, which is deleted and made again."""
+REPLICAS = "spec.replicas"
+"""The path that an autoscaler sets, and a suspension."""
 
 Field = tuple[str, str]
 """The uid of a child, and a path in it; or what a child that is made anew has in common with the last one, and ITSELF."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from whisper_operator.apply import plan as planning
-from whisper_operator.apply.fights import ITSELF, Fights
+from whisper_operator.apply.fights import ITSELF, REPLICAS, Fights
 from whisper_operator.apply.memory import remember
 from whisper_operator.apply.ownership import take_over
 from whisper_operator.informer.access import Access
@@ -25,7 +25,6 @@ from whisper_operator.manifests import Manifest
 from whisper_operator.observed.children import Child
 
 INVALID = 422
-REPLICAS_PATH = "spec.replicas"
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +93,7 @@ class Writes:
         """Scale a Deployment to nothing, and leave it as it is otherwise. Raises Refused, Retry."""
         await self._api.scale(child.kind, child.namespace, child.name, child.uid, 0)
         logger.info("Scaled %s to nothing, as spec.suspend says", _what(child))
-        self._repaired(resource, stopped_for(resource, child), child, {REPLICAS_PATH: ""})
+        self._repaired(resource, stopped_for(resource, child), child, {REPLICAS: ""})
 
     def lost(self, manifest: Manifest, child: Child) -> frozenset[str]:
         """Paths of a child's fields that somebody has changed, its hash among them if it was put right before."""
@@ -181,13 +180,17 @@ class Writes:
 def made_for(resource: Raw, manifest: Manifest) -> str:
     """What a child that somebody deleted and the one that is made in its place have in common: whose it is, and of which spec,
     as a change of that is answered at once."""
-    return f"{_what(manifest)} of generation {resource['metadata'].get('generation')}"
+    return _of_spec(resource, _what(manifest))
 
 
 def stopped_for(resource: Raw, child: Child) -> str:
     """By what the suspensions of a Deployment count: not among the repairs of its number, and each spec's for themselves, as a
     spec that says so anew is carried out at once, whatever is fought about."""
-    return f"{child.uid} of generation {resource['metadata'].get('generation')}"
+    return _of_spec(resource, child.uid)
+
+
+def _of_spec(resource: Raw, what: str) -> str:
+    return f"{what} of generation {resource['metadata'].get('generation')}"
 
 
 def _what(one: Manifest | Child) -> str:

@@ -60,8 +60,9 @@ class Lister:
         """The resourceVersion of the last list."""
         self._sooner = asyncio.Event()
 
-    def begun(self, place: Place) -> None:
-        """A watch has begun: what was deleted before is never reported, and what was there is not shown."""
+    def soon(self, place: Place) -> None:
+        """List it as soon as the API server wants to be asked, as where a watch has begun: what was deleted before is never
+        reported, and what was there is not shown."""
         soon = max(time.monotonic() + GATHER_SECONDS, self._not_before.get(place, 0.0))
         self._due[place] = min(self._due[place], soon)
         self._sooner.set()

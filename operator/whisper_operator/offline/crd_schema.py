@@ -34,9 +34,8 @@ def complaints(resource: Mapping[str, Any]) -> list[str]:
     given = without_nulls({name: part for name, part in resource.items() if name != "status"})
     if not isinstance(given.get("metadata", {}).get("name"), str):
         return ["metadata.name is missing, or no text"]
-    given["metadata"] = {
-        "name": given["metadata"]["name"]
-    }  # no rule reads more, and kubectl passes on all else
+    # No rule reads more, and kubectl passes on all else.
+    given["metadata"] = {"name": given["metadata"]["name"]}
     wrong = sorted(_validator().iter_errors(given), key=lambda error: error.json_path)
     found = [_at(error.json_path.removeprefix("$").removeprefix("."), _said(error)) for error in wrong]
     return [_short(each) for each in found or _against_rules(_schema(), given, "")]

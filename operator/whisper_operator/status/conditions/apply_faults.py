@@ -1,5 +1,6 @@
 """What keeps a spec from being written to the cluster at all."""
 
+from whisper_operator.apply.fights import REPLICAS
 from whisper_operator.apply.outcome import Fight, Outcome
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.status.condition import Fault
@@ -64,7 +65,7 @@ def _fought_about(fights: tuple[Fight, ...]) -> Fault:
         else f"{each.what} is deleted"
         for each in fights
     )
-    scaled = any(each.field == "spec.replicas" for each in fights)
+    scaled = any(each.field == REPLICAS for each in fights)
     remedy = (
         "If it is a HorizontalPodAutoscaler (kubectl get hpa), delete it: spec.autoscaling makes one that the operator knows of."
         if scaled

@@ -49,10 +49,10 @@ def fault(endpoint: WhisperEndpoint | SpecError, observed: Observed, previous: P
     if isinstance(endpoint, WhisperEndpoint) and endpoint.autoscaling is None and wanted != endpoint.replicas:
         words = f"The Deployment has {wanted} replicas still, and gets {endpoint.replicas} next."
         return Fault("RollingOut", words, needs_action=False)
+    running = live.get("replicas", 0)
     updated, serving = live.get("updatedReplicas", 0), live.get("availableReplicas", 0)
     late = condition(deployment.status, "Progressing").get("reason") == "ProgressDeadlineExceeded"
-    is_done = updated >= wanted and serving >= wanted and live.get("replicas", 0) <= updated and not late
-    running = live.get("replicas", 0)
+    is_done = updated >= wanted and serving >= wanted and running <= updated and not late
     if is_done and running > asked and not scales:
         words = f"{running} replicas run still, where {asked} are asked for: the others are being stopped."
         return Fault("RollingOut", words, needs_action=False)
