@@ -8,7 +8,7 @@ from devcluster import Cluster
 from devcluster.fixtures import cluster, namespace
 from devcluster.installation import Operator, install
 from tests.cluster import troubleshooting
-from tests.cluster.support import EXAMPLES, wait_for_condition
+from tests.cluster.support import EXAMPLES, stopped, wait_for_condition
 
 __all__ = ["cluster", "namespace"]
 
@@ -60,9 +60,8 @@ def operator(installed: Cluster) -> Iterator[Operator]:
 @pytest.fixture
 def alone(operator: Operator) -> Iterator[None]:
     """The module's operator is down: for a test that runs one of its own, whose work another would do."""
-    operator.stop()
-    yield
-    operator.start().wait_until_working()
+    with stopped(operator):
+        yield
 
 
 @pytest.fixture

@@ -177,8 +177,10 @@ def hanging_webhook(cluster: Cluster, namespace: str) -> Iterator[None]:
                 "webhooks": [webhook],
             }
         )
-        yield
-        cluster.kubectl("delete", "validatingwebhookconfiguration", "silent")
+        try:
+            yield
+        finally:
+            cluster.kubectl("delete", "validatingwebhookconfiguration", "silent")
 
 
 @pytest.mark.timeout(300)
