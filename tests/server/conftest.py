@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.server.scheduler import Running, running_with
 from tests.server.whisper_process import WhisperProcess, running
 
 
@@ -47,3 +48,9 @@ def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where tests make files to send."""
     return tmp_path_factory.mktemp("workshop")
+
+
+@pytest.fixture(name="running")
+def _running(request: pytest.FixtureRequest) -> Running:
+    """A scheduler and its engine, which the tests share; see `with_both_engines`."""
+    return running_with(getattr(request, "param", "openai-whisper"))

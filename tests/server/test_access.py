@@ -13,7 +13,7 @@ import pytest
 import requests
 from whisper_server.http.auth import ApiKeys, KeysError
 
-from tests.server.test_openai_api import TRANSCRIPTIONS
+from tests.server.openai_http import TRANSCRIPTIONS
 from tests.server.whisper_process import COMMAND, EXAMPLES, WhisperProcess, part, running, wait_for
 
 HELLO = EXAMPLES / "hello.wav"

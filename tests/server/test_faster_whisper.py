@@ -1,11 +1,9 @@
 """The engine on CTranslate2, driven directly, against openai-whisper on the same weights."""
 
-import csv
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -16,28 +14,17 @@ import numpy as np
 import pytest
 import torch
 import whisper
-from whisper.audio import N_FRAMES, load_audio, log_mel_spectrogram, pad_or_trim
 from whisper_server.audio.mel import spectrogram
-from whisper_server.config import Settings
 from whisper_server.engine.checkpoint import demo_checkpoint, load_checkpoint
 from whisper_server.engine.ctranslate2 import convert
-from whisper_server.engine.ctranslate2.engine import FasterWhisper, Window
+from whisper_server.engine.ctranslate2.engine import Window
 from whisper_server.engine.ctranslate2.load import load
-from whisper_server.engine.ctranslate2.memory import EASING_CALLS, Pressure
-from whisper_server.engine.interface import Align, Decode, Detect, DeviceLost, Encode, LoadError, Request
-from whisper_server.engine.patience import TRIES, pause_after
+from whisper_server.engine.interface import Align, Decode, Detect, Encode, LoadError, Request
 from whisper_server.engine.tokens import tokenizer_of
 from whisper_server.transcribe.options import Options
 
 from tests.server.driving import samples_of, transcribe_all
-
-CLIPS = Path(__file__).parent / "clips"
-SETTINGS = replace(Settings(), model="demo", engine="faster-whisper", device="cpu", dtype="float32")
-
-
-@cache
-def engine(dtype: str = "float32") -> FasterWhisper:
-    return load(replace(SETTINGS, dtype=dtype))
+from tests.server.faster_whisper import CLIPS, SETTINGS, Windows, drive, engine, manifest, mel
 
 
 @pytest.fixture(scope="module")
@@ -51,48 +38,6 @@ def checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def reference(checkpoint_path: Path) -> Any:
     return whisper.load_model(str(checkpoint_path), device="cpu")
-
-
-@cache
-def manifest() -> list[tuple[str, str]]:
-    with (CLIPS / "manifest.tsv").open() as file:
-        return [(row["file"], row["text"]) for row in csv.DictReader(file, delimiter="\t")]
-
-
-@cache
-def mel(number: int) -> Any:
-    name, _ = manifest()[number]
-    return pad_or_trim(log_mel_spectrogram(load_audio(str(CLIPS / name))), N_FRAMES).numpy()
-
-
-def drive(requests: Sequence[Request], dtype: str = "float32") -> list[Any]:
-    """All of them at once; the answers."""
-    used = engine(dtype)
-    answers: dict[Any, Any] = {}
-    for number, request in enumerate(requests):
-        used.submit(number, request)
-    while used.busy():
-        for ticket, answer in used.step():
-            assert not isinstance(answer, Exception)
-            answers[ticket] = answer
-    return [answers[number] for number in range(len(requests))]
-
-
-class Windows:
-    """Encoded windows of some clips, given back at the end."""
-
-    def __init__(self, numbers: Sequence[int], dtype: str = "float32") -> None:
-        self._numbers, self._dtype = numbers, dtype
-
-    def __enter__(self) -> list[Window]:
-        self._windows: list[Window] = drive(
-            [Encode(mel=mel(number)) for number in self._numbers], self._dtype
-        )
-        return self._windows
-
-    def __exit__(self, *_: object) -> None:
-        for window in self._windows:
-            engine(self._dtype).release(window)
 
 
 def errors(texts: Sequence[str]) -> float:
@@ -383,146 +328,3 @@ def test_alignment_heads_go_along(tmp_path: Path) -> None:
     made = convert.find("demo", None, tmp_path)
     heads = [list(head) for head in load_checkpoint("demo", None).alignment_heads]
     assert json.loads((made / "config.json").read_text())["alignment_heads"] == heads
-
-
-@contextmanager
-def failing(problem: Exception, when: Callable[[Sequence[Decode]], bool]) -> Iterator[list[int]]:
-    """Let those calls of `generate` fail of which `when` says so; yields how many windows the others had."""
-    sizes: list[int] = []
-    generate = FasterWhisper._decode
-
-    def decode(self: FasterWhisper, requests: list[Decode]) -> list[Any]:
-        if when(requests):
-            raise problem
-        sizes.append(len(requests))
-        return generate(self, requests)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FasterWhisper, "_decode", decode)
-        yield sizes
-
-
-def answers_of(requests: Sequence[Request]) -> list[Any]:
-    """As `drive`, but an answer may be an exception."""
-    answers: dict[Any, Any] = {}
-    for number, request in enumerate(requests):
-        engine().submit(number, request)
-    while engine().busy():
-        answers |= engine().step()
-    return [answers[number] for number in range(len(requests))]
-
-
-def test_a_request_that_fails_fails_alone() -> None:
-    """A call gives one answer or exception for all windows in it: nobody knows whose fault it is."""
-    with Windows(range(4)) as windows:
-        requests = [Decode(window=window, language="en", seed=n) for n, window in enumerate(windows)]
-        expected = [each.tokens for each in drive(requests)]
-        with failing(RuntimeError("a bad one"), lambda chosen: any(each.seed == 2 for each in chosen)):
-            found = answers_of(requests)
-        assert str(found[2]) == "a bad one"
-        assert [found[n].tokens for n in (0, 1, 3)] == [expected[n] for n in (0, 1, 3)]
-        with failing(RuntimeError(), lambda chosen: False) as sizes:  # and the next ones share a call again
-            drive(requests)
-        assert sizes == [4]
-
-
-def test_what_no_call_can_be_made_of_is_answered_to_its_own_request() -> None:
-    with Windows(range(2)) as windows:
-        unknown = Decode(window=windows[0], language="xx")
-        absent = Decode(window=windows[0], language="en", suppress_tokens=(99999,))
-        fine = Decode(window=windows[1], language="en")
-        found = answers_of([unknown, fine, absent])
-        assert isinstance(found[0], ValueError)
-        assert found[1].tokens == drive([fine])[0].tokens
-        assert str(found[2]) == "suppress_tokens: there is no token 99999"
-        engine().submit("gone", unknown)
-        engine().cancel("gone")
-        assert not engine().busy()
-
-
-def test_calls_are_smaller_while_memory_is_scarce_and_larger_again_after_that() -> None:
-    with Windows(range(8)) as windows:
-        requests = [Decode(window=window, language="en") for window in windows]
-        expected = [each.tokens for each in drive(requests)]
-        scarce = RuntimeError("CUDA failed with error out of memory")
-        with failing(scarce, lambda chosen: len(chosen) > 2) as sizes:
-            assert [each.tokens for each in drive(requests)] == expected
-        assert set(sizes) == {2}
-        with failing(scarce, lambda chosen: False) as sizes:
-            for _ in range(3 * EASING_CALLS):
-                drive([replace(requests[0], sample_len=1)])
-            sizes.clear()
-            drive(requests)
-        assert sizes == [8]
-
-
-def test_a_request_that_finds_no_memory_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A neighbour may have it for a moment only; and nobody else waits for that."""
-    monkeypatch.setattr("whisper_server.engine.ctranslate2.engine.pause_after", lambda tries: 0.1)
-    with Windows(range(2)) as windows:
-        short_of_it = Decode(window=windows[0], language="en", seed=1)
-        fine = Decode(window=windows[1], language="en", temperature=0.2)
-        expected = [each.tokens for each in drive([short_of_it])]
-        tries = iter((True, True, True, False))
-        with failing(
-            MemoryError("std::bad_alloc"), lambda chosen: chosen[0].seed == 1 and next(tries)
-        ) as sizes:
-            found = answers_of([short_of_it, fine])
-        assert [found[0].tokens] == expected
-        assert found[1].tokens
-        assert sizes[-1] == 1
-        assert next(tries, None) is None
-        with failing(MemoryError("std::bad_alloc"), lambda chosen: True):
-            engine().submit("gone", short_of_it)
-            while not engine()._later:
-                engine().step()
-            engine().cancel("gone")
-            assert not engine().busy()
-
-
-def test_others_share_calls_again_while_one_request_never_finds_memory(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Their calls become small when it fails first, and larger again before it was tried for the last time."""
-    monkeypatch.setattr("whisper_server.engine.ctranslate2.engine.pause_after", lambda tries: 3600.0)
-    monkeypatch.setattr("whisper_server.engine.ctranslate2.memory.EASING_CALLS", 6)
-    used = engine()
-    monkeypatch.setattr(used, "_memory", Pressure())
-    with Windows(range(5)) as windows:
-        never, *others = (
-            Decode(window=window, language="en", seed=n, sample_len=4) for n, window in enumerate(windows)
-        )
-        with failing(MemoryError("std::bad_alloc"), lambda chosen: never in chosen) as sizes:
-            used.submit("never", never)
-            for _ in range(TRIES - 2):
-                for number, request in enumerate(others):
-                    used.submit(number, request)
-                found: set[Any] = set()
-                while len(found) < len(others) or not used._later:
-                    found |= {ticket for ticket, _ in used.step()}
-                assert found == set(range(len(others)))
-                used._later = [(0.0, waiting, queue) for _, waiting, queue in used._later]
-            used.cancel("never")
-        assert 1 in sizes
-        assert sizes[-1] == len(others)
-
-
-def test_without_memory_for_one_window_its_request_fails_and_with_a_lost_device_all_do(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    pauses: list[float] = []
-
-    def no_pause(tries: int) -> float:
-        pauses.append(pause_after(tries))
-        return 0.0
-
-    monkeypatch.setattr("whisper_server.engine.ctranslate2.engine.pause_after", no_pause)
-    with Windows([0]) as windows:
-        request = Decode(window=windows[0], language="en")
-        with failing(MemoryError("std::bad_alloc"), lambda chosen: True):
-            assert isinstance(answers_of([request])[0], MemoryError)
-        assert 7 < sum(pauses) < 9
-        assert drive([request])[0].tokens
-        lost = RuntimeError("CUDA failed with error an illegal memory access was encountered")
-        with failing(lost, lambda chosen: True), pytest.raises(DeviceLost, match="an illegal memory access"):
-            answers_of([request])

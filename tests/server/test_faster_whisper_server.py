@@ -10,7 +10,7 @@ import jiwer
 import pytest
 import requests
 
-from tests.server.test_openai_api import HELLO_TEXT, TRANSCRIPTIONS, ask, events
+from tests.server.openai_http import HELLO_TEXT, TRANSCRIPTIONS, ask, events
 from tests.server.whisper_process import CLIPS, WhisperProcess, ffmpeg, running, table, wait_for
 
 TEXTS = table(CLIPS / "manifest.tsv")

@@ -2,9 +2,13 @@
 
 from dataclasses import fields
 
+import pytest
 import torch
-from whisper_server.engine.torch.kv_cache import CacheShape, Slots
+from whisper_server.engine.torch import memory
+from whisper_server.engine.torch.kv_cache import CacheShape, Rows, Slots
 from whisper_server.engine.torch.logits import Vocabulary
+
+from tests.server.demo_engine import demo_engine
 
 
 def test_rows_move_with_all_that_belongs_to_them() -> None:
@@ -29,3 +33,40 @@ def test_rows_move_with_all_that_belongs_to_them() -> None:
         expected = before[name][:, order] if name == "kv" else before[name][order]
         assert not torch.equal(before[name], expected), "the test would see nothing"
         assert torch.equal(tensor, expected), name
+
+
+def large_slots() -> Slots:
+    """Of a model with 29 MiB of keys and values to a row, all of which have been written to."""
+    shape = CacheShape(layers=32, heads=4, width=64, dtype=torch.float32, device=torch.device("cpu"))
+    vocabulary = Vocabulary(size=100, eot=50, timestamp_begin=60, no_speech=55, blank=(1,))
+    slots = Slots(shape, vocabulary, count=2, group_rows=8, n_audio_ctx=64, n_text_ctx=448)
+    for cache in (slots.cross_kv, slots.rows.self_kv):
+        cache.kv.fill_(1)
+    return slots
+
+
+def test_windows_change_places_without_memory() -> None:
+    slots = large_slots()
+    lower, upper = slots.take(), slots.take()
+    slots.give_back(lower)
+    assert memory._most_taken_by(slots.close_gap) < 8 << 20
+    assert upper.slot == 0
+    slots.take()
+    assert memory._most_taken_by(lambda: slots.exchange(0, 1)) < 8 << 20
+    assert upper.slot == 1
+
+
+def test_beams_change_places_in_memory_for_a_layer() -> None:
+    """On a CPU, where a machine without memory ends the process; on a GPU that is rehearsed."""
+    rows = list(range(2, 10))
+    slots = large_slots()
+    taken = memory._most_taken_by(lambda: slots.rows.move(rows[::-1], rows, 448))
+    assert taken < 16 << 20
+    engine = demo_engine(windows=2, fixed_shapes=True)
+    moved: list[tuple[int, int]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Rows, "move", lambda self, sources, targets, length: moved.append((len(targets), length))
+        )
+        engine.rehearse()
+    assert moved == [(8, 448)]

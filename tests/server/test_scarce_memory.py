@@ -1,43 +1,29 @@
 """A device that runs out of memory: nothing is lost but time, less is done at once, and as much as before when that is over."""
 
 import itertools
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from whisper_server.audio.mel import spectrogram
-from whisper_server.engine.checkpoint import load_checkpoint
-from whisper_server.engine.interface import Decode, DeviceLost, Encode, LoadError, Ticket
+from whisper_server.engine.interface import Decode, DeviceLost, Encode, Ticket
 from whisper_server.engine.patience import TRIES
 from whisper_server.engine.torch import decoder, memory, recovery
-from whisper_server.engine.torch.engine import OpenAIWhisper
-from whisper_server.engine.torch.host_copy import HostCopy, upload
-from whisper_server.engine.torch.kv_cache import CacheShape, Lane, Rows, Slots
-from whisper_server.engine.torch.load import make_engine, model_info
-from whisper_server.engine.torch.logits import RowState, Vocabulary
-from whisper_server.engine.torch.memory import Limit, as_large_as_fits
+from whisper_server.engine.torch.host_copy import upload
+from whisper_server.engine.torch.kv_cache import Lane, Rows, Slots
+from whisper_server.engine.torch.logits import RowState
+from whisper_server.engine.torch.memory import Limit
 from whisper_server.engine.torch.model import Network
 from whisper_server.engine.torch.runner import Runner
-from whisper_server.transcribe.options import Options
 
+from tests.server.demo_engine import GREEDY, HELLO, decoded, demo_engine, encoded
 from tests.server.driving import samples_of, transcribe_all
-from tests.server.whisper_process import CLIPS, EXAMPLES, table
-
-GREEDY = Options(language="en", temperatures=(0.0,), condition_on_previous_text=False)
-HELLO = samples_of(EXAMPLES / "hello.wav")
-
-
-def demo_engine(windows: int, lag: int = 0, **how: Any) -> OpenAIWhisper:
-    checkpoint = load_checkpoint("demo", None)
-    info = model_info("demo", checkpoint)
-    return make_engine(checkpoint, info, torch.float32, "cpu", windows=windows, lag=lag, **how)
+from tests.server.whisper_process import CLIPS, table
 
 
 class Clock:
@@ -178,28 +164,6 @@ def test_with_memory_for_few_rows_all_windows_are_decoded_in_those(monkeypatch: 
     assert engine.stats.out_of_memory < 40
 
 
-def encoded(engine: OpenAIWhisper, count: int) -> list[Any]:
-    """So many windows of one sound."""
-    mel = spectrogram(HELLO, 80).beginning()
-    for number in range(count):
-        engine.submit(number, Encode(mel=mel))
-    windows: dict[Ticket, Any] = {}
-    while engine.busy():
-        windows |= engine.step()
-    return [windows[number] for number in range(count)]
-
-
-def decoded(engine: OpenAIWhisper, requests: dict[Ticket, Decode], steps: int = 10**6) -> dict[Ticket, Any]:
-    """What was answered in so many steps at most."""
-    for ticket, request in requests.items():
-        engine.submit(ticket, request)
-    answers: dict[Ticket, Any] = {}
-    while engine.busy() and steps:
-        answers |= engine.step()
-        steps -= 1
-    return answers
-
-
 def none_left(*args: Any, **kwargs: Any) -> None:
     raise torch.OutOfMemoryError("none left")
 
@@ -219,43 +183,6 @@ def test_where_windows_find_no_memory_to_change_places_texts_go_on(monkeypatch: 
         decoded(engine, {"upper": endless}, steps=1)
         engine.cancel("upper")
     assert upper.slot == 0, "the gap is closed when there is memory again"
-
-
-def large_slots() -> Slots:
-    """Of a model with 29 MiB of keys and values to a row, all of which have been written to."""
-    shape = CacheShape(layers=32, heads=4, width=64, dtype=torch.float32, device=torch.device("cpu"))
-    vocabulary = Vocabulary(size=100, eot=50, timestamp_begin=60, no_speech=55, blank=(1,))
-    slots = Slots(shape, vocabulary, count=2, group_rows=8, n_audio_ctx=64, n_text_ctx=448)
-    for cache in (slots.cross_kv, slots.rows.self_kv):
-        cache.kv.fill_(1)
-    return slots
-
-
-def test_windows_change_places_without_memory() -> None:
-    slots = large_slots()
-    lower, upper = slots.take(), slots.take()
-    slots.give_back(lower)
-    assert memory._most_taken_by(slots.close_gap) < 8 << 20
-    assert upper.slot == 0
-    slots.take()
-    assert memory._most_taken_by(lambda: slots.exchange(0, 1)) < 8 << 20
-    assert upper.slot == 1
-
-
-def test_beams_change_places_in_memory_for_a_layer() -> None:
-    """On a CPU, where a machine without memory ends the process; on a GPU that is rehearsed."""
-    rows = list(range(2, 10))
-    slots = large_slots()
-    taken = memory._most_taken_by(lambda: slots.rows.move(rows[::-1], rows, 448))
-    assert taken < 16 << 20
-    engine = demo_engine(windows=2, fixed_shapes=True)
-    moved: list[tuple[int, int]] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            Rows, "move", lambda self, sources, targets, length: moved.append((len(targets), length))
-        )
-        engine.rehearse()
-    assert moved == [(8, 448)]
 
 
 def test_a_burst_of_windows_is_encoded_in_smaller_batches_where_memory_is_scarce(
@@ -432,148 +359,6 @@ def test_after_one_shortage_as_much_is_done_as_before_soon() -> None:
     for _ in range(7 * memory.PATIENCE):
         limit.went_well()
     assert limit.now == 128
-
-
-class Measured:
-    """Stands for an engine whose work takes memory as its size says."""
-
-    window_bytes, group_bytes = 100 << 20, 300 << 20
-
-    def __init__(self, windows: int, transient: int) -> None:
-        self.windows, self._transient = windows, transient
-
-    def rehearse(self) -> None:
-        torch.ones(self._transient, dtype=torch.uint8)
-
-    def record(self) -> None:
-        raise AssertionError("this is for GPUs")
-
-
-@pytest.mark.parametrize(
-    ("free", "fitting"), [(6000, 16), (1300, None), (1950, 8), (1050, None), (700, 0)], ids=str
-)
-def test_windows_are_what_is_left_beside_the_most_work_at_once(
-    monkeypatch: pytest.MonkeyPatch, free: int, fitting: int | None
-) -> None:
-    """Work of 500 MiB is measured as it is done; beside it 300 MiB for groups, 256 MiB to spare, and 100 MiB for each window."""
-    monkeypatch.setattr(memory, "free_memory", lambda device: free << 20)
-
-    def make(windows: int) -> Measured:
-        return Measured(windows, 500 << 20)
-
-    left = free - 500 - 300 - 256
-    if left < 90:
-        with pytest.raises(LoadError, match=r"no memory left for a single window .* use a smaller model"):
-            as_large_as_fits(make, 16, "cpu")
-        return
-    found = as_large_as_fits(make, 16, "cpu").windows
-    assert abs(found - min(16, left // 100)) <= 1
-    assert fitting is None or found == fitting
-
-
-def test_runs_of_the_encoder_are_rehearsed_in_the_sizes_that_they_have(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A GPU's libraries plan for each size when they meet it first: not at a user's request."""
-    engine = demo_engine(windows=6, fixed_shapes=True)
-    engine._encoder.limit = Limit(6)
-    sizes: list[int] = []
-    encode = Network.encode
-
-    def noted(self: Network, mels: Tensor, *args: Any, **kwargs: Any) -> Iterator[None]:
-        sizes.append(len(mels))
-        return encode(self, mels, *args, **kwargs)
-
-    monkeypatch.setattr(Network, "encode", noted)
-    with torch.inference_mode():
-        engine._encoder.rehearse()
-    assert sizes == [4, 2, 1]
-    encoded(engine, 6)
-    assert sizes[3:] == [4, 2]
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
-        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
-        "CUDA error: out of memory",
-    ],
-)
-def test_libraries_that_find_no_memory_make_the_engine_smaller(
-    monkeypatch: pytest.MonkeyPatch, words: str
-) -> None:
-    """They ask the driver for it, beside torch; and what was kept spare for them is free when it is tried again."""
-    spares: list[weakref.ref[Tensor]] = []
-    empty = torch.empty
-
-    def spare(*size: int, device: str, **how: Any) -> Tensor:
-        assert device == "cuda"
-        made = empty(1, **how)
-        spares.append(weakref.ref(made))
-        return made
-
-    class OnGpu(Measured):
-        def __init__(self, windows: int) -> None:
-            super().__init__(windows, 0)
-            assert not any(each() is not None for each in spares), "that of the one before is still taken"
-
-        def rehearse(self) -> None:
-            if self.windows > 5:
-                raise RuntimeError(words)
-            if self.windows < 3:
-                raise RuntimeError("another fault")
-
-        def record(self) -> None: ...
-
-    monkeypatch.setattr(memory, "free_memory", lambda device: 1 << 30)
-    monkeypatch.setattr(torch, "empty", spare)
-    for name in ("memory_allocated", "max_memory_allocated", "reset_peak_memory_stats", "empty_cache"):
-        monkeypatch.setattr(torch.cuda, name, lambda: 0)
-    assert as_large_as_fits(OnGpu, 8, "cuda").windows == 5
-    with pytest.raises(RuntimeError, match="another fault"):
-        as_large_as_fits(OnGpu, 2, "cuda")
-
-
-def test_the_most_work_at_once_is_as_much_as_a_burst_takes() -> None:
-    """What was measured at the start is what the process takes later, with all rows at full length: here by its peak."""
-    engine = demo_engine(windows=16)
-    engine.rehearse()
-    Path("/proc/self/clear_refs").write_text("5")
-    before = memory._most_resident()
-    told = transcribe_all(engine, [(spectrogram(HELLO, 80), GREEDY)] * 16)
-    assert len(told) == 16
-    # Slots have been written to for the first time: their memory is reckoned apart.
-    grown = memory._most_resident() - before - 16 * engine.window_bytes
-    assert grown < memory.SPARE_MEMORY // 2
-
-
-class Lost(torch.AcceleratorError):
-    """What torch says of a device that is gone."""
-
-
-def test_a_device_that_is_lost_while_texts_join_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not the answer to the one whose window was moved."""
-    engine = demo_engine(windows=4)
-    windows = encoded(engine, 4)
-
-    def exchange(self: Slots, one: int, other: int) -> None:
-        raise Lost("an illegal memory access\nand more")
-
-    monkeypatch.setattr(Slots, "exchange", exchange)
-    engine._decoder.row_limit.now = 1
-    engine.submit("moved", Decode(window=windows[3], language="en"))
-    with pytest.raises(DeviceLost, match=r"^an illegal memory access$"):
-        engine.step()
-
-
-def test_a_device_whose_results_do_not_arrive_is_lost() -> None:
-    class Event:
-        def synchronize(self) -> None:
-            raise Lost("an illegal memory access\nand more")
-
-    with pytest.raises(DeviceLost, match=r"^an illegal memory access$"):
-        HostCopy(torch.zeros(1), Event()).arrived()  # type: ignore[arg-type]
 
 
 def test_what_a_request_bans_finds_no_memory_and_is_tried_again(

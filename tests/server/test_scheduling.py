@@ -10,7 +10,6 @@ from collections.abc import Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,10 @@ import torch
 from flask.testing import FlaskClient
 from whisper_server.audio.executor import Executor
 from whisper_server.audio.mel import Spectrogram, spectrogram
-from whisper_server.audio.vad import spans
 from whisper_server.config import Settings
 from whisper_server.engine.checkpoint import load_checkpoint
-from whisper_server.engine.ctranslate2.engine import FasterWhisper
-from whisper_server.engine.ctranslate2.load import load
-from whisper_server.engine.interface import Answer, Decode, Encode, Engine, Mel, Samples, Ticket
+from whisper_server.engine.interface import Answer, Decode, Encode, Ticket
 from whisper_server.engine.tokens import tokenizer_of
-from whisper_server.engine.torch.engine import OpenAIWhisper
 from whisper_server.engine.torch.load import make_engine, model_info
 from whisper_server.engine.torch.sequence import MAX_GROUP
 from whisper_server.http.admission import Admission, Limits, State
@@ -37,70 +32,12 @@ from whisper_server.http.lifecycle import Lifecycle
 from whisper_server.metrics import Metrics
 from whisper_server.scheduling.dispatcher import GIVEN_UP_COST, WINDOW_COST
 from whisper_server.scheduling.pace import Pace
-from whisper_server.scheduling.scheduler import Scheduler
 from whisper_server.transcribe.options import Options
 from whisper_server.transcribe.stream import Assembly
-from whisper_server.transcribe.transcript import Transcript
 
-from tests.server.driving import INFO, samples_of, soon, turn_of
-from tests.server.whisper_process import CLIPS, EXAMPLES, ffmpeg, table, wait_for
-
-GREEDY = Options(language="en", temperatures=(0.0,), condition_on_previous_text=False)
-
-
-HELLO = samples_of(EXAMPLES / "hello.wav")
-LONG = np.concatenate([samples_of(CLIPS / name) for name in table(CLIPS / "manifest.tsv")])
-
-
-class Running:
-    """A scheduler with the demo model, and a look at its engine."""
-
-    def __init__(self, library: str) -> None:
-        """`library`: as in WHISPER_ENGINE."""
-        self.library = library
-        self.engine: OpenAIWhisper | FasterWhisper | None = None
-        self.scheduler = Scheduler(self._load)
-        self.scheduler.start()
-        while not self.scheduler.is_ready():
-            time.sleep(0.05)
-
-    def _load(self) -> Engine:
-        if self.library == "faster-whisper":
-            # In its usual int8 the demo says other words now and then, which is no concern of the scheduler's.
-            self.engine = load(replace(Settings(), model="demo", device="cpu", dtype="float32"))
-            self.engine.windows = 4
-            return self.engine
-        checkpoint = load_checkpoint("demo", None)
-        torch.set_num_threads(1)
-        self.engine = make_engine(checkpoint, model_info("demo", checkpoint), torch.float32, "cpu", windows=4)
-        return self.engine
-
-    def wait_until_empty(self) -> None:
-        """Nothing of any file may be left in the engine."""
-        assert self.engine is not None
-        deadline = time.monotonic() + 60
-        kept = self.scheduler
-        while kept._files or kept._dispatcher._asked or self.engine.busy() or self._held():
-            assert time.monotonic() < deadline, "windows are still held"
-            time.sleep(0.02)
-
-    def _held(self) -> int:
-        """How many windows were not given back."""
-        if isinstance(self.engine, FasterWhisper):
-            return len(self.engine._taken)
-        return 4 - self.engine._slots.free if self.engine else 0
-
-
-running_with = cache(Running)
-"""One scheduler for each engine: its threads live as long as the process."""
-
-
-@pytest.fixture
-def running(request: pytest.FixtureRequest) -> Running:
-    return running_with(getattr(request, "param", "openai-whisper"))
-
-
-with_both_engines = pytest.mark.parametrize("running", ["openai-whisper", "faster-whisper"], indirect=True)
+from tests.server.driving import INFO, soon, turn_of
+from tests.server.scheduler import GREEDY, HELLO, LONG, Running, spoken, with_both_engines
+from tests.server.whisper_process import EXAMPLES, ffmpeg, wait_for
 
 
 @with_both_engines
@@ -454,73 +391,3 @@ def test_an_engine_counts_what_it_does(running: Running) -> None:
     assert stats.step_rows > before.step_rows
     assert stats.step_seconds > before.step_seconds
     assert stats.windows_taken == 0
-
-
-def spoken(file: Samples, options: Options, running: Running) -> Transcript:
-    with running.scheduler.submit(file, options, turn_of("a")) as job:
-        return job.transcript()
-
-
-@with_both_engines
-def test_spans_that_are_given_are_not_looked_for(running: Running) -> None:
-    given = replace(GREEDY, clip_timestamps=(0.0, 1.0))
-    expected = spoken(HELLO, given, running)
-    assert expected.text != spoken(HELLO, GREEDY, running).text
-    for looked_for in (replace(given, vad=True), replace(given, parallel=True)):
-        assert spoken(HELLO, looked_for, running).text == expected.text
-
-
-@with_both_engines
-def test_voice_detection_is_a_matter_of_clips(running: Running) -> None:
-    silence = np.zeros(16000 * 40, np.int16)
-    file = np.concatenate([HELLO, silence, HELLO])
-    times = tuple(time for span in spans(file) for time in span)
-    assert len(times) == 4, "two spans of speech"
-    by_voice = spoken(file, replace(GREEDY, vad=True), running)
-    by_clips = spoken(file, replace(GREEDY, clip_timestamps=times), running)
-    assert by_voice == by_clips
-    assert by_voice.text.split()[:2] == ["hello", "world"]
-    assert spoken(silence, replace(GREEDY, vad=True), running).text == ""
-
-
-@with_both_engines
-def test_parallel_equals_one_transcription_for_each_span_in_the_order_of_the_file(running: Running) -> None:
-    parallel = replace(GREEDY, parallel=True)
-    with running.scheduler.submit(LONG, parallel, turn_of("a")) as job:
-        updates = [update for update in job.updates() if update is not None]
-        transcript = job.transcript()
-    assert "".join(update.delta for update in updates) == transcript.text
-    starts = [segment.start for segment in transcript.segments]
-    assert starts == sorted(starts)
-    apart = [spoken(LONG, replace(GREEDY, clip_timestamps=span), running) for span in spans(LONG)]
-    assert len(apart) > 1
-    expected = [(s.start, s.end, s.tokens) for part in apart for s in part.segments]
-    assert [(s.start, s.end, s.tokens) for s in transcript.segments] == expected
-    running.wait_until_empty()
-
-
-def test_a_parallel_file_does_not_hold_its_spectrogram_twice(
-    running: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its windows are cut as the engine takes them, not all at once."""
-    cut, longest, windows = Spectrogram.window, 0, list[weakref.ref[Mel]]()
-
-    def watch(self: Spectrogram, seek: int, size: int) -> Mel:
-        nonlocal longest
-        window = cut(self, seek, size)
-        windows.append(weakref.ref(window))
-        longest = max(longest, sum(each() is not None for each in windows))
-        return window
-
-    monkeypatch.setattr(Spectrogram, "window", watch)
-    long = np.concatenate([LONG] * 6)
-    assert len(spans(long)) >= 12
-    spoken(long, replace(GREEDY, parallel=True), running)
-    assert 1 <= longest <= 4, "as many as the engine has windows"
-
-
-@with_both_engines
-def test_cancelling_a_parallel_file_gives_everything_back(running: Running) -> None:
-    with running.scheduler.submit(LONG, replace(GREEDY, parallel=True), turn_of("a")) as job:
-        next(job.updates())
-    running.wait_until_empty()

@@ -1,14 +1,12 @@
 """Status and conditions: every state says what it is and what to do next, and nothing is written twice."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from whisper_operator.apply.outcome import Fight, Outcome
-from whisper_operator.config import Settings
 from whisper_operator.kube.kinds import (
     AUTOSCALER,
     COMPUTE_ADDRESS,
@@ -17,71 +15,28 @@ from whisper_operator.kube.kinds import (
     MANAGED_CERTIFICATE,
     POD,
     SERVICE,
-    Kind,
 )
-from whisper_operator.manifests import Manifest
-from whisper_operator.observed.children import Child, Observed, Owner
+from whisper_operator.observed.children import Observed
 from whisper_operator.observed.pods import Pod, Trouble
 from whisper_operator.observed.warnings import Warning
-from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint, parse
+from whisper_operator.spec.endpoint import SpecError
 from whisper_operator.status import status
-from whisper_operator.status.status import merge_patch
+
+from tests.unit.reporting import (
+    ACTIVE,
+    HOST,
+    INGRESS_UP,
+    NAME_TAKEN,
+    NOT_VISIBLE,
+    SERVING,
+    apply,
+    child,
+    condition,
+    observed,
+    told,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-LATER = datetime(2026, 1, 2, 4, 0, 0, tzinfo=UTC)
-SETTINGS = Settings(server_repository="r/whisper-server", server_version="1")
-HOST = "w.example.com"
-INGRESS_UP = {"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}]}}
-ACTIVE = {"certificateStatus": "Active", "domainStatus": [{"domain": HOST, "status": "Active"}]}
-SERVING = {
-    "observedGeneration": 1,
-    "replicas": 1,
-    "updatedReplicas": 1,
-    "readyReplicas": 1,
-    "availableReplicas": 1,
-}
-
-
-def resource(before: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
-    metadata = {"name": "w", "namespace": "n", "uid": "u", "generation": 3, "resourceVersion": "9"}
-    return {"metadata": metadata, "spec": spec, "status": before or {}}
-
-
-def child(kind: Kind, live: dict[str, Any], name: str = "w", **spec: Any) -> Child:
-    return Child(kind, "n", name, "c", 1, 1, Owner("WhisperEndpoint", "w", "u"), False, "h", "{}", spec, live)
-
-
-def observed(
-    deployment: dict[str, Any] | None = None,
-    ingress: dict[str, Any] | None = None,
-    certificate: dict[str, Any] | None = None,
-    replicas: int = 1,
-) -> Observed:
-    children = []
-    if deployment is not None:
-        children += [child(DEPLOYMENT, deployment, replicas=replicas), child(SERVICE, {})]
-    if ingress is not None:
-        children.append(child(INGRESS, ingress))
-    if certificate is not None:
-        children.append(child(MANAGED_CERTIFICATE, certificate, "w-1", domains=[HOST]))
-    return Observed({(each.kind, each.name): each for each in children})
-
-
-def told(
-    seen: Observed,
-    outcome: Outcome | None = None,
-    endpoint: WhisperEndpoint | SpecError | None = None,
-    before: dict[str, Any] | None = None,
-    **spec: Any,
-) -> status.Report:
-    of = resource(before, **spec)
-    return status.of(of, endpoint or parse(of, SETTINGS), seen, outcome or Outcome(), NOW)
-
-
-def condition(report: status.Report, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = {each["type"]: each for each in report.patch["conditions"]}
-    return dict(found.get(name, {}))
 
 
 def test_a_served_public_endpoint_is_ready_and_spells_out_its_dns_record() -> None:
@@ -216,7 +171,6 @@ def test_what_may_not_be_read_any_more_is_told_where_it_matters() -> None:
     assert "may not read pods there" in ready["message"]
 
 
-NAME_TAKEN = Outcome(names_taken=(Manifest(INGRESS, "n", "w", {}),))
 REFUSAL = Outcome(refusals=(("Deployment w", "exceeded quota: gpus"),))
 DELAYED = Outcome(delays=(("Service w", "PATCH: 409"),), delayed_for=31.0)
 FOUGHT = Outcome(fights=(Fight("Deployment w", "spec.replicas", "kube-controller-manager (scale)"),))
@@ -229,10 +183,6 @@ QUOTA = {
     "conditions": [
         {"type": "ReplicaFailure", "status": "True", "message": "pods are forbidden: exceeded quota"}
     ],
-}
-NOT_VISIBLE = {
-    "certificateStatus": "Provisioning",
-    "domainStatus": [{"domain": HOST, "status": "FailedNotVisible"}],
 }
 FAILED = {"certificateStatus": "ProvisioningFailedPermanently"}
 
@@ -404,63 +354,6 @@ def test_what_can_not_be_written_is_told_of_a_suspended_endpoint_too() -> None:
     assert condition(report, "Ready")["reason"] == "ApplyRefused"
 
 
-def test_a_settled_endpoint_is_told_of_nothing() -> None:
-    seen = observed(SERVING, INGRESS_UP, ACTIVE)
-    of = resource(host=HOST)
-    first = status.of(of, parse(of, SETTINGS), seen, Outcome(), NOW)
-    again = {**of, "status": dict(first.patch)}
-    second = status.of(again, parse(of, SETTINGS), seen, Outcome(), LATER)
-    assert second == status.Report({}, ())
-
-
-def test_times_change_with_the_status_only_and_what_is_over_is_removed() -> None:
-    of = resource(host=HOST)
-    first = status.of(of, parse(of, SETTINGS), observed(SERVING, INGRESS_UP, NOT_VISIBLE), Outcome(), NOW)
-    again = {**of, "status": dict(first.patch)}
-    second = status.of(again, parse(of, SETTINGS), observed(SERVING), Outcome(), LATER)
-    assert condition(second, "Available")["lastTransitionTime"] == "2026-01-02T03:04:05Z"
-    assert condition(second, "AddressAssigned")["lastTransitionTime"] == "2026-01-02T04:00:00Z"
-    assert second.patch["address"] is second.patch["dns"] is second.patch["certificates"] is None
-
-
-def test_each_transition_is_an_event_once() -> None:
-    of = resource(host=HOST)
-    first = status.of(of, parse(of, SETTINGS), observed(), NAME_TAKEN, NOW)
-    assert [(each["type"], each["reason"]) for each in first.events] == [("Warning", "NameConflict")]
-    again = {**of, "status": dict(first.patch)}
-    second = status.of(again, parse(of, SETTINGS), observed(SERVING, INGRESS_UP, ACTIVE), Outcome(), LATER)
-    assert ("Normal", "Ready") in [(each["type"], each["reason"]) for each in second.events]
-    settled = {**of, "status": apply(first.patch, second.patch)}
-    third = status.of(settled, parse(of, SETTINGS), observed(SERVING, INGRESS_UP, ACTIVE), Outcome(), LATER)
-    assert third.events == ()
-
-
-def test_who_sees_some_namespaces_only_says_what_it_can_not_tell() -> None:
-    some = replace(SETTINGS, namespaces=("n", "m"))
-    seen = observed(SERVING, INGRESS_UP, ACTIVE)
-    public = told(seen, endpoint=parse(resource(host=HOST), some), host=HOST)
-    assert "sees no namespaces but n, m" in condition(public, "Ready")["message"]
-    inside = told(observed(SERVING), endpoint=parse(resource(), some))
-    assert "namespaces" not in condition(inside, "Ready")["message"]
-
-
-def test_what_is_true_when_it_is_first_told_is_a_transition_too() -> None:
-    of = resource()
-    first = status.of(of, parse(of, SETTINGS), observed(SERVING), Outcome(), NOW)
-    assert [each["reason"] for each in first.events] == ["Available", "Ready"]
-
-
-def test_progress_is_told_in_the_status_and_is_no_event() -> None:
-    of = resource(host=HOST)
-    first = status.of(of, parse(of, SETTINGS), observed(), Outcome(), NOW)
-    again = {**of, "status": dict(first.patch)}
-    second = status.of(again, parse(of, SETTINGS), observed(SERVING), Outcome(), LATER)
-    reasons = [condition(each, "Ready")["reason"] for each in (first, second)]
-    assert reasons[0] != reasons[1]
-    assert first.events == ()
-    assert [each["reason"] for each in second.events] == ["Available"]
-
-
 def test_a_certificate_on_its_way_out_does_not_count() -> None:
     old = replace(child(MANAGED_CERTIFICATE, {}, "w-old", domains=["old.example.com"]), deleting=True)
     seen = observed(SERVING, INGRESS_UP, ACTIVE)
@@ -493,34 +386,3 @@ def test_two_certificates_of_one_host_are_told_as_one() -> None:
         assert report.patch["certificates"] == [
             {"host": HOST, "name": "w-1", "status": "Active", "domainStatus": "Active"}
         ]
-
-
-def apply(before: Any, patch: Any) -> dict[str, Any]:
-    """RFC 7386, as the API server does it."""
-    after = dict(before)
-    for name, value in patch.items():
-        if value is None:
-            after.pop(name, None)
-        elif isinstance(value, dict) and isinstance(after.get(name), dict):
-            after[name] = apply(after[name], value)
-        else:
-            after[name] = value
-    return after
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ({}, {}),
-        ({"a": 1}, {"a": 1}),
-        ({"a": 1, "b": 2}, {"b": 3, "c": 4}),
-        ({"a": {"b": 1, "c": 2}}, {"a": {"b": 1}}),
-        ({"a": [1, 2]}, {"a": [2]}),
-        ({"a": {"b": 1}}, {"a": [1]}),
-        ({"a": 0}, {"a": False}),
-    ],
-)
-def test_a_merge_patch_turns_one_into_the_other(before: dict[str, Any], after: dict[str, Any]) -> None:
-    patch = merge_patch(before, after)
-    assert apply(before, patch) == after
-    assert (patch == {}) is (before == after)
