@@ -8,6 +8,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "operator" / "whisper_operator"
 
 ORDER = (
     {"kube"},
+    {"leader.lock", "leader.installations"},
+    {"leader"},
     {"workqueue", "__init__"},
     {"spec.fields"},
     {"spec.egress"},
@@ -45,6 +47,8 @@ PURE = {
     "apply.ownership",
     "apply.plan",
     "status",
+    "leader.lock",
+    "leader.installations",
 }
 IMPURE = {"kopf", "kubernetes", "aiohttp", "asyncio", "whisper_operator.kube.client"}
 

@@ -100,5 +100,8 @@ POD = Kind("", "v1", "pods", "Pod")
 WITNESSES = (REPLICA_SET, POD, EVENT)
 """Read for the status only."""
 
+LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease")
+"""Not watched: who writes is decided by them, and read with each renewal."""
+
 WARNINGS = "type=Warning"
 """Field selector of the Events that matter."""

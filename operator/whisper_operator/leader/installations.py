@@ -1,0 +1,84 @@
+"""Which installations there are beside one's own, and what they look after. Pure: it is told what a list of Leases has.
+
+An installation that looks after some namespaces has a Lease in each of them, its claim, and writes only where it has that; who
+looks after the whole cluster leaves those to it. A Lease in a namespace speaks of that namespace alone: whoever may write there
+can't keep an installation from others. Of two that look after the whole cluster, the one whose Lease was made first goes on.
+"""
+
+from collections.abc import Iterable
+
+from whisper_operator.kube.kinds import FIELD_MANAGER, GROUP, NAME_LABEL
+from whisper_operator.kube.objects import Raw
+
+LEADER = "whisper-operator"
+"""The Lease in an installation's own namespace, which its replicas take turns to hold."""
+CLAIM = "whisper-operator-endpoints"
+"""The Lease in a namespace that is looked after by an installation for some: its holder is that installation's namespace."""
+SCOPE_ANNOTATION = f"{GROUP}/looks-after"
+"""On LEADER: the namespaces, or ALL."""
+ALL = "*"
+MARKS = {NAME_LABEL: FIELD_MANAGER}
+SELECTOR = f"{NAME_LABEL}={FIELD_MANAGER}"
+"""All Leases of all installations."""
+
+THERE_SECONDS = 300.0
+"""How long an installation counts as there without a sign of life, by our own clock: another is no stand-in for it, and may have
+another configuration, so that it is in no hurry."""
+STOPS_SECONDS = 10.0
+"""By when one has stopped that has to, once its rival's Lease is there."""
+
+
+class Installations:
+    """The others, as the lists of their Leases show them."""
+
+    def __init__(self, own: str) -> None:
+        """`own`: one's own namespace."""
+        self._own = own
+        self._leases: dict[str, Raw] = {}
+        self._changed: dict[str, float] = {}
+        """By uid."""
+
+    def see(self, leases: Iterable[Raw], now: float) -> None:
+        """Take in a list of all Leases of all installations."""
+        before, self._leases = self._leases, {lease["metadata"]["uid"]: lease for lease in leases}
+        for uid, lease in self._leases.items():
+            if uid not in before or before[uid].get("spec") != lease.get("spec"):
+                self._changed[uid] = now
+        self._changed = {uid: self._changed[uid] for uid in self._leases}
+
+    def claims(self, now: float) -> dict[str, str]:
+        """The namespaces that another installation has claimed, and its name."""
+        found = (lease for lease in self._there(now) if lease["metadata"]["name"] == CLAIM)
+        holders = {each["metadata"]["namespace"]: holder(each) for each in found}
+        return {namespace: name for namespace, name in holders.items() if name not in ("", self._own)}
+
+    def senior(self, own: Raw, now: float) -> str | None:
+        """Another installation for the whole cluster that was there before us."""
+        older = [lease for lease in self._rivals(now) if _age(lease) < _age(own)]
+        return min(older, key=_age)["metadata"]["namespace"] if older else None
+
+    def junior(self, own: Raw, now: float) -> str | None:
+        """One that will stop for us."""
+        younger = (lease for lease in self._rivals(now) if _age(lease) > _age(own))
+        return next((str(lease["metadata"]["namespace"]) for lease in younger), None)
+
+    def _there(self, now: float) -> list[Raw]:
+        return [lease for uid, lease in self._leases.items() if now < self._changed[uid] + THERE_SECONDS]
+
+    def _rivals(self, now: float) -> list[Raw]:
+        return [
+            lease
+            for lease in self._there(now)
+            if lease["metadata"]["name"] == LEADER
+            and lease["metadata"]["namespace"] != self._own
+            and (lease["metadata"].get("annotations") or {}).get(SCOPE_ANNOTATION) == ALL
+        ]
+
+
+def holder(lease: Raw) -> str:
+    return str((lease.get("spec") or {}).get("holderIdentity") or "")
+
+
+def _age(lease: Raw) -> tuple[str, str]:
+    """Older ones come first; the API server's clock counts in seconds."""
+    return lease["metadata"]["creationTimestamp"], lease["metadata"]["uid"]

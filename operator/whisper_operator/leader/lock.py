@@ -1,0 +1,156 @@
+"""A Lease as one candidate sees it: whether it may be had, is held, or is lost. Pure: requests and clocks are its caller's.
+
+The algorithm is client-go's. Clocks of different machines are never compared: a Lease has run out when nobody has changed it for
+its duration by the candidate's own clock, and whoever holds it counts from when it sent its last sign of life, which is before
+anybody can have seen that.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from whisper_operator.kube.kinds import LEASE
+from whisper_operator.kube.objects import Raw
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds. What `lease` has beyond `renew` is for what is on its way when the holder stops, and for clocks that run apart."""
+
+    lease: float = 10.0
+    """How long others wait for a sign of life before they take it."""
+    renew: float = 6.0
+    """How long the holder goes on without having given one."""
+    retry: float = 2.0
+    """From one sign of life to the next."""
+
+
+class Lock:
+    """One Lease and one candidate for it. `now` is always of the same clock, which goes on while the process is stopped."""
+
+    def __init__(
+        self,
+        namespace: str,
+        name: str,
+        identity: str,
+        timing: Timing | None = None,
+        *,
+        labels: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
+    ) -> None:
+        self.namespace = namespace
+        self.name = name
+        self.identity = identity
+        self.timing = timing or Timing()
+        self._marks = {"labels": dict(labels or {}), "annotations": dict(annotations or {})}
+        self._lease: Raw | None = None
+        self._looked = False
+        self._changed = -math.inf
+        """When what it says of its holder was seen to be another than before."""
+        self._sent = -math.inf
+        """When our last sign of life was sent."""
+        self._held = False
+        self.stale = True
+        """Whether it has to be read before it can be written."""
+        self.predecessor = -1.0
+        """The resourceVersion until which others may have written before us: -1 nobody did, inf if that can't be told."""
+        self.since = -math.inf
+        """When the present term began."""
+        self.gained = -math.inf
+        """When it was taken over from another, or made: terms of one's own may follow each other."""
+
+    @property
+    def lease(self) -> Raw | None:
+        """As it was last seen."""
+        return self._lease
+
+    @property
+    def holder(self) -> str:
+        """Who has it, as far as is known; "" is nobody."""
+        return str(_spec(self._lease).get("holderIdentity") or "")
+
+    def holds(self, now: float) -> bool:
+        """Whether we have it, so that nobody else can begin before the end of what is begun now."""
+        return self._held and now < self.ends
+
+    @property
+    def ends(self) -> float:
+        """When we have it no longer, unless it is renewed."""
+        return self._sent + self.timing.renew
+
+    def due(self, now: float) -> bool:
+        """Whether a sign of life is due."""
+        return now >= self._sent + self.timing.retry
+
+    def see(self, lease: Raw | None, now: float) -> None:
+        """Take in what was read; None: there is none."""
+        if not self._looked or _spec(lease) != _spec(self._lease):
+            self._changed = now if self._looked or lease is not None else -math.inf
+        self._lease, self._looked, self.stale = lease, True, False
+        if lease is not None and self.holder != self.identity:
+            self._held = False
+
+    def may_be_had(self, now: float) -> bool:
+        """Whether to write our name into it: it is ours, nobody's, or has run out."""
+        if self.stale:
+            return False
+        if self._lease is None:  # never was, or was deleted under somebody who makes it anew
+            return now >= self._changed + self.timing.lease or self._held
+        if self.holder in ("", self.identity):
+            return True
+        said = _spec(self._lease).get("leaseDurationSeconds") or 0
+        return now >= self._changed + max(self.timing.lease, float(said))
+
+    def body(self, wall: datetime) -> dict[str, Any]:
+        """The Lease to write, in place of the one that was seen and of no other. `wall` is for people to read."""
+        before, stamp = _spec(self._lease), wall.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        is_ours = self.holder == self.identity
+        transitions = int(before.get("leaseTransitions") or 0)
+        spec = {
+            "holderIdentity": self.identity,
+            "leaseDurationSeconds": int(self.timing.lease),
+            "acquireTime": before.get("acquireTime") or stamp if is_ours else stamp,
+            "renewTime": stamp,
+            "leaseTransitions": transitions if is_ours or self._lease is None else transitions + 1,
+        }
+        return self._with(spec)
+
+    def wrote(self, answer: Raw, sent: float, now: float) -> None:
+        """Our name stands in it, by a request that was sent then."""
+        if self.holder != self.identity or self._lease is None:
+            self.gained = now
+        if not self.holds(now):  # a new term
+            self.predecessor, self.since = self._others_until(), now
+        self.see(answer, now)
+        self._held, self._sent = True, sent
+
+    def failed(self) -> None:
+        """A write failed, or its answer was lost: what is there now has to be read."""
+        self.stale = True
+
+    def release(self, wall: datetime) -> dict[str, Any]:
+        """The Lease that says that it is nobody's; nothing of ours may be under way any more."""
+        self._held = False
+        spec = {**_spec(self._lease), "holderIdentity": "", "leaseDurationSeconds": 1}
+        return self._with({**spec, "renewTime": wall.strftime("%Y-%m-%dT%H:%M:%S.%fZ")})
+
+    def _others_until(self) -> float:
+        if self._lease is None:
+            return -1 if self._changed == -math.inf else math.inf
+        return float(self._lease["metadata"]["resourceVersion"]) if self.holder == "" else math.inf
+
+    def _with(self, spec: dict[str, Any]) -> dict[str, Any]:
+        metadata = dict(
+            (self._lease or {}).get("metadata") or {"namespace": self.namespace, "name": self.name}
+        )
+        metadata.pop("managedFields", None)
+        for name, marks in self._marks.items():
+            if marks:
+                metadata[name] = {**(metadata.get(name) or {}), **marks}
+        return {"apiVersion": LEASE.api_version, "kind": LEASE.name, "metadata": metadata, "spec": spec}
+
+
+def _spec(lease: Raw | None) -> Raw:
+    return (lease or {}).get("spec") or {}
