@@ -51,18 +51,26 @@ def wait_for_kinds(cluster: Cluster) -> None:
 class Operator:
     """The operator as a process that ends with its cluster at the latest. It can be ended and started again.
 
-    One at a time on a cluster: of two, each would do what the other is asked about.
+    One of a name at a time on a cluster: a test that asks what one has done wants no other to do it.
     """
 
     _started: ClassVar[dict[Path, "Operator"]] = {}
-    """By folder of the cluster, the last."""
+    """By its own folder, the last."""
 
     def __init__(
-        self, cluster: Cluster, settings: dict[str, Any] | None = None, *, server: str | None = None
+        self,
+        cluster: Cluster,
+        settings: dict[str, Any] | None = None,
+        *,
+        server: str | None = None,
+        name: str = "operator",
+        namespace: str = NAMESPACE,
     ) -> None:
-        """`server`: where it is to find the API server, such as a FaultProxy's url."""
-        folder = cluster.folder / "operator"
+        """`server`: where it is to find the API server, such as a FaultProxy's url. `name`: another one's, to run beside it, as a
+        replica or, with another `namespace`, as an installation of its own."""
+        folder = cluster.folder / name
         folder.mkdir(exist_ok=True)
+        self._namespace = namespace
         self.cluster = cluster
         self.log_path = folder / "log"
         (self._health_port,) = free_ports(1)
@@ -75,10 +83,10 @@ class Operator:
 
     def start(self) -> Self:
         """Raises DevclusterError while another runs."""
-        other = self._started.get(self.cluster.folder)
+        other = self._started.get(self._config.parent)
         if other is not None and other._process is not None and other._process.poll() is None:
             raise DevclusterError("an operator runs on this cluster already: stop it first")
-        self._started[self.cluster.folder] = self
+        self._started[self._config.parent] = self
         self._config.write_text(yaml.safe_dump(self._settings))
         kubeconfig = self._access()
         with self.log_path.open("ab") as log:
@@ -95,11 +103,11 @@ class Operator:
 
     def _access(self) -> Path:
         """Its kubeconfig."""
-        own = self.cluster.kubeconfig_for(USER)
-        if self._server is None:
-            return own
-        kubeconfig = yaml.safe_load(own.read_text())
-        kubeconfig["clusters"][0]["cluster"] = {"server": self._server}
+        user = f"system:serviceaccount:{self._namespace}:whisper-operator"
+        kubeconfig = yaml.safe_load(self.cluster.kubeconfig_for(user).read_text())
+        if self._server is not None:
+            kubeconfig["clusters"][0]["cluster"] = {"server": self._server}
+        kubeconfig["contexts"][0]["context"]["namespace"] = self._namespace
         path = self._config.with_name("kubeconfig")
         path.touch(mode=0o600)
         path.write_text(yaml.safe_dump(kubeconfig))

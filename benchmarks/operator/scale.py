@@ -139,7 +139,9 @@ class Run:
         figures["rss_mib"], figures["peak_rss_mib"] = usage.memory_mib(after)
         requests = self.cluster.audit(user=USER, since=start)
         figures["requests"] = sum(event.verb != "watch" for event in requests)
-        figures["writes"] = sum(event.verb in WRITES for event in requests)
+        figures["writes"] = sum(
+            event.verb in WRITES and not event.resource.endswith("/leases") for event in requests
+        )
         figures["by_verb"] = dict(
             Counter(f"{event.verb} {event.resource.split('/', 1)[-1]}" for event in requests).most_common(12)
         )

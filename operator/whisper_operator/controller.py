@@ -19,10 +19,12 @@ from whisper_operator.informer.gate import Gate
 from whisper_operator.informer.liveness import GRACE_SECONDS, Watches
 from whisper_operator.informer.relist import Lister, WentBack, names
 from whisper_operator.kube.client import Api
-from whisper_operator.kube.credentials import connect
+from whisper_operator.kube.credentials import connect, namespace
 from whisper_operator.kube.errors import Retry
 from whisper_operator.kube.metrics import REGISTRY
 from whisper_operator.kube.objects import Key
+from whisper_operator.leader.leadership import Leadership
+from whisper_operator.leader.leases import REQUEST_SECONDS
 from whisper_operator.process import logs
 from whisper_operator.process.health import Health, serve
 from whisper_operator.process.shutdown import ShutdownWatchdog
@@ -57,8 +59,8 @@ async def run(settings: Settings, watchdog: ShutdownWatchdog) -> bool:
     be before the API server serves them, and then never again. And when the cluster is as it was once before.
     Raises ConfigError, NoCluster.
     """
-    async with connect() as api:
-        running = _Running(api, settings)
+    async with connect() as api, connect(REQUEST_SECONDS) as leases:
+        running = _Running(api, settings, leases, namespace())
         async with serve(running.health, settings.health_port):
             return await running.run(watchdog)
 
@@ -66,11 +68,12 @@ async def run(settings: Settings, watchdog: ShutdownWatchdog) -> bool:
 class _Running:
     """One run: all that is made for it, and goes with it."""
 
-    def __init__(self, api: Api, settings: Settings) -> None:
+    def __init__(self, api: Api, settings: Settings, leases: Api, namespace: str) -> None:
         self.api = api
         self.settings = settings
         is_one = len(settings.namespaces) == 1  # and all workers are for it
         self.queue = WorkQueue[Key]((lambda key: key) if is_one else (lambda key: key[0]))
+        self.queue.close()
         self.access = Access(settings.namespaces)
         self.cache = Cache(self.access, self.queue.add)
         grace = min(GRACE_SECONDS, settings.list_again_seconds)
@@ -78,7 +81,9 @@ class _Running:
         seconds = settings.list_again_seconds
         self.lister = Lister(api, self.cache, self.access, self.watches, seconds, self.queue.add)
         self.told_to_end = False
-        self.health = Health(self.cache, self.queue, self.access, self.watches)
+        self.leadership = Leadership(leases, api, namespace, settings.namespaces, self._look_after)
+        api.may_write = self.leadership.may_write
+        self.health = Health(self.cache, self.queue, self.access, self.watches, self.leadership)
 
     async def run(self, watchdog: ShutdownWatchdog) -> bool:
         stop = asyncio.Event()
@@ -95,13 +100,16 @@ class _Running:
         def told_to_end() -> None:
             self.told_to_end = True  # though it may be ending already, to begin anew
             finish()
+            if not working.cancelling():  # at once: the next leader waits for it
+                working.cancel()
 
         working = asyncio.create_task(self._work(told_to_end))
         working.add_done_callback(finish)
 
         async def end(**_: object) -> None:
             finish()
-            working.cancel()
+            if not working.cancelling():  # else it would end before it has given back what it holds
+                working.cancel()
             await asyncio.gather(working, return_exceptions=True)
 
         # Else kopf would wait some seconds for this task when it ends.
@@ -128,14 +136,36 @@ class _Running:
         # By now kopf has set its own handlers, which would start no watchdog.
         for sign in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(sign, finish)
+        self.health.working = True
+        leading = asyncio.create_task(self.leadership.run(self._lead))
+        keeping = asyncio.create_task(self._keep_true())
+        try:
+            await asyncio.wait({leading, keeping}, return_when=asyncio.FIRST_COMPLETED)
+            if leading.done():
+                leading.result()  # which is an exception
+            return keeping.result()
+        except WentBack:
+            return _went_back()
+        finally:
+            leading.cancel()
+            keeping.cancel()
+            await asyncio.gather(leading, keeping, return_exceptions=True)
+
+    async def _lead(self) -> None:
+        """Look at all endpoints, and work on them until cancelled. Raises WentBack."""
+        # What the leader before us wrote is to be seen before anything is written: a watch may be behind.
+        self.lister.behind(self.leadership.predecessor)
+        await self._list_at_first()
+        self.queue.open()
         for key in self.cache.endpoints():
             self.queue.add(key)
-        self.health.working = True
         logger.info("Reconciling %d endpoints", len(self.queue))
         applier, writer = Applier(self.api, self.cache, self.access), StatusWriter(self.api, self.cache)
 
         async def job(key: Key) -> float | None:
             result: str | None = "error"
+            if self.leadership.leaves(key[0]):
+                return None  # it is woken when that ends
             try:
                 with logs.about(key):
                     backlogged = self.queue.backlogged(key)
@@ -154,17 +184,16 @@ class _Running:
                     RECONCILES.labels(result).inc()
             return next_look
 
-        workers = asyncio.create_task(self.queue.work(self.settings.workers, job))
-        keeping = asyncio.create_task(self._keep_true())
         try:
-            await asyncio.wait({workers, keeping}, return_when=asyncio.FIRST_COMPLETED)
-            if workers.done():
-                workers.result()  # which is an exception
-            return keeping.result()
+            await self.queue.work(self.settings.workers, job)
         finally:
-            workers.cancel()
-            keeping.cancel()
-            await asyncio.gather(workers, keeping, return_exceptions=True)
+            self.queue.close()
+
+    def _look_after(self, namespace: str) -> None:
+        """Its endpoints are this installation's from now on; "": all are, of which `_lead` knows."""
+        for key in self.cache.endpoints():
+            if key[0] == namespace:
+                self.queue.add(key)
 
     async def _keep_true(self) -> bool:
         """List what the watches may have missed, until all has to begin anew."""
@@ -174,8 +203,7 @@ class _Running:
             try:
                 await self._list()
             except WentBack:
-                logger.warning("The cluster is as it was once before, as after a restore: starting anew")
-                return True
+                return _went_back()
             if self.watches.dead and self.watches.dead != dead:
                 logger.error("The watch of %s is dead: a restart is needed", ", ".join(self.watches.dead))
             dead = self.watches.dead
@@ -204,3 +232,8 @@ class _Running:
                 logger.warning("The API server can't be asked; trying again in %.0f s: %s", wait, error)
                 await asyncio.sleep(wait)
                 pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _went_back() -> bool:
+    logger.warning("The cluster is as it was once before, as after a restore: starting anew")
+    return True

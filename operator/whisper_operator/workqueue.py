@@ -95,6 +95,20 @@ class WorkQueue(Generic[K]):
         self._workers = 1
         self._failures: dict[K, int] = {}
         self._timers: dict[K, asyncio.TimerHandle] = {}
+        self._closed = False
+
+    def close(self) -> None:
+        """Forget all that waits, and take in nothing until opened: nobody works on it."""
+        self._closed = True
+        for key in list(self._timers):
+            self._cancel_timer(key)
+        self._ready, self._waiting = _Line[K](), asyncio.Semaphore(0)
+        for memory in (self._parked, self._again, self._failures):
+            memory.clear()
+
+    def open(self) -> None:
+        """Take in what comes from now on."""
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._ready) + sum(map(len, self._parked.values()))
@@ -118,6 +132,8 @@ class WorkQueue(Generic[K]):
 
     def add(self, key: K, *, low_priority: bool = False) -> None:
         """Have the key worked on as soon as a worker is free; `low_priority`: and no key waits that was added without it."""
+        if self._closed:
+            return
         self._cancel_timer(key)
         if key in self._active:
             self._again[key] = low_priority and self._again.get(key, True)
@@ -134,6 +150,8 @@ class WorkQueue(Generic[K]):
 
     def add_after(self, key: K, delay: float) -> None:
         """Have the key worked on in `delay` seconds, or earlier if it is added earlier."""
+        if self._closed:
+            return
         loop = asyncio.get_running_loop()
         timer = self._timers.get(key)
         if timer is not None and timer.when() <= loop.time() + delay:

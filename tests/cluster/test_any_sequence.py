@@ -26,9 +26,9 @@ from hypothesis.stateful import (
 
 from devcluster import Cluster, DevclusterError
 from devcluster.faults import FAULTS, FaultProxy
-from devcluster.installation import USER, WRITES, Operator, install
+from devcluster.installation import Operator, install
 from tests.cluster.declared import Snapshot, declared, differences, said
-from tests.cluster.support import condition, endpoint, live, now, own_faults, until
+from tests.cluster.support import condition, endpoint, live, now, own_faults, until, writes
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 MINUTES = float(os.environ.get("WHISPER_PROPERTY_MINUTES", "0"))
@@ -327,7 +327,7 @@ class AnySequence(RuleBasedStateMachine):
             )
             quiet = idle and not [
                 event
-                for event in self.cluster.audit(user=USER, verbs=WRITES, since=start)
+                for event in writes(self.cluster, start)
                 if (now() - event.time).total_seconds() < QUIET_SECONDS
             ]
             if found != last or not quiet or not self._current():

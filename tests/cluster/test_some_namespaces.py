@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from devcluster import Cluster
-from devcluster.installation import USER, WRITES, Operator, install
-from tests.cluster.support import children, condition, endpoint, live, until, wait_for_condition
+from devcluster.installation import USER, Operator, install
+from tests.cluster.support import children, condition, endpoint, live, until, wait_for_condition, writes
 
 OVERLAY = Path(__file__).resolve().parents[2] / "deploy" / "overlays" / "namespaced"
 MINE, OTHER = "asr", "elsewhere"
@@ -37,7 +37,7 @@ def test_endpoints_elsewhere_are_none_of_its_business() -> None:
 
             cluster.kubectl("delete", "whisperendpoint", "whisper", "-n", MINE)
             until(lambda: children(cluster, MINE) == {}, "all that was its is gone")
-            assert {event.namespace for event in cluster.audit(user=USER, verbs=WRITES)} == {MINE}
+            assert {event.namespace for event in writes(cluster)} == {MINE}
             refused = [event for event in cluster.audit(user=USER) if event.code == 403]
             assert refused == []
             assert operator.complaints() == []

@@ -14,7 +14,7 @@ from aiohttp import web
 from kubernetes.aio import client
 from whisper_operator.kube import client as clients
 from whisper_operator.kube.client import IN_FLIGHT, LONGEST_WAIT, SLOW, Api
-from whisper_operator.kube.errors import Conflict, Forbidden, NoSuchKind, Refused, Unavailable
+from whisper_operator.kube.errors import Conflict, Forbidden, NoSuchKind, NotLeading, Refused, Unavailable
 from whisper_operator.kube.kinds import POD, SERVICE, Kind
 
 
@@ -212,3 +212,56 @@ async def test_an_api_server_goes_by_the_name_that_the_kubeconfig_gives_it(tmp_p
 def test_a_kind_that_is_not_there_is_a_refusal() -> None:
     assert issubclass(NoSuchKind, Refused)
     assert issubclass(Forbidden, Refused)
+
+
+async def test_a_write_is_asked_about_once_its_turn_has_come_and_a_read_is_not() -> None:
+    reached = list[str]()
+
+    async def serve(request: web.Request) -> web.Response:
+        reached.append(request.method)
+        return web.Response(text='{"kind":"Service"}')
+
+    def refuse(namespace: str) -> None:
+        raise NotLeading(f"not in {namespace}")
+
+    async with connected(serve) as api:
+        api.may_write = refuse
+        assert await api.get(SERVICE, "n", "w") is not None
+        with pytest.raises(NotLeading, match="not in n"):
+            await api.delete(SERVICE, "n", "w", "u")
+        assert reached == ["GET"]
+        api.may_write = lambda namespace: None
+        await api.delete(SERVICE, "n", "w", "u")
+    assert reached == ["GET", "DELETE"]
+
+
+async def test_it_is_known_whether_a_write_may_still_be_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "UNSURE_SECONDS", 0.2)
+    goes_on, asked = asyncio.Event(), asyncio.Event()
+
+    async def serve(_: web.Request) -> web.Response:
+        asked.set()
+        await goes_on.wait()
+        return web.Response(text="{}")
+
+    async with connected(serve) as api:
+        reading = asyncio.create_task(api.get(SERVICE, "n", "w"))
+        await asked.wait()
+        assert await api.written(0)
+        asked.clear()
+        writing = asyncio.create_task(api.delete(SERVICE, "n", "w", "u"))
+        await asked.wait()
+        assert not await api.written(0.01)
+        goes_on.set()
+        await asyncio.gather(reading, writing)
+        assert await api.written(0)
+        goes_on.clear()
+        asked.clear()
+        writing = asyncio.create_task(api.delete(SERVICE, "n", "w", "u"))
+        await asked.wait()
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        assert not await api.written(0), "it was sent, and nobody knows what comes of it"
+        await asyncio.sleep(0.2)
+        assert await api.written(0)
+        goes_on.set()

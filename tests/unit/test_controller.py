@@ -26,7 +26,7 @@ async def test_it_begins_anew_unless_it_is_told_to_end_meanwhile(
     is_told_to_end: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """kopf takes its time to end, and Kubernetes tells once."""
-    running = controller._Running(Nowhere(), Settings())
+    running = controller._Running(Nowhere(), Settings(), Nowhere(), "whisper-operator")
 
     async def kopfs(*, stop_flag: asyncio.Event, **_: Any) -> None:
         await stop_flag.wait()

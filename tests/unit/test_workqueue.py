@@ -423,3 +423,32 @@ def cost(keys: int) -> int:
 
 async def test_what_it_costs_does_not_depend_on_how_many_keys_wait() -> None:
     assert cost(10_000) == cost(1000) > 0
+
+
+async def test_a_closed_queue_forgets_all_and_takes_nothing_in() -> None:
+    queue, done = WorkQueue[str](), list[str]()
+    queue.add("before")
+    queue.add_after("later", 0.01)
+    queue.close()
+    queue.add("closed")
+    queue.add_after("closed", 0.01)
+    assert len(queue) == 0
+    queue.open()
+    queue.add("after")
+
+    async def job(key: str) -> None:
+        done.append(key)
+
+    working = asyncio.create_task(queue.work(2, job))
+    await asyncio.sleep(0.05)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    assert done == ["after"]
+    queue.close()
+    queue.open()
+    queue.add("again")
+    working = asyncio.create_task(queue.work(2, job))
+    await asyncio.sleep(0.05)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    assert done == ["after", "again"]

@@ -67,6 +67,12 @@ class Lister:
         self._due[place] = min(self._due[place], soon)
         self._sooner.set()
 
+    def behind(self, version: float) -> None:
+        """What was listed before this resourceVersion, which is of whatever kind, is to be listed at once."""
+        for place in self._due:
+            if self._versions.get(place, -1) < version:
+                self._due[place] = 0.0
+
     async def wait(self, seconds: float) -> None:
         """Until something is to be listed, but no longer than that."""
         self._sooner.clear()

@@ -5,8 +5,9 @@ Objects go in and come out as dicts; what may come instead is in errors.py.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -24,6 +25,8 @@ SLOW_SECONDS = 1.0
 """A request that takes longer waits for something else, such as a namespace's admission webhook; others don't wait for that."""
 SLOW = 3 * IN_FLIGHT
 """Requests that others don't wait for, at the most: where all are slow, it is the API server, and has enough to do."""
+UNSURE_SECONDS = 10.0
+"""By when an API server whose client has hung up has let go of what it was asked for."""
 LISTS = "/lists"
 """The lists of a kind count as a namespace of their own: neither writes nor a kind that hangs hold them up."""
 LONGEST_WAIT = 300.0
@@ -37,12 +40,25 @@ PASSING = {401, 408, 429, 500, 502, 503, 504}
 class Api:
     """A connection to one API server."""
 
-    def __init__(self, connection: client.ApiClient) -> None:
+    def __init__(self, connection: client.ApiClient, request_seconds: float = REQUEST_SECONDS) -> None:
         self._connection = connection
+        self._request_seconds = request_seconds
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
         self._slow = 0
         self._of_namespaces = WeakValueDictionary[str, asyncio.Semaphore]()
         """As many for each, as long as any request of it is under way."""
+        self.may_write: Callable[[str], None] = lambda namespace: None
+        """Asked right before each write to a namespace; raises NotLeading if it must not be made."""
+        self._writing = 0
+        self._none_under_way = asyncio.Event()
+        self._none_under_way.set()
+        self._unsure_until = 0.0
+
+    async def written(self, seconds: float) -> bool:
+        """Wait so long for the writes that are under way; whether none is by then, on either side."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._none_under_way.wait(), seconds)
+        return not self._writing and time.monotonic() >= self._unsure_until
 
     @property
     def server(self) -> str:
@@ -196,6 +212,18 @@ class Api:
             return None
         return answer if answer.get("kind") == kind.name else None
 
+    async def create(self, kind: Kind, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Make an object; its state. Raises Conflict if there is one."""
+        path = kind.path(body["metadata"]["namespace"])
+        return await self._write("create", kind, "post", path, body=body)
+
+    async def update(self, kind: Kind, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace the object in the state that `body` names by its resourceVersion, and in no other; its new state. Raises
+        Conflict."""
+        metadata = body["metadata"]
+        path = kind.path(metadata["namespace"], metadata["name"])
+        return await self._write("update", kind, "put", path, body=body)
+
     async def create_event(self, body: Mapping[str, Any]) -> None:
         """Publish a core/v1 Event."""
         await self._write("event", EVENT, "post", EVENT.path(body["metadata"]["namespace"]), body=body)
@@ -225,11 +253,16 @@ class Api:
             body=body,
             auth_settings=["BearerToken"],
         )
-        what = f"{method.upper()} {path}"
+        what, is_write = f"{method.upper()} {path}", method != "get"
         try:
             async with self._slot(share or _namespace_of(path)):
-                response = await self._connection.call_api(*request, _request_timeout=REQUEST_SECONDS)
-                text = await response.read()
+                if is_write:
+                    self.may_write(_namespace_of(path))  # not earlier: the slot may have been waited for
+                with self._under_way(is_write):
+                    response = await self._connection.call_api(
+                        *request, _request_timeout=self._request_seconds
+                    )
+                    text = await response.read()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             metrics.REQUEST_ERRORS.labels("unavailable").inc()
             raise Unavailable(f"{what}: {type(error).__name__}: {error}") from error
@@ -245,6 +278,24 @@ class Api:
         if not isinstance(answer, dict):
             raise Unavailable(f"{what}: the answer is no object")
         return answer
+
+    @contextmanager
+    def _under_way(self, is_write: bool) -> Iterator[None]:
+        """Count a write; of one that ends without an answer nobody can tell for a while whether it is carried out yet."""
+        if not is_write:
+            yield
+            return
+        self._writing += 1
+        self._none_under_way.clear()
+        try:
+            yield
+        except BaseException:
+            self._unsure_until = time.monotonic() + UNSURE_SECONDS
+            raise
+        finally:
+            self._writing -= 1
+            if not self._writing:
+                self._none_under_way.set()
 
     @asynccontextmanager
     async def _slot(self, share: str) -> AsyncIterator[None]:

@@ -3,14 +3,17 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from urllib.request import getproxies_environment
 
 from kubernetes.aio import client, config
 
-from whisper_operator.kube.client import Api
+from whisper_operator.kube.client import REQUEST_SECONDS, Api
 from whisper_operator.kube.errors import NoCluster
 
 DEFAULT_KUBECONFIG = "~/.kube/config"
+DEFAULT_NAMESPACE = "whisper-operator"
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 def in_cluster() -> bool:
@@ -18,8 +21,19 @@ def in_cluster() -> bool:
     return "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
 
 
+def namespace() -> str:
+    """The installation's own: the pod's, or else that of KUBECONFIG's context."""
+    try:
+        if in_cluster():
+            return NAMESPACE_FILE.read_text().strip()
+        _, context = config.list_kube_config_contexts(os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG)
+        return str(context["context"].get("namespace") or DEFAULT_NAMESPACE)
+    except Exception as error:  # whatever is in the file
+        raise NoCluster(_no_cluster(error)) from error
+
+
 @asynccontextmanager
-async def connect() -> AsyncIterator[Api]:
+async def connect(request_seconds: float = REQUEST_SECONDS) -> AsyncIterator[Api]:
     """The API server of the pod's ServiceAccount, or else of KUBECONFIG. Raises NoCluster."""
     configuration = client.Configuration()
     try:
@@ -33,7 +47,7 @@ async def connect() -> AsyncIterator[Api]:
     # Else aiohttp looks for proxies and a .netrc before each request, in a thread.
     configuration.client_session_kwargs = {"trust_env": bool(getproxies_environment())}
     async with client.ApiClient(configuration) as connection:
-        yield Api(connection)
+        yield Api(connection, request_seconds)
 
 
 def _no_cluster(error: Exception) -> str:

@@ -43,5 +43,9 @@ class Unavailable(Retry):
     """The API server could not be asked."""
 
 
+class NotLeading(Retry):
+    """It is not for this process to write there, now."""
+
+
 class NoCluster(Exception):
     """Nothing says which API server to talk to, or with which credentials."""

@@ -16,6 +16,7 @@ from whisper_operator.informer.liveness import Watches
 from whisper_operator.kube.kinds import ENDPOINT
 from whisper_operator.kube.metrics import REGISTRY
 from whisper_operator.kube.objects import Key, Raw, condition
+from whisper_operator.leader.leadership import Leadership
 from whisper_operator.workqueue import ACTIVE, DEPTH, FAILING, WorkQueue
 
 READINESS = ("ready", "progressing", "suspended", "stalled")
@@ -41,8 +42,9 @@ class Health:
     queue: WorkQueue[Key]
     access: Access
     watches: Watches
+    leadership: Leadership
     working: bool = field(default=False)
-    """Whether everything has been listed, so that its workers run."""
+    """Whether everything has been listed, so that its workers may run."""
 
     async def healthz(self, _: web.Request) -> web.Response:
         """500 where only a restart helps."""
@@ -59,7 +61,8 @@ class Health:
             obstacle = self.access.obstacle(*places[0])
             words = "" if obstacle is None else f" ({obstacle.reason}: {obstacle.message or HOW_TO_HAVE_IT})"
             return web.Response(status=503, text=f"{ENDPOINT.qualified} can't be read{words}\n")
-        return web.Response(text="ok\n")
+        is_fit, words = self.leadership.state()
+        return web.Response(status=200 if is_fit else 503, text=f"{words}\n")
 
     async def metrics(self, _: web.Request) -> web.Response:
         DEPTH.set(len(self.queue))

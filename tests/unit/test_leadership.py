@@ -1,0 +1,379 @@
+"""Who may write, with the clock and the API server in the test's hands."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from whisper_operator.kube.client import Api
+from whisper_operator.kube.errors import Conflict, Forbidden, NotLeading, Unavailable
+from whisper_operator.kube.kinds import Kind
+from whisper_operator.leader import leadership as module
+from whisper_operator.leader import leases, scope
+from whisper_operator.leader.leadership import IS_LEADER, LEFT_TO_OTHERS, Leadership
+from whisper_operator.leader.lock import Timing
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    for each in (module, leases, scope):
+        monkeypatch.setattr(each, "clock", clock)
+    return clock
+
+
+class Server:
+    """The Leases of a cluster."""
+
+    def __init__(self) -> None:
+        self.objects: dict[tuple[str, str], dict[str, Any]] = {}
+        self.version = 0
+
+
+class Connection(Api):
+    """One process's, which can be cut. As a writer it tells what the test says of its writes."""
+
+    def __init__(self, server: Server) -> None:
+        self.cluster = server
+        self.failure: Exception | None = None
+        self.no_list: Exception | None = None
+        self.has_written = True
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
+        self._meet()
+        return self.cluster.objects.get((namespace, name))
+
+    async def create(self, kind: Kind, body: Any) -> dict[str, Any]:
+        self._meet()
+        if _key(body) in self.cluster.objects:
+            raise Conflict("already exists")
+        made = {
+            "uid": str(self.cluster.version),
+            "creationTimestamp": f"2026-01-01T00:{self.cluster.version:04}",
+        }
+        return self._put({**body, "metadata": {**body["metadata"], **made}})
+
+    async def update(self, kind: Kind, body: Any) -> dict[str, Any]:
+        self._meet()
+        held = self.cluster.objects.get(_key(body), {"metadata": {}})
+        if held["metadata"].get("resourceVersion") != body["metadata"]["resourceVersion"]:
+            raise Conflict("the object has been modified")
+        return self._put(body)
+
+    async def list_all(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        labels: str | None,
+        fields: str | None,
+        take: Callable[[dict[str, Any]], None],
+        **_: Any,
+    ) -> int | None:
+        self._meet()
+        if self.no_list is not None:
+            raise self.no_list
+        assert labels == "app.kubernetes.io/name=whisper-operator"
+        for each in self.cluster.objects.values():
+            assert each["metadata"]["labels"] == {"app.kubernetes.io/name": "whisper-operator"}
+            take(each)
+        return self.cluster.version
+
+    async def written(self, seconds: float) -> bool:
+        return self.has_written
+
+    def _put(self, body: Any) -> dict[str, Any]:
+        self.cluster.version += 1
+        new = {**body, "metadata": {**body["metadata"], "resourceVersion": str(self.cluster.version)}}
+        self.cluster.objects[_key(body)] = new
+        return cast(dict[str, Any], new)
+
+    def _meet(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+def _key(body: Any) -> tuple[str, str]:
+    return body["metadata"]["namespace"], body["metadata"]["name"]
+
+
+class Replica:
+    def __init__(
+        self, server: Server, namespace: str = "whisper-operator", namespaces: tuple[str, ...] = ()
+    ) -> None:
+        self.api = Connection(server)
+        self.freed: list[str] = []
+        self.leadership = Leadership(self.api, self.api, namespace, namespaces, self.freed.append)
+
+    async def round(self) -> bool:
+        """One look; whether it leads then."""
+        rounds = asyncio.create_task(self.leadership._rounds(news := asyncio.Event()))
+        waiting = asyncio.create_task(news.wait())
+        await asyncio.wait({rounds, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if rounds.done():
+            rounds.result()
+        rounds.cancel()
+        return self.leadership.leads
+
+    def may_write(self, namespace: str = "asr") -> bool:
+        try:
+            self.leadership.may_write(namespace)
+        except NotLeading:
+            return False
+        return True
+
+
+async def test_one_of_two_replicas_writes(clock: Clock) -> None:
+    server = Server()
+    first, second = Replica(server), Replica(server)
+    assert not first.may_write(), "before it has asked"
+    assert await first.round()
+    assert not await second.round()
+    assert (first.may_write(), second.may_write()) == (True, False)
+    assert first.leadership.state() == (True, "ok")
+    assert second.leadership.state() == (True, f"ok, waiting: the Lease is {first.leadership.identity}'s")
+
+
+async def test_a_frozen_leader_may_not_write_when_it_wakes_whoever_leads_by_then(clock: Clock) -> None:
+    server = Server()
+    first, second = Replica(server), Replica(server)
+    await first.round()
+    await second.round()
+    clock.now += 10
+    assert not first.may_write(), "by its own clock"
+    assert await second.round()
+    assert second.leadership.predecessor == float("inf")
+    assert not await first.round()
+    assert [each.may_write() for each in (first, second)] == [False, True]
+
+
+async def test_a_leader_that_is_cut_off_stops_before_another_begins(clock: Clock) -> None:
+    server = Server()
+    first, second = Replica(server), Replica(server)
+    assert await first.round()
+    first.api.failure = Unavailable("no route to host")
+    for _ in range(200):
+        clock.now += 0.1
+        await first.round()
+        await second.round()
+        assert not (first.may_write() and second.may_write())
+        if second.may_write():
+            break
+    assert 9.5 < clock.now - 1000 < 11
+    is_fit, words = first.leadership.state()
+    assert (is_fit, words) == (
+        False,
+        "can't have the Lease whisper-operator/whisper-operator: no route to host",
+    )
+    first.api.failure = None
+    assert not await first.round()
+    assert first.leadership.state()[0]
+
+
+async def test_without_a_recent_look_at_the_others_nothing_is_written(clock: Clock) -> None:
+    """One may have come meanwhile."""
+    replica = Replica(Server())
+    assert await replica.round()
+    replica.api.no_list = Unavailable("etcd has no leader")
+    clock.now += 5
+    assert await replica.round()
+    clock.now += 1
+    assert not replica.may_write()
+    assert not replica.leadership.leads
+    replica.api.no_list = None
+    assert await replica.round()
+
+
+async def test_rights_of_an_earlier_version_are_told(clock: Clock) -> None:
+    replica = Replica(Server())
+    replica.api.no_list = Forbidden(403, "leases is forbidden")
+    assert await replica.round(), "which knew of no others either"
+    is_fit, words = replica.leadership.state()
+    assert not is_fit
+    assert "apply deploy/ anew, which gives the right to it (leases is forbidden)" in words
+    replica.api.failure = Forbidden(403, "leases is forbidden")
+    clock.now += 20
+    assert not await replica.round()
+    assert (
+        "can't have the Lease whisper-operator/whisper-operator: apply deploy/"
+        in replica.leadership.state()[1]
+    )
+
+
+async def test_of_two_installations_for_the_cluster_the_younger_writes_nothing_and_says_why(
+    clock: Clock,
+) -> None:
+    server = Server()
+    old, new = Replica(server, "old"), Replica(server, "new")
+    assert await old.round()
+    assert not await new.round()
+    assert not new.may_write()
+    is_fit, words = new.leadership.state()
+    assert not is_fit
+    assert (
+        "Another installation, in namespace old, looks after the whole cluster too and was there first"
+        in words
+    )
+    assert "kubectl delete lease -n old whisper-operator" in words
+    assert LEFT_TO_OTHERS.labels("", "old")._value.get() == 1
+    clock.now += 2
+    assert await old.round()
+    # It ends in good order, and another of its replicas follows: that is no end of the installation.
+    await old.leadership._step_down(None, asyncio.create_task(asyncio.sleep(0)))
+    clock.now += 3
+    assert not await new.round()
+    assert await Replica(server, "old").round() is False, "it can't tell whether the younger has stopped"
+    del server.objects["old", "whisper-operator"]
+    clock.now += 2
+    assert await new.round()
+    assert new.freed == [""]
+    assert ("", "old") not in LEFT_TO_OTHERS._metrics
+
+
+async def test_an_older_one_that_comes_back_waits_until_the_younger_has_stopped(clock: Clock) -> None:
+    server = Server()
+    old, new = Replica(server, "old"), Replica(server, "new")
+    await old.round()
+    await new.round()
+    for _ in range(301):
+        clock.now += 1
+        await new.round()
+    assert new.may_write(), "nobody has seen the old one for five minutes"
+    while not old.may_write():
+        await old.round()
+        clock.now += 0.5
+        await new.round()
+        assert not (old.may_write() and new.may_write())
+    assert not new.may_write()
+
+
+async def test_an_installation_for_some_namespaces_has_them_to_itself(clock: Clock) -> None:
+    server = Server()
+    whole, some = Replica(server, "whole"), Replica(server, "some", ("asr", "tts"))
+    assert await whole.round()
+    assert whole.may_write("asr")
+    assert await some.round()
+    for _ in range(40):
+        assert not (whole.may_write("asr") and some.may_write("asr"))
+        clock.now += 0.5
+        await whole.round()
+        await some.round()
+    assert [each.may_write("asr") for each in (whole, some)] == [False, True]
+    assert [each.may_write("other") for each in (whole, some)] == [True, False]
+    assert some.freed == ["asr", "tts"] or some.freed == ["tts", "asr"]
+    is_fit, words = whole.leadership.state()
+    assert is_fit
+    assert (
+        "ok. Another installation, in namespace some, looks after namespace asr: this one writes nothing there"
+        in words
+    )
+    assert some.leadership.state() == (True, "ok")
+    assert LEFT_TO_OTHERS.labels("asr", "some")._value.get() == 1
+    del server.objects["asr", "whisper-operator-endpoints"]
+    some.api.failure = Unavailable("gone")
+    clock.now += 2
+    await whole.round()
+    assert whole.may_write("asr")
+    assert not whole.may_write("tts")
+    assert whole.freed == ["asr"]
+
+
+async def test_of_two_for_some_namespaces_the_first_has_those_that_both_name(clock: Clock) -> None:
+    server = Server()
+    first, second = Replica(server, "a", ("asr",)), Replica(server, "b", ("asr", "tts"))
+    for _ in range(15):
+        await first.round()
+        await second.round()
+        clock.now += 1
+    assert [first.may_write("asr"), second.may_write("asr"), second.may_write("tts")] == [True, False, True]
+    assert second.leadership.state()[0], "it has one left"
+    third = Replica(server, "c", ("asr",))
+    await third.round()
+    is_fit, words = third.leadership.state()
+    assert not is_fit
+    assert "Another installation, in namespace a, looks after namespace asr" in words
+
+
+async def test_a_hand_over_between_replicas_keeps_the_claims_and_waits_for_nothing(clock: Clock) -> None:
+    server = Server()
+    first, second = Replica(server, "a", ("asr",)), Replica(server, "a", ("asr",))
+    await first.round()
+    clock.now += 11
+    await first.round()
+    assert first.may_write()
+    await first.leadership._step_down(None, asyncio.create_task(asyncio.sleep(0)))
+    assert not first.may_write()
+    assert await second.round()
+    assert second.may_write()
+
+
+@pytest.mark.parametrize("has_written", [True, False])
+async def test_it_is_given_back_at_the_end_unless_a_write_may_still_be_under_way(
+    clock: Clock, has_written: bool
+) -> None:
+    server = Server()
+    first, second = Replica(server), Replica(server)
+    first.api.has_written = has_written
+    began = asyncio.Event()
+
+    async def lead() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    running = asyncio.create_task(first.leadership.run(lead))
+    await began.wait()
+    assert IS_LEADER._value.get() == 1
+    assert not await second.round()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert IS_LEADER._value.get() == 0
+    assert not first.may_write()
+    assert await second.round() is has_written
+
+
+async def test_work_ends_when_its_time_is_over_and_begins_again_with_the_next_term(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server()
+    replica, terms = Replica(server), list[str]()
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
+    replica.leadership._lock.timing = Timing(retry=0.01)
+
+    async def lead() -> None:
+        terms.append("begun")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            terms.append("ended")
+
+    running = asyncio.create_task(replica.leadership.run(lead))
+    while terms != ["begun"]:
+        await asyncio.sleep(0)
+    replica.api.failure = Unavailable("gone")
+    clock.now += 30
+    while terms != ["begun", "ended"]:
+        await asyncio.sleep(0.001)
+    replica.api.failure = None
+    while terms != ["begun", "ended", "begun"]:
+        await asyncio.sleep(0.001)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert terms == ["begun", "ended"] * 2
+
+
+async def test_a_fault_of_the_work_ends_all_and_gives_the_lease_back(clock: Clock) -> None:
+    server = Server()
+
+    async def lead() -> None:
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        await Replica(server).leadership.run(lead)
+    assert server.objects["whisper-operator", "whisper-operator"]["spec"]["holderIdentity"] == ""
