@@ -170,7 +170,7 @@ async def test_a_leader_that_is_cut_off_stops_before_another_begins(clock: Clock
     is_fit, words = first.leadership.state()
     assert (is_fit, words) == (
         False,
-        "can't have the Lease whisper-operator/whisper-operator: no route to host",
+        "can't have the Lease whisper-operator/whisper-operator-leader: no route to host",
     )
     first.api.failure = None
     assert not await first.round()
@@ -202,7 +202,7 @@ async def test_rights_of_an_earlier_version_are_told(clock: Clock) -> None:
     clock.now += 20
     assert not await replica.round()
     assert (
-        "can't have the Lease whisper-operator/whisper-operator: apply deploy/"
+        "can't have the Lease whisper-operator/whisper-operator-leader: apply deploy/"
         in replica.leadership.state()[1]
     )
 
@@ -221,7 +221,7 @@ async def test_of_two_installations_for_the_cluster_the_younger_writes_nothing_a
         "Another installation, in namespace old, looks after the whole cluster too and was there first"
         in words
     )
-    assert "kubectl delete lease -n old whisper-operator" in words
+    assert "kubectl delete lease -n old whisper-operator-leader" in words
     assert LEFT_TO_OTHERS.labels("", "old")._value.get() == 1
     clock.now += 2
     assert await old.round()
@@ -230,7 +230,7 @@ async def test_of_two_installations_for_the_cluster_the_younger_writes_nothing_a
     clock.now += 3
     assert not await new.round()
     assert await Replica(server, "old").round() is False, "it can't tell whether the younger has stopped"
-    del server.objects["old", "whisper-operator"]
+    del server.objects["old", "whisper-operator-leader"]
     clock.now += 2
     assert await new.round()
     assert new.freed == [""]
@@ -376,4 +376,4 @@ async def test_a_fault_of_the_work_ends_all_and_gives_the_lease_back(clock: Cloc
 
     with pytest.raises(RuntimeError, match="a bug"):
         await Replica(server).leadership.run(lead)
-    assert server.objects["whisper-operator", "whisper-operator"]["spec"]["holderIdentity"] == ""
+    assert server.objects["whisper-operator", "whisper-operator-leader"]["spec"]["holderIdentity"] == ""

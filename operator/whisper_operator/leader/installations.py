@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from whisper_operator.kube.kinds import FIELD_MANAGER, GROUP, NAME_LABEL
 from whisper_operator.kube.objects import Raw
 
-LEADER = "whisper-operator"
+LEADER = "whisper-operator-leader"
 """The Lease in an installation's own namespace, which its replicas take turns to hold."""
 CLAIM = "whisper-operator-endpoints"
 """The Lease in a namespace that is looked after by an installation for some: its holder is that installation's namespace."""

@@ -124,8 +124,10 @@ class Leadership:
                 waiting = asyncio.create_task(news.wait())
                 left = max(0.0, min(self._lock.ends, self._scope.ends) - clock()) if term else None
                 tasks = {rounds, waiting, *([term] if term is not None else ())}
-                await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-                waiting.cancel()
+                try:
+                    await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    waiting.cancel()
                 for task in (rounds, term):
                     if task is not None and task.done():
                         return task.result()  # which is an exception
