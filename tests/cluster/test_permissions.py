@@ -19,6 +19,19 @@ FULL: dict[str, Any] = {
     "autoscaling": {"min": 2, "max": 3},
 }
 
+SOMEBODYS = {
+    "apiVersion": "coordination.k8s.io/v1",
+    "kind": "Lease",
+    "metadata": {
+        "name": "whisper-operator-leader",
+        "namespace": "default",
+        "labels": {"app.kubernetes.io/name": "whisper-operator"},
+        "annotations": {"whisper-operator.io/looks-after": "*"},
+    },
+    "spec": {"holderIdentity": "somebody"},
+}
+"""A Lease that looks like another installation's."""
+
 Permission = tuple[str, str]
 """Verb, and resource with its group before it as the audit log writes it."""
 
@@ -95,7 +108,7 @@ def test_every_permission_is_used_and_none_is_missing() -> None:
         install(cluster)
         with Operator(cluster) as operator:
             operator.wait_until_working()
-            cluster.apply(endpoint("whisper", "default", **FULL))
+            cluster.apply(endpoint("whisper", "default", **FULL), SOMEBODYS)
             wait_for_condition(cluster, "default", "whisper", "CertificateReady")
             kinds = sorted({name for verb, name in granted() if verb == "delete"})
             assert len(kinds) > 10

@@ -120,6 +120,29 @@ def test_of_two_for_the_whole_cluster_the_younger_writes_nothing(own: Cluster) -
             assert writes(own, USER, start) == []
 
 
+@pytest.mark.timeout(300)
+def test_a_lease_that_somebody_made_up_stops_nobody(own: Cluster) -> None:
+    """Though it is older: who may write in one namespace can't stop what is done in others."""
+    lease = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {
+            "name": "whisper-operator-leader",
+            "namespace": MINE,
+            "labels": {"app.kubernetes.io/name": "whisper-operator"},
+            "annotations": {"whisper-operator.io/looks-after": "*"},
+        },
+        "spec": {"holderIdentity": "somebody"},
+    }
+    own.apply(lease)
+    with Operator(own, name="first") as first:
+        first.wait_until_working()
+        own.apply(endpoint("whisper", OTHER, device="cpu"))
+        wait_for_condition(own, OTHER, "whisper")
+        assert first.ask("/readyz") == (200, "ok\n")
+        assert first.complaints() == []
+
+
 @pytest.mark.timeout(600)
 def test_an_installation_for_a_namespace_has_it_to_itself(own: Cluster) -> None:
     install_second(own, MINE)

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 from whisper_operator.kube.client import Api
 from whisper_operator.kube.errors import Conflict, Forbidden, NotLeading, Unavailable
-from whisper_operator.kube.kinds import Kind
+from whisper_operator.kube.kinds import ACCESS_REVIEW, Kind
 from whisper_operator.leader import leadership as module
 from whisper_operator.leader import leases, scope
 from whisper_operator.leader.leadership import IS_LEADER, LEFT_TO_OTHERS, Leadership
@@ -36,6 +36,8 @@ class Server:
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.version = 0
+        self.accounts = {"old:whisper-operator", "new:whisper-operator", "whole:whisper-operator"}
+        """Which may write everywhere."""
 
 
 class Connection(Api):
@@ -53,6 +55,9 @@ class Connection(Api):
 
     async def create(self, kind: Kind, body: Any) -> dict[str, Any]:
         self._meet()
+        if kind is ACCESS_REVIEW:
+            account = body["spec"]["user"].removeprefix("system:serviceaccount:")
+            return {"status": {"allowed": account in self.cluster.accounts}}
         if _key(body) in self.cluster.objects:
             raise Conflict("already exists")
         made = {
@@ -139,6 +144,17 @@ async def test_one_of_two_replicas_writes(clock: Clock) -> None:
     assert (first.may_write(), second.may_write()) == (True, False)
     assert first.leadership.state() == (True, "ok")
     assert second.leadership.state() == (True, f"ok, waiting: the Lease is {first.leadership.identity}'s")
+
+
+async def test_a_replica_that_is_told_other_namespaces_says_so(clock: Clock) -> None:
+    """As for a while in an upgrade, so that it is no reason to fail; for ever, if two share a namespace of their own."""
+    server = Server()
+    await Replica(server, namespaces=("asr", "tts")).round()
+    other = Replica(server)
+    await other.round()
+    is_fit, words = other.leadership.state()
+    assert is_fit
+    assert words.endswith("who is configured to look after asr,tts, and this one * (* is all namespaces)")
 
 
 async def test_a_frozen_leader_may_not_write_when_it_wakes_whoever_leads_by_then(clock: Clock) -> None:
@@ -235,6 +251,22 @@ async def test_of_two_installations_for_the_cluster_the_younger_writes_nothing_a
     assert await new.round()
     assert new.freed == [""]
     assert ("", "old") not in LEFT_TO_OTHERS._metrics
+
+
+async def test_a_lease_that_somebody_made_up_stops_nobody_however_old(clock: Clock) -> None:
+    """Its namespace has no ServiceAccount with the rights of an installation."""
+    server = Server()
+    assert await Replica(server, "tenant").round(), "that is how such a Lease comes about"
+    replica = Replica(server, "old")
+    assert await replica.round(), "at once, too"
+    assert replica.leadership.state() == (True, "ok")
+    server.accounts.add("tenant:whisper-operator")
+    clock.now += 5
+    assert await replica.round(), "it is not asked all the time"
+    for _ in range(12):
+        clock.now += 5
+        await replica.round()
+    assert not replica.leadership.leads
 
 
 async def test_an_older_one_that_comes_back_waits_until_the_younger_has_stopped(clock: Clock) -> None:

@@ -214,7 +214,7 @@ class Api:
 
     async def create(self, kind: Kind, body: Mapping[str, Any]) -> dict[str, Any]:
         """Make an object; its state. Raises Conflict if there is one."""
-        path = kind.path(body["metadata"]["namespace"])
+        path = kind.path(body["metadata"].get("namespace"))
         return await self._write("create", kind, "post", path, body=body)
 
     async def update(self, kind: Kind, body: Mapping[str, Any]) -> dict[str, Any]:

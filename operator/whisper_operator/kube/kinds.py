@@ -103,5 +103,8 @@ WITNESSES = (REPLICA_SET, POD, EVENT)
 LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 """Not watched: who writes is decided by them, and read with each renewal."""
 
+ACCESS_REVIEW = Kind("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview")
+"""A question that is asked by creating it: of no namespace, and kept nowhere."""
+
 WARNINGS = "type=Warning"
 """Field selector of the Events that matter."""

@@ -2,7 +2,8 @@
 
 An installation that looks after some namespaces has a Lease in each of them, its claim, and writes only where it has that; who
 looks after the whole cluster leaves those to it. A Lease in a namespace speaks of that namespace alone: whoever may write there
-can't keep an installation from others. Of two that look after the whole cluster, the one whose Lease was made first goes on.
+can't keep an installation from others. Of two that look after the whole cluster, the one whose Lease was made first goes on; who
+has such a Lease and not the rights for it is none.
 """
 
 from collections.abc import Iterable
@@ -39,7 +40,7 @@ class Installations:
         """By uid."""
 
     def see(self, leases: Iterable[Raw], now: float) -> None:
-        """Take in a list of all Leases of all installations."""
+        """Take in a list of all Leases of all installations, but for those that only pretend to be one's."""
         before, self._leases = self._leases, {lease["metadata"]["uid"]: lease for lease in leases}
         for uid, lease in self._leases.items():
             if uid not in before or before[uid].get("spec") != lease.get("spec"):
@@ -66,13 +67,14 @@ class Installations:
         return [lease for uid, lease in self._leases.items() if now < self._changed[uid] + THERE_SECONDS]
 
     def _rivals(self, now: float) -> list[Raw]:
-        return [
-            lease
-            for lease in self._there(now)
-            if lease["metadata"]["name"] == LEADER
-            and lease["metadata"]["namespace"] != self._own
-            and (lease["metadata"].get("annotations") or {}).get(SCOPE_ANNOTATION) == ALL
-        ]
+        return [lease for lease in self._there(now) if is_rival(lease, self._own)]
+
+
+def is_rival(lease: Raw, own: str) -> bool:
+    """Whether it says of itself that it is another installation's for the whole cluster."""
+    metadata = lease["metadata"]
+    says_so = (metadata.get("annotations") or {}).get(SCOPE_ANNOTATION) == ALL
+    return says_so and metadata["name"] == LEADER and metadata["namespace"] != own
 
 
 def holder(lease: Raw) -> str:

@@ -16,7 +16,7 @@ from prometheus_client import Gauge
 from whisper_operator.kube.client import Api
 from whisper_operator.kube.errors import NotLeading
 from whisper_operator.kube.metrics import REGISTRY
-from whisper_operator.leader.installations import LEADER, MARKS
+from whisper_operator.leader.installations import LEADER, MARKS, SCOPE_ANNOTATION
 from whisper_operator.leader.leases import Leases, clock
 from whisper_operator.leader.lock import Lock
 from whisper_operator.leader.scope import EVERYTHING, Left, Scope, SomeNamespaces, WholeCluster, marks_of
@@ -56,7 +56,8 @@ class Leadership:
         self._leases = Leases(leases)
         self._writer = writer
         self._freed = freed
-        self._lock = Lock(namespace, LEADER, self.identity, labels=MARKS, annotations=marks_of(namespaces))
+        self._marks = marks_of(namespaces)
+        self._lock = Lock(namespace, LEADER, self.identity, labels=MARKS, annotations=self._marks)
         self._scope: Scope = (
             SomeNamespaces(self._leases, namespace, namespaces)
             if namespaces
@@ -98,7 +99,7 @@ class Leadership:
             return False, ". ".join(f"can't have {what}: {why}" for what, why in troubles.items())
         now, left = clock(), {where: other for where, other in self._left.items() if other}
         if not self._lock.holds(now):
-            return True, f"ok, waiting: the Lease is {self._whose(now)}"
+            return True, f"ok, waiting: the Lease is {self._whose(now)}{self._other_scope()}"
         if not left:
             return True, "ok"
         is_any, reason = self._scope.reason(left)
@@ -176,6 +177,14 @@ class Leadership:
 
     def _is_turn(self, now: float) -> bool:
         return not self._ending and self._lock.holds(now) and now < self._scope.ends
+
+    def _other_scope(self) -> str:
+        """What the leader looks after, if it is told other namespaces than we are: for a while, a new configuration's doing."""
+        annotations = ((self._lock.lease or {}).get("metadata") or {}).get("annotations") or {}
+        theirs = annotations.get(SCOPE_ANNOTATION, self._marks[SCOPE_ANNOTATION])
+        if theirs == self._marks[SCOPE_ANNOTATION]:
+            return ""
+        return f", who is configured to look after {theirs}, and this one {self._marks[SCOPE_ANNOTATION]} (* is all namespaces)"
 
     def _whose(self, now: float) -> str:
         if self._lock.holder != self.identity:

@@ -7,7 +7,7 @@ from typing import Any
 
 from whisper_operator.kube.client import Api
 from whisper_operator.kube.errors import Conflict, Forbidden, Refused, Retry
-from whisper_operator.kube.kinds import LEASE
+from whisper_operator.kube.kinds import ACCESS_REVIEW, DEPLOYMENT, FIELD_MANAGER, LEASE
 from whisper_operator.leader.installations import SELECTOR
 from whisper_operator.leader.lock import Lock
 
@@ -84,6 +84,23 @@ class Leases:
         else:
             self.troubles.pop(OTHERS, None)
         return found
+
+    async def may_write_everywhere(self, namespace: str) -> bool:
+        """Whether the installation in a namespace has the rights of one for the whole cluster: its Lease alone may be made up by
+        whoever may write there. True if that can't be told."""
+        groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
+        asked = {
+            "user": f"system:serviceaccount:{namespace}:{FIELD_MANAGER}",
+            "groups": list(groups),
+            "resourceAttributes": {"verb": "patch", "group": DEPLOYMENT.group, "resource": DEPLOYMENT.plural},
+        }
+        kind = {"apiVersion": ACCESS_REVIEW.api_version, "kind": ACCESS_REVIEW.name, "metadata": {}}
+        try:
+            answer = await self._api.create(ACCESS_REVIEW, {**kind, "spec": asked})
+        except (Retry, Refused) as error:
+            logger.info("Could not look for the rights of an installation in %s: %s", namespace, error)
+            return True
+        return bool(answer["status"]["allowed"])
 
     async def _is_ours(self, lock: Lock) -> bool:
         try:

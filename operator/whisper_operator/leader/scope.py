@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection
 from typing import Protocol
 
+from whisper_operator.kube.objects import Raw
 from whisper_operator.leader.installations import (
     ALL,
     CLAIM,
@@ -15,11 +16,14 @@ from whisper_operator.leader.installations import (
     STOPS_SECONDS,
     THERE_SECONDS,
     Installations,
+    is_rival,
 )
 from whisper_operator.leader.leases import Leases, clock
 from whisper_operator.leader.lock import Lock, Timing
 
 CLAIM_TIMING = Timing(lease=THERE_SECONDS, renew=240.0, retry=60.0)
+REVIEW_SECONDS = 60.0
+"""From one look at a rival's rights to the next."""
 EVERYTHING = ""
 """In place of a namespace."""
 NOBODY = ""
@@ -54,7 +58,10 @@ class WholeCluster:
 
     def __init__(self, leases: Leases, namespace: str, lock: Lock) -> None:
         self._leases = leases
+        self._namespace = namespace
         self._others = Installations(namespace)
+        self._reviewed: dict[str, tuple[float, bool]] = {}
+        """By namespace, until when it counts and whether the rival there is one."""
         self._lock = lock
         self._looked = -math.inf
         self._term, self._begins = math.inf, math.inf
@@ -64,12 +71,22 @@ class WholeCluster:
         asked = clock()
         found = await self._leases.others()
         if found is not None:
-            self._others.see(found, clock())
+            self._others.see([lease for lease in found if await self._is_true(lease)], clock())
             self._looked = asked
             if self._term != self._lock.since and self._lock.lease is not None:
                 is_alone = self._others.junior(self._lock.lease, clock()) is None
                 self._term = self._lock.since
                 self._begins = self._term if is_alone else clock() + STOPS_SECONDS
+
+    async def _is_true(self, lease: Raw) -> bool:
+        if not is_rival(lease, self._namespace):
+            return True
+        namespace = lease["metadata"]["namespace"]
+        until, is_true = self._reviewed.get(namespace, (0.0, False))
+        if clock() >= until:
+            is_true = await self._leases.may_write_everywhere(namespace)
+            self._reviewed[namespace] = clock() + REVIEW_SECONDS, is_true
+        return is_true
 
     @property
     def ends(self) -> float:
