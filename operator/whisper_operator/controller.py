@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
 
 import kopf
@@ -13,7 +13,7 @@ from prometheus_client import Counter
 from whisper_operator.apply.applier import Applier
 from whisper_operator.config import Settings
 from whisper_operator.informer import watching
-from whisper_operator.informer.access import Access
+from whisper_operator.informer.access import Access, Place
 from whisper_operator.informer.cache import Cache
 from whisper_operator.informer.gate import Gate
 from whisper_operator.informer.liveness import GRACE_SECONDS, Watches
@@ -154,8 +154,7 @@ class _Running:
     async def _lead(self) -> None:
         """Look at all endpoints, and work on them until cancelled. Raises WentBack."""
         # What the leader before us wrote is to be seen before anything is written: a watch may be behind.
-        self.lister.behind(self.leadership.predecessor)
-        await self._list_at_first()
+        await self._list(self.lister.behind(self.leadership.predecessor))
         self.queue.open()
         for key in self.cache.endpoints():
             self.queue.add(key)
@@ -221,12 +220,12 @@ class _Running:
             await self.lister.wait(LOOK_SECONDS)
             await self._list()
 
-    async def _list(self) -> None:
-        """List what is due, trying until it works. Raises WentBack."""
+    async def _list(self, places: Collection[Place] | None = None) -> None:
+        """List these, or what is due, trying until it works. Raises WentBack."""
         pause = FIRST_PAUSE
         while True:
             try:
-                return await self.lister.list()
+                return await self.lister.list(places)
             except Retry as error:
                 wait = max(pause, error.after)
                 logger.warning("The API server can't be asked; trying again in %.0f s: %s", wait, error)

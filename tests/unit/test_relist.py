@@ -1,6 +1,7 @@
 """Listing everything, when one object, kind or namespace among the others can't be read."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -309,6 +310,19 @@ def test_what_cannot_be_read_is_listed_again_soon_and_all_the_rest_from_time_to_
     assert asked() == {(POD, None), (DEPLOYMENT, None)}
     now += 1.1 * SECONDS
     assert asked() == set(listed.access.places)
+
+
+def test_what_is_older_than_another_leaders_last_write_is_listed_and_nothing_waits_for_what_hangs() -> None:
+    listed = Listed({})
+    listed.api.answers = {(SERVICE, None): Unavailable("its conversion webhook hangs")}
+    listed.again()
+    version = listed.api.version
+    assert listed.lister.behind(-1) == listed.lister.behind(version) == []
+    assert set(listed.lister.behind(version + 1)) == set(listed.access.places) - {(SERVICE, None)}
+    assert len(listed.lister.behind(math.inf)) == len(listed.access.places) - 1
+    listed.api.asked.clear()
+    asyncio.run(listed.lister.list([(POD, None)]))
+    assert listed.api.asked == [(POD, None)]
 
 
 def test_a_cluster_that_was_put_back_is_noticed() -> None:

@@ -67,11 +67,11 @@ class Lister:
         self._due[place] = min(self._due[place], soon)
         self._sooner.set()
 
-    def behind(self, version: float) -> None:
-        """What was listed before this resourceVersion, which is of whatever kind, is to be listed at once."""
-        for place in self._due:
-            if self._versions.get(place, -1) < version:
-                self._due[place] = 0.0
+    def behind(self, version: float) -> Collection[Place]:
+        """What was listed before this resourceVersion, which is of whatever kind; not what can't be read for now, such as a kind
+        that hangs, for which nothing waits."""
+        readable = [place for place in self._due if self._access.obstacle(*place) is None]
+        return [place for place in readable if self._versions.get(place, -1) < version]
 
     async def wait(self, seconds: float) -> None:
         """Until something is to be listed, but no longer than that."""
@@ -83,15 +83,15 @@ class Lister:
             except TimeoutError:
                 return
 
-    async def list(self) -> None:
-        """List what is due.
+    async def list(self, places: Collection[Place] | None = None) -> None:
+        """List these, or what is due.
 
         Raises Retry if nothing can be that could be until now: then the API server can't be asked. Raises WentBack.
         """
         failures: dict[Place, Retry] = {}
         now = time.monotonic()
         readable = [place for place in self._due if self._access.obstacle(*place) is None]
-        due = [place for place, at in self._due.items() if at <= now]
+        due = [place for place, at in self._due.items() if at <= now] if places is None else list(places)
         # Events last: which endpoints they concern is told by what is known of those.
         for is_last in (False, True):
             each = [place for place in due if (place[0] is EVENT) is is_last]
