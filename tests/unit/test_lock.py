@@ -245,6 +245,18 @@ def test_one_that_was_deleted_is_made_anew_by_its_holder_and_by_others_only_late
     assert second.lock.predecessor == math.inf
 
 
+def test_who_sees_anothers_name_in_it_has_lost_it_at_once() -> None:
+    """As after somebody deleted it, and a third one, who had never seen it, was faster."""
+    server = Server()
+    first, third = Candidate(server, "a"), Candidate(server, "c")
+    first.round(0)
+    server.lease = None
+    assert third.round(1)
+    first.round(2)
+    assert first.lock.ends == 6
+    assert not first.round(3)
+
+
 def test_marks_are_written_beside_those_of_others() -> None:
     lock = Lock("n", "l", "a", labels={"app": "w"}, annotations={"scope": "*"})
     lock.see({"metadata": {"name": "l", "annotations": {"note": "x"}, "managedFields": []}, "spec": {}}, 0)
