@@ -103,7 +103,11 @@ def written_once(cluster: Cluster, since: datetime, namespace: str) -> Counter[t
 
 def own_complaints(operator: Operator) -> list[dict[str, Any]]:
     """But for asyncio's own, of watches that kopf leaves open when it ends."""
-    return [line for line in operator.complaints() if line["logger"].startswith("whisper_operator")]
+    return [
+        line
+        for line in operator.complaints()
+        if line.get("logger", "whisper_operator").startswith("whisper_operator")
+    ]
 
 
 def takes_over(cluster: Cluster, namespace: str, name: str, since: float) -> float:
