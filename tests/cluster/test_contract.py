@@ -58,6 +58,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "suspend": {"suspend": True, "replicas": 3},
     "toleration": {"scheduling": {"tolerations": [{"operator": "Exists"}, {"key": "a", "value": "b"}]}},
     "recreate": {"rollout": "Recreate"},
+    "rolling-recreate": {"rollout": "RollingRecreate", "replicas": 3},
     "network": {
         "networkPolicy": {
             "egress": [
@@ -342,7 +343,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"networkPolicy": {"egress": [{"ports": [{"port": 9, "endPort": 8}]}]}},
         "endPort must not be less than port",
     ),
-    "rollout": ({"rollout": "BlueGreen"}, "rollout must be RollingUpdate or Recreate"),
+    "rollout": ({"rollout": "BlueGreen"}, "rollout must be RollingUpdate, RollingRecreate or Recreate"),
     "type": ({"replicas": "two"}, "spec.replicas in body must be of type integer"),
     "unknown": ({"modle": "tiny"}, 'unknown field "spec.modle"'),
     "unknown-below": ({"limits": {"maxUpload": 5}}, 'unknown field "spec.limits.maxUpload"'),

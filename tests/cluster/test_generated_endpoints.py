@@ -35,7 +35,7 @@ GOOD: dict[str, list[Any]] = {
     "language": ["en", "de", "no", "yue"],
     "task": ["transcribe", "translate"],
     "type": ["nvidia-tesla-t4", "nvidia-l4", "abacus"],
-    "rollout": ["RollingUpdate", "Recreate"],
+    "rollout": ["RollingUpdate", "RollingRecreate", "Recreate"],
     "mode": ["managed", "none"],
     "class": ["gce", "gce-internal", "traefik"],
     "host": ["a.example.com", "b.example.com", "x" * 60 + ".example.com"],

@@ -226,6 +226,16 @@ def test_recreate_declares_no_parameters_of_a_rolling_update() -> None:
     assert children(rollout="Recreate")["Deployment"]["spec"]["strategy"] == {"type": "Recreate"}
 
 
+@pytest.mark.parametrize(
+    ("rollout", "surge", "unavailable"), [("RollingUpdate", 1, 0), ("RollingRecreate", 0, 1)]
+)
+def test_a_rolling_rollout_has_a_spare_pod_or_lacks_one(rollout: str, surge: int, unavailable: int) -> None:
+    assert children(rollout=rollout)["Deployment"]["spec"]["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable},
+    }
+
+
 def test_literals_stay_literal() -> None:
     """Kubernetes would expand $(WHISPER_MODEL) in the value of a variable."""
     found = env(

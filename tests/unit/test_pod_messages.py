@@ -169,13 +169,24 @@ def test_a_pull_secret_that_is_there_by_now_is_not_said_to_be_missing(
 
 @pytest.mark.parametrize(
     ("spec", "proposed"),
-    [({}, True), ({"rollout": "Recreate"}, False), ({"device": "cpu"}, False)],
+    [
+        ({}, "rollout: Recreate."),
+        (
+            {"autoscaling": {"min": 2, "max": 3}},
+            "rollout: RollingRecreate, by which one replica stops at a time",
+        ),
+        ({"autoscaling": {"min": 1, "max": 3}}, "rollout: Recreate."),
+        ({"rollout": "Recreate"}, ""),
+        ({"rollout": "RollingRecreate"}, ""),
+        ({"device": "cpu"}, ""),
+    ],
 )
-def test_recreate_is_proposed_where_it_would_help(spec: dict[str, Any], proposed: bool) -> None:
+def test_what_needs_no_other_gpu_is_proposed_where_it_would_help(spec: dict[str, Any], proposed: str) -> None:
     late = [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]
     found = ready(pod(), deployment={**NOTHING_READY, "conditions": late}, **spec)
     assert found.reason == "RolloutStuck"
-    assert ("rollout: Recreate" in found.message) is proposed
+    assert proposed in found.message
+    assert ("rollout: R" in found.message) is bool(proposed)
 
 
 def test_another_exit_status_is_told() -> None:

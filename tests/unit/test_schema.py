@@ -60,7 +60,10 @@ def endpoint(name: str = "whisper", **spec: Any) -> dict[str, Any]:
             endpoint(scheduling={"tolerations": [{"operator": "Exists", "tolerationSeconds": -(10**20)}]}),
             "spec.scheduling.tolerations[0].tolerationSeconds: -100000000000000000000 is less than the minimum",
         ),
-        (endpoint(rollout="Blue"), "spec.rollout: rollout must be RollingUpdate or Recreate"),
+        (
+            endpoint(rollout="Blue"),
+            "spec.rollout: rollout must be RollingUpdate, RollingRecreate or Recreate",
+        ),
         (endpoint(model="largee"), "spec.model: model must be tiny"),
         (endpoint(replicas=0), "set suspend: true"),
         (endpoint(model="base.en", defaults={"language": "yue"}), "ends in .en knows English only"),

@@ -78,8 +78,12 @@ def _replicas(endpoint: WhisperEndpoint, live: Child | None) -> int | None:
 def _strategy(endpoint: WhisperEndpoint) -> dict[str, Any]:
     if endpoint.rollout == "Recreate":
         return {"type": "Recreate"}
+    surge, unavailable = (0, 1) if endpoint.rollout == "RollingRecreate" else (1, 0)
     # Spelled out, so that a switch to Recreate takes them away again.
-    return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    return {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable},
+    }
 
 
 def _turns_to_recreate(endpoint: WhisperEndpoint, live: Child) -> bool:

@@ -109,7 +109,7 @@ class WhisperEndpoint:
     """None: it is reached inside the cluster only."""
     scheduling: Scheduling
     rollout: str
-    """"RollingUpdate" or "Recreate"."""
+    """"RollingUpdate", "RollingRecreate" or "Recreate"."""
     network_policy: bool
     """Whether the pods have one of the operator's."""
     egress: tuple[Egress, ...]

@@ -14,6 +14,10 @@ WRONG_SETTINGS, NO_MODEL = "2", "3"
 """The server's exit statuses; other containers, which somebody may have added, have their own."""
 
 
+RECREATE = "rollout: Recreate"
+ONE_BY_ONE = "rollout: RollingRecreate, by which one replica stops at a time and the others serve"
+
+
 @dataclass(frozen=True)
 class About:
     """What messages name of an endpoint, which need not be readable any more."""
@@ -22,19 +26,27 @@ class About:
     memory: str
     model: str
     gpu: str | None
-    rolling: bool
+    without_spare: str
+    """The rollout to propose where one more GPU is not to be had; "" where a change takes none."""
 
     @staticmethod
     def of(endpoint: WhisperEndpoint | SpecError, namespace: str) -> "About":
         if isinstance(endpoint, SpecError):
-            return About(namespace, "its limit", "the model", None, rolling=True)
+            return About(namespace, "its limit", "the model", None, RECREATE)
         return About(
             namespace,
             endpoint.resources.limits["memory"],
             f"model {endpoint.model}",
             endpoint.gpu.type if endpoint.gpu else None,
-            rolling=endpoint.rollout == "RollingUpdate",
+            _without_spare(endpoint),
         )
+
+
+def _without_spare(endpoint: WhisperEndpoint) -> str:
+    if endpoint.rollout != "RollingUpdate":
+        return ""
+    least = endpoint.autoscaling.minimum if endpoint.autoscaling else endpoint.replicas or 0
+    return ONE_BY_ONE if least > 1 else RECREATE
 
 
 def image_pull(about: About, pod: str, image: str, cause: str, *, needs_action: bool) -> Fault:
@@ -188,8 +200,11 @@ def unschedulable(about: About, pod: str, words: str, *, holding: bool) -> Fault
     what = f"with a free {about.gpu}" if about.gpu else "with room for it"
     waiting = "where nodes are made on demand, one comes within 15 minutes; else add one, or change spec.accelerator, "
     recreate = ""
-    if holding and about.rolling and about.gpu:
-        recreate = " The old pods keep their GPUs until the new one runs: where one more is not to be had, set rollout: Recreate."
+    if holding and about.without_spare and about.gpu:
+        recreate = (
+            " The old pods keep their GPUs until the new one runs: where one more is not to be had, set "
+            f"{about.without_spare}."
+        )
     return Fault(
         "Unschedulable",
         f"Pod {pod} waits for a node {what}: {waiting}spec.resources or spec.scheduling.{recreate} The scheduler says: {words}",

@@ -82,8 +82,8 @@ def _short_of(asked: int, serving: int, trouble: Fault) -> Fault:
 def _stuck(about: About, minutes: int, trouble: Fault | None) -> Fault:
     said = f" {trouble.message}" if trouble else f" See kubectl get events -n {about.namespace}."
     proposal = ""
-    if about.gpu and about.rolling and "rollout: Recreate" not in said:
-        proposal = " If a second GPU is not to be had for the change, set rollout: Recreate."
+    if about.gpu and about.without_spare and about.without_spare not in said:
+        proposal = f" If one more GPU is not to be had for the change, set {about.without_spare}."
     return Fault("RolloutStuck", f"The rollout made no progress for {minutes} minutes.{proposal}{said}")
 
 
