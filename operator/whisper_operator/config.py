@@ -42,6 +42,10 @@ class Settings:
     """What endpoints may say of it in spec.networkPolicy."""
     namespaces: tuple[str, ...] = ()
     """The only ones whose endpoints are looked after; empty: all."""
+    max_rollouts: int = 1
+    """How many endpoints at a time have pods changed for another reason than their own spec."""
+    paused: bool = False
+    """Whether none has."""
     workers: int = 16
     health_port: int = 8080
     list_again_seconds: float = 600.0
@@ -84,7 +88,7 @@ def _parse(top: Fields) -> Settings:
     base = Settings()
     top.only(
         *("server", "autopilot", "accelerators", "autoscaling", "monitoring", "networkPolicy", "namespaces"),
-        *("workers", "healthPort", "listAgainSeconds", "logLevel"),
+        *("maxRollouts", "paused", "workers", "healthPort", "listAgainSeconds", "logLevel"),
     )
     server, autoscaling, monitoring, policy, table = (
         top.sub(name) for name in ("server", "autoscaling", "monitoring", "networkPolicy", "accelerators")
@@ -113,6 +117,8 @@ def _parse(top: Fields) -> Settings:
         egress=egress(policy, "egress"),
         network_policy_fields=_network_policy_fields(policy),
         namespaces=_namespaces(top, "namespaces", base.namespaces),
+        max_rollouts=top.number("maxRollouts", base.max_rollouts, least=1),
+        paused=top.flag("paused"),
         workers=top.number("workers", base.workers, least=1),
         health_port=top.number("healthPort", base.health_port, least=1, most=65535),
         list_again_seconds=top.number("listAgainSeconds", 600, least=1),

@@ -83,6 +83,7 @@ class _Running:
         self.told_to_end = False
         self.leadership = Leadership(leases, api, namespace, settings.namespaces, self._look_after)
         api.may_write = self.leadership.may_write
+        self.cache.train.leaves = self.leadership.leaves
         self.health = Health(self.cache, self.queue, self.access, self.watches, self.leadership)
 
     async def run(self, watchdog: ShutdownWatchdog) -> bool:
@@ -156,17 +157,20 @@ class _Running:
         # What the leader before us wrote is to be seen before anything is written: a watch may be behind.
         await self._list(self.lister.behind(self.leadership.predecessor))
         self.queue.open()
-        for key in self.cache.endpoints():
+        ours = [key for key in self.cache.endpoints() if not self.leadership.leaves(key[0])]
+        self.cache.train.begin(ours)
+        for key in ours:
             self.queue.add(key)
         logger.info("Reconciling %d endpoints", len(self.queue))
         applier, writer = Applier(self.api, self.cache, self.access), StatusWriter(self.api, self.cache)
 
         async def job(key: Key) -> float | None:
             result: str | None = "error"
-            if self.leadership.leaves(key[0]):
-                return None  # it is woken when that ends
             try:
-                with logs.about(key):
+                with logs.about(key), self.cache.train.look(key):
+                    if self.leadership.leaves(key[0]):
+                        result = None
+                        return None  # it is woken when that ends
                     backlogged = self.queue.backlogged(key)
                     next_look = await reconcile(
                         key, self.cache, applier, writer, self.settings, backlogged=backlogged

@@ -1,15 +1,19 @@
 """The main flow. A key is all it gets, and what woke it makes no difference: it compares what should be with what is."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from whisper_operator import claims, manifests
+from whisper_operator.apply import upgrade
 from whisper_operator.apply.applier import Applier
-from whisper_operator.apply.plan import frozen, plan
+from whisper_operator.apply.outcome import Held
+from whisper_operator.apply.plan import frozen
 from whisper_operator.config import Settings
 from whisper_operator.informer.cache import Cache
 from whisper_operator.kube.errors import Retry
 from whisper_operator.kube.objects import Key
+from whisper_operator.rollouts.train import Turn
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint, parse
 from whisper_operator.status import status
 from whisper_operator.status.writer import StatusWriter
@@ -36,15 +40,22 @@ async def reconcile(
     observed = cache.observed(resource)
     endpoint: WhisperEndpoint | SpecError
     failure: Exception | None = None
+    turn, now = Turn.GO, datetime.now(UTC)
     try:
         endpoint = parse(resource, settings)
         claims.check(cache.claimed_by_others(key))
-        due = plan(manifests.of(endpoint, observed, settings), observed)
+        change = upgrade.of(resource, manifests.of(endpoint, observed, settings), observed)
+        if change.progress is not None:
+            paused = upgrade.is_paused(resource, settings)
+            turn = cache.train.ask(key, change.progress, most=settings.max_rollouts, paused=paused)
+        due = upgrade.plan(change, turn, observed, now)
     except SpecError as error:
         endpoint, due = error, frozen(resource, observed)  # keep what runs, say so
     except Exception as error:  # of the operator's own: to be logged and tried again, but to be told as well
         endpoint, due, failure = _own_fault(error), frozen(resource, observed), error
     outcome = await applier.apply(resource, due)
+    if not turn.goes:
+        outcome = replace(outcome, held=Held(turn, upgrade.paused_by(resource)))
     if outcome.delays and not outcome.delay_lasts:
         raise Retry(outcome.delayed, outcome.retry_after, within=outcome.delay_lasts_in)
     now = datetime.now(UTC)

@@ -93,6 +93,8 @@ def test_render_of_no_endpoint_at_all(
         ({"workers": "many"}, "workers must be a whole number, not 'many'"),
         ({"workers": True}, "workers must be a whole number, not True"),
         ({"workers": 0}, "workers must be at least 1"),
+        ({"maxRollouts": 0}, "maxRollouts must be at least 1"),
+        ({"paused": "yes"}, "paused must be true or false, not 'yes'"),
         ({"logLevel": "loud"}, "logLevel must be one of debug, info, warning, error, not 'loud'"),
         ({"accelerators": {"x": {"labels": {}}}}, "accelerators.x.labels is not a setting"),
         ({"accelerators": {"x": {"tolerations": [1]}}}, "tolerations"),

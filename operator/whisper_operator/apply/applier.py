@@ -99,7 +99,8 @@ class Applier:
             waiting=[child.name for child in plan.wait], absent={child.kind for child in plan.wait}
         )
         self._look(resource, plan)
-        await self._stop(resource, plan.stop, tally)
+        await self._scale(resource, [(child, 0) for child in plan.stop], tally)
+        await self._scale(resource, plan.scale, tally)
         for scaler in plan.delete:
             if scaler.kind is AUTOSCALER:  # or it would undo the number of replicas that is written now
                 await self._delete(scaler, tally)
@@ -121,7 +122,7 @@ class Applier:
         found |= {(made_for(resource, manifest), ITSELF) for manifest in plan.create}
         found |= {
             (stopped_for(resource, child), REPLICAS)
-            for child in (*plan.stop, *(child for _, child in plan.update))
+            for child in (*plan.stop, *(child for child, _ in plan.scale), *(child for _, child in plan.update))
             if planning.runs(child)
         }
         self._fights.look(resource["metadata"]["uid"], found, time.monotonic())
@@ -159,7 +160,7 @@ class Applier:
             if failure is not None:
                 self._note(manifest, child, failure, tally)
                 if child is not None and isinstance(failure, Refused) and planning.is_suspended(resource):
-                    await self._stop(resource, (child,) if child.kind is DEPLOYMENT else (), tally)
+                    await self._scale(resource, [(child, 0)] if child.kind is DEPLOYMENT else [], tally)
 
     def _note(self, manifest: Manifest, child: Child | None, failure: BaseException, tally: _Tally) -> None:
         (tally.absent if child is None else tally.behind).add(manifest.kind)
@@ -174,13 +175,14 @@ class Applier:
         else:
             tally.failed(f"{manifest.kind.name} {manifest.name}", failure)
 
-    async def _stop(self, resource: Raw, deployments: Iterable[Child], tally: _Tally) -> None:
-        for child in deployments:
+    async def _scale(self, resource: Raw, deployments: Iterable[tuple[Child, int]], tally: _Tally) -> None:
+        for child, replicas in deployments:
             key = stopped_for(resource, child)
             if planning.runs(child) and not self._waits(resource, key, {REPLICAS}):
-                for failure in await _all([self._writes.stop(resource, child)]):
+                for failure in await _all([self._writes.scale(resource, child, replicas)]):
                     if failure is not None:
-                        tally.failed(f"suspension of {child.kind.name} {child.name}", failure)
+                        what = "scaling" if replicas else "suspension"
+                        tally.failed(f"{what} of {child.kind.name} {child.name}", failure)
 
     async def _delete(self, child: Child, tally: _Tally) -> None:
         for failure in await _all([self._writes.delete(child)]):

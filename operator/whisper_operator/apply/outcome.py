@@ -5,10 +5,13 @@ from dataclasses import dataclass
 
 from whisper_operator.kube.kinds import Kind
 from whisper_operator.manifests import Manifest
+from whisper_operator.rollouts.train import Turn
 
 LOOK_AGAIN_SECONDS = 30.0
 """Until the next look at what no watch reports: a foreign object in the way, a missing kind, a refusal."""
 
+TURN_SECONDS = 60.0
+"""Until the next look at who waits for its turn, should nobody call it."""
 
 DELAY_LASTS_SECONDS = 30.0
 """A write that fails for that long is told of: most pass with the next try."""
@@ -25,6 +28,16 @@ class Fight:
     editor: str
     """The field manager that has it in between, such as "kube-controller-manager (scale)", which is an autoscaler; "" if it is
     removed each time."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A change of the pods that is the installation's doing, and not written yet."""
+
+    turn: Turn
+    """Why."""
+    annotation: str = ""
+    """What the endpoint's annotation that holds it says; "" if it has none."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,8 @@ class Outcome:
     fault: Exception | None = None
     """One of the operator's own in one of the writes, which is among `delays`: no waiting mends it."""
 
+    held: Held | None = None
+
     @property
     def delayed(self) -> str:
         """What could not be written, and why; "" if all could."""
@@ -72,6 +87,8 @@ class Outcome:
     def next_look(self) -> float | None:
         """Seconds until the endpoint should be looked at without any event; None: an event will come."""
         looks = [] if self.repair_in is None else [self.repair_in]
+        if self.held is not None and self.held.turn is not Turn.PAUSED:
+            looks.append(TURN_SECONDS * random.uniform(0.8, 1.2))
         if self.names_taken or self.missing_kinds or self.refusals or self.waiting:
             looks.append(LOOK_AGAIN_SECONDS * random.uniform(0.8, 1.2))
         return min(looks, default=None)

@@ -55,6 +55,8 @@ class Plan:
     """Wanted children that are on their way out; they can be made again when they are gone."""
     stop: tuple[Child, ...] = ()
     """Deployments to scale to nothing, and to leave as they are otherwise."""
+    scale: tuple[tuple[Child, int], ...] = ()
+    """Deployments to scale to that many replicas, likewise."""
 
 
 def plan(desired: Iterable[Manifest], observed: Observed) -> Plan:

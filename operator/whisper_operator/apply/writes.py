@@ -89,10 +89,10 @@ class Writes:
         else:
             self._cache.upsert(child.kind, held)
 
-    async def stop(self, resource: Raw, child: Child) -> None:
-        """Scale a Deployment to nothing, and leave it as it is otherwise. Raises Refused, Retry."""
-        await self._api.scale(child.kind, child.namespace, child.name, child.uid, 0)
-        logger.info("Scaled %s to nothing, as spec.suspend says", _what(child))
+    async def scale(self, resource: Raw, child: Child, replicas: int) -> None:
+        """Scale a Deployment, and leave it as it is otherwise. Raises Refused, Retry."""
+        await self._api.scale(child.kind, child.namespace, child.name, child.uid, replicas)
+        logger.info("Scaled %s to %s", _what(child), replicas or "nothing, as spec.suspend says")
         self._repaired(resource, stopped_for(resource, child), child, {REPLICAS: ""})
 
     def lost(self, manifest: Manifest, child: Child) -> frozenset[str]:

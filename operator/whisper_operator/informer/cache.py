@@ -11,11 +11,22 @@ from typing import Any
 from whisper_operator.claims import Claim, Claims
 from whisper_operator.informer.access import FORBIDDEN, Access
 from whisper_operator.informer.newest import Objects
-from whisper_operator.kube.kinds import CHILDREN, DEPLOYMENT, ENDPOINT, EVENT, INGRESS, POD, REPLICA_SET, Kind
+from whisper_operator.kube.kinds import (
+    AUTOSCALER,
+    CHILDREN,
+    DEPLOYMENT,
+    ENDPOINT,
+    EVENT,
+    INGRESS,
+    POD,
+    REPLICA_SET,
+    Kind,
+)
 from whisper_operator.kube.objects import Key, Raw
 from whisper_operator.observed.children import Child, Observed, controller
 from whisper_operator.observed.pods import Pod, ReplicaSet, label_of
 from whisper_operator.observed.warnings import Warning
+from whisper_operator.rollouts.train import Train
 
 OPTIONAL = frozenset(kind for kind in CHILDREN if kind.optional)
 
@@ -40,6 +51,8 @@ class Cache:
             EVENT: self._warnings,
         }
         self._claims = Claims()
+        self.train = Train(wake)
+        """Of the upgrades of all endpoints."""
 
     def endpoint(self, key: Key) -> Raw | None:
         """The endpoint as last seen."""
@@ -83,13 +96,13 @@ class Cache:
     def upsert(self, kind: Kind, raw: Raw) -> set[Key]:
         """Take in an object's state; the keys of the endpoints that it changes something for."""
         changed = self._objects[kind].upsert(raw)
-        self._note_claims(kind, changed.union(_endpoint_of(raw) if kind is INGRESS else ()))
+        self._note(kind, changed.union(_endpoint_of(raw) if kind is INGRESS else ()))
         return changed
 
     def delete(self, kind: Kind, raw: Raw) -> set[Key]:
         """Take in a deletion (or that the object has left our label selector); the keys that it concerns."""
         changed = self._objects[kind].delete(raw)
-        self._note_claims(kind, changed)
+        self._note(kind, changed)
         return changed
 
     def replace(
@@ -100,7 +113,7 @@ class Cache:
         `namespace`: the only one that was listed. Returns the keys of the endpoints that something changed for.
         """
         changed = self._objects[kind].replace(alive, version, namespace)
-        self._note_claims(kind, changed)
+        self._note(kind, changed)
         return changed
 
     def applied(self, kind: Kind, raw: Raw, refused: frozenset[str]) -> None:
@@ -118,11 +131,23 @@ class Cache:
         """Take in that a child is gone, as the API server has just said."""
         keys = self._children[child.kind].keys_of(child.uid)
         self._children[child.kind].delete_uid(child.uid)
-        self._note_claims(child.kind, keys)
+        self._note(child.kind, keys)
 
     def _unreadable(self, namespace: str) -> dict[Kind, str]:
         found = ((kind, self._access.obstacle(kind, namespace)) for kind in self._objects)
         return {kind: each.message for kind, each in found if each and each.reason == FORBIDDEN}
+
+    def _note(self, kind: Kind, keys: Iterable[Key]) -> None:
+        keys = list(keys)
+        self._note_claims(kind, keys)
+        for key in keys if kind in (ENDPOINT, DEPLOYMENT, AUTOSCALER) else ():
+            resource = self.endpoint(key)
+            uid = resource["metadata"]["uid"] if resource is not None else ""
+            deployment, scaler = (
+                next((each for each in self._children[of].of(key) if _is_of(each, uid)), None)
+                for of in (DEPLOYMENT, AUTOSCALER)
+            )
+            self.train.note(key, resource, deployment, scaler)
 
     def _note_claims(self, kind: Kind, keys: Iterable[Key]) -> None:
         """Note what these endpoints ask for and have, if that may have changed, and wake the others that this changes something

@@ -9,6 +9,13 @@ NAME_LABEL = "app.kubernetes.io/name"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 ENDPOINT_LABEL = f"{GROUP}/endpoint"
 HASH_ANNOTATION = f"{GROUP}/applied-hash"
+SPEC_ANNOTATION = f"{GROUP}/spec-hash"
+TEMPLATE_ANNOTATION = f"{GROUP}/template-hash"
+UPGRADING_ANNOTATION = f"{GROUP}/upgrading"
+"""On a Deployment: what of the endpoint's own spec its pods were made for, what pods were declared, and, until those serve, since
+when they are on their way, if the installation has changed them and not the spec."""
+PAUSED_ANNOTATION = f"{GROUP}/paused"
+"""On an endpoint, by its users: the installation changes nothing of its pods."""
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"
 """Which controller an Ingress is for, as GKE's want to be told."""
 

@@ -12,7 +12,10 @@ from whisper_operator.kube.kinds import (
     HASH_ANNOTATION,
     INGRESS,
     MANAGED_CERTIFICATE,
+    SPEC_ANNOTATION,
     STATIC_IP_ANNOTATIONS,
+    TEMPLATE_ANNOTATION,
+    UPGRADING_ANNOTATION,
     Kind,
 )
 from whisper_operator.observed.managed_fields import is_others, is_own, union
@@ -22,10 +25,13 @@ from whisper_operator.observed.warnings import Warning
 SHARED_CERTIFICATES = "ingress.gcp.kubernetes.io/pre-shared-cert"
 """GKE's annotation with the project's certificates that an Ingress asks for, those of its ManagedCertificates included."""
 
-KEPT_SPEC_FIELDS = ("replicas", "strategy", "progressDeadlineSeconds", "domains")
+KEPT_SPEC_FIELDS = ("replicas", "strategy", "progressDeadlineSeconds", "domains", "minReplicas")
 CONTROLLERS_ANNOTATIONS = "f:ingress.kubernetes.io/"
 """How ingress-gce's own begin, in the form of managedFields: it writes them when it has brought the load balancer in line."""
-KEPT_ANNOTATIONS = ("ingress.kubernetes.io/ssl-cert", SHARED_CERTIFICATES)
+KEPT_ANNOTATIONS = (
+    *("ingress.kubernetes.io/ssl-cert", SHARED_CERTIFICATES),
+    *(SPEC_ANNOTATION, TEMPLATE_ANNOTATION, UPGRADING_ANNOTATION),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,7 @@ class Child:
     refused: frozenset[str] = frozenset()
     """Paths of declared fields that admission took out of our last apply."""
     annotations: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Those that controllers tell something by."""
+    """Those that controllers tell something by, and the operator itself of a Deployment's pods."""
     controller_wrote: str = ""
     """Of an Ingress or a ManagedCertificate: when its controller last wrote down what it has, as 2026-01-31T12:00:00Z."""
     ingress_class: str = ""

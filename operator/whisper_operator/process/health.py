@@ -27,6 +27,13 @@ ENDPOINTS = Gauge(
     ["readiness"],
     registry=REGISTRY,
 )
+UPGRADES = Gauge(
+    "whisper_operator_upgrades",
+    "WhisperEndpoints whose pods the installation has changed and not their spec, by what becomes of that: waiting, paused, "
+    "rolling, or failed, which stops all others.",
+    ["state"],
+    registry=REGISTRY,
+)
 DEAD_WATCHES = Gauge(
     "whisper_operator_dead_watches",
     "Kinds whose watch reports nothing any more; /healthz fails then.",
@@ -72,6 +79,8 @@ class Health:
         found = Counter(readiness(self.cache.endpoint(key) or {}) for key in self.cache.endpoints())
         for name in READINESS:
             ENDPOINTS.labels(name).set(found[name])
+        for state, count in self.cache.train.states().items():
+            UPGRADES.labels(state).set(count)
         return web.Response(
             body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
         )

@@ -6,6 +6,12 @@ from typing import Any
 
 from whisper_operator.kube.objects import condition
 
+STOPS_OTHERS = (
+    " It is an upgrade by the installation that fails here, and not the spec: until this endpoint serves again, no other is "
+    "upgraded. Put right or put back what was changed in the operator's configuration, server.version as a rule."
+)
+"""What is added to the fault of an endpoint that stops the upgrade of others."""
+
 SUSPENDED = "Suspended"
 """The reason of Ready=True where nothing runs, as the spec asks."""
 
@@ -53,5 +59,5 @@ class Previous:
             and found["status"] != "True"
             and found.get("observedGeneration") == self.generation
         ):
-            return found["reason"], found["message"]
+            return found["reason"], found["message"].removesuffix(STOPS_OTHERS)
         return None

@@ -5,7 +5,7 @@ is what Ready speaks of.
 
 Conditions of their own: rollout (Available), address, certificates, autoscaling. Faults of Ready: apply_faults, access, rollout
 (of the Deployment) with pods (of its pods), endpoint_groups. What they share: pod_messages and pod_admission, the words for pods;
-standing_warnings, which events still count; notes, what Ready adds.
+standing_warnings, which events still count; notes and upgrades, what Ready adds.
 """
 
 from datetime import datetime
@@ -23,6 +23,7 @@ from whisper_operator.status.conditions import (
     endpoint_groups,
     notes,
     rollout,
+    upgrades,
 )
 
 
@@ -43,7 +44,7 @@ def of(
     fault = (
         apply_faults.fault(endpoint, outcome)
         or access.fault(observed)
-        or rollout.fault(endpoint, observed, previous)
+        or upgrades.blamed(rollout.fault(endpoint, observed, previous), observed)
     )
     suspended = isinstance(endpoint, WhisperEndpoint) and endpoint.suspend
     if not suspended:  # what is not to be served needs neither address nor certificate yet
@@ -60,7 +61,7 @@ def of(
         words = "spec.suspend is true: nothing runs, as asked; address and certificate are kept."
         ready = Condition("Ready", "True", SUSPENDED, words)
     else:
-        ready = _ready(endpoint, observed, others)
+        ready = _ready(endpoint, observed, others, outcome)
     found = [available, *others, ready]
     if ready.needs_action:
         found.append(Condition("Stalled", "True", ready.reason, ready.message, needs_action=True))
@@ -75,8 +76,12 @@ def _unmet(others: list[Condition]) -> Fault | None:
     return None
 
 
-def _ready(endpoint: WhisperEndpoint | SpecError, observed: Observed, others: list[Condition]) -> Condition:
+def _ready(
+    endpoint: WhisperEndpoint | SpecError, observed: Observed, others: list[Condition], outcome: Outcome
+) -> Condition:
     everything = ", with all it asks for" if all(each.status == "True" for each in others) else ""
     said = notes.of(endpoint, others) if isinstance(endpoint, WhisperEndpoint) else []
     said += access.notes(observed)
-    return Condition("Ready", "True", "Ready", " ".join([f"The current spec is served{everything}.", *said]))
+    said += upgrades.notes(outcome)
+    reason = "Ready" if outcome.held is None else upgrades.PENDING
+    return Condition("Ready", "True", reason, " ".join([f"The current spec is served{everything}.", *said]))
