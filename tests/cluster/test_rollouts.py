@@ -45,6 +45,18 @@ def test_a_rolling_update_serves_throughout(
 
 
 @pytest.mark.timeout(180)
+def test_a_rolling_recreation_serves_throughout_without_another_gpu(
+    installed: Cluster, operator: Operator, namespace: str, tmp_path: Path
+) -> None:
+    """Also right after the switch to it, whose change of strategy comes with the change of the pods."""
+    installed.apply(endpoint("whisper", namespace, replicas=2, scheduling=SLOW))
+    wait_for_condition(installed, namespace, "whisper")
+    seen = roll(installed, namespace, tmp_path, limits={"maxQueue": 7}, rollout="RollingRecreate")
+    assert min(each.get("availableReplicas", 0) for each in seen) == 1
+    assert max(each.get("replicas", 0) for each in seen) == 2
+
+
+@pytest.mark.timeout(180)
 def test_recreate_never_asks_for_a_second_gpu(
     installed: Cluster, operator: Operator, namespace: str, tmp_path: Path
 ) -> None:

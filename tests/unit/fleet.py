@@ -82,12 +82,9 @@ class Fleet:
         before = self.resources.get(name)
         generation = before["metadata"]["generation"] if before else 0
         metadata = {
-            "name": name,
-            "namespace": NAMESPACE,
-            "uid": f"u-{name}",
-            "annotations": annotations or {},
+            **{"name": name, "namespace": NAMESPACE, "uid": f"u-{name}", "annotations": annotations or {}},
+            "generation": generation + (before is None or before["spec"] != spec),
         }
-        metadata["generation"] = generation + (before is None or before["spec"] != spec)
         self._store(name, {"metadata": metadata, "spec": spec, "status": (before or {}).get("status", {})})
 
     def delete(self, name: str) -> None:
