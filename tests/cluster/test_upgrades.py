@@ -185,3 +185,37 @@ def test_an_endpoint_and_all_are_paused(installed: Cluster, endings: list[Operat
     wait_for_condition(installed, namespace, "a", reason="Ready")
     wait_until_quiet(installed)
     assert deployments(installed, namespace)["a"]["spec"]["replicas"] == 2
+
+
+@pytest.mark.timeout(300)
+def test_an_upgrade_that_somebody_brings_back_leaves_no_mark(
+    installed: Cluster, endings: list[Operator], namespace: str
+) -> None:
+    """Kubernetes keeps a Deployment's annotations with each revision: that it was on its way, too. Should the endpoint ever fail
+    by then, nobody else would be upgraded."""
+    installed_with(installed, OLD, endings)
+    installed.apply(endpoint("a", namespace, device="cpu"))
+    wait_for_condition(installed, namespace, "a")
+    installed_with(installed, NEW, endings)
+    until(lambda: versions(installed, namespace)["a"] == "0.2.0", "its upgrade")
+    wait_for_condition(installed, namespace, "a", reason="Ready")
+    patch(installed, namespace, name="a", defaults={"language": "de"})
+    wait_for_condition(installed, namespace, "a", reason="Ready")
+    wait_until_quiet(installed)
+    before = deployments(installed, namespace)["a"]
+    revisions = installed.get("replicasets", "-n", namespace)["items"]
+    assert any(UPGRADING_ANNOTATION in each["metadata"]["annotations"] for each in revisions)
+    installed.kubectl("rollout", "undo", "deployment/a", "-n", namespace)
+
+    def back() -> bool:
+        after = deployments(installed, namespace)["a"]
+        return bool(
+            after["spec"] == before["spec"]
+            and after["metadata"]["generation"] > before["metadata"]["generation"]
+            and UPGRADING_ANNOTATION not in after["metadata"]["annotations"]
+        )
+
+    until(back, "the Deployment as it was")
+    wait_for_condition(installed, namespace, "a", reason="Ready")
+    wait_until_quiet(installed)
+    assert back()

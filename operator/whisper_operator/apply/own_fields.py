@@ -20,6 +20,7 @@ from whisper_operator.kube.kinds import (
     FRONTEND_CONFIG,
     INGRESS,
     SERVICE,
+    UPGRADING_ANNOTATION,
     Kind,
 )
 from whisper_operator.manifests.environment import CACHES, KEYS, MODELS, SCRATCH
@@ -107,7 +108,11 @@ _POD: Part = {
 }
 
 DOMAIN: Mapping[Kind, Part] = {
-    DEPLOYMENT: {"spec": {"strategy": WHOLE, "template": {"spec": _POD}}},
+    DEPLOYMENT: {
+        # `kubectl rollout undo` brings it back with the pods that it was written for.
+        "metadata": {"annotations": Names(_one_of(UPGRADING_ANNOTATION))},
+        "spec": {"strategy": WHOLE, "template": {"spec": _POD}},
+    },
     DISRUPTION_BUDGET: {"spec": {"minAvailable": WHOLE}},
     FRONTEND_CONFIG: {"spec": {"redirectToHttps": WHOLE}},
     INGRESS: {
