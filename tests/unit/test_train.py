@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from whisper_operator.kube.errors import Refused
 from whisper_operator.kube.kinds import DEPLOYMENT, PAUSED_ANNOTATION
+from whisper_operator.rollouts.progress import COMPLETE
 
 from tests.unit.fleet import AFTER_THAT, NEXT, Fleet
 from tests.unit.making import SETTINGS
@@ -65,10 +66,11 @@ def test_as_many_as_the_configuration_says() -> None:
 def test_those_that_are_looked_at_at_the_same_time_do_not_go_at_the_same_time() -> None:
     """Between the answer to one and its Deployment's change in the cache, others ask."""
     fleet = upgraded()
-    fleet.woken.clear()
-    fleet.look("c", "b", "a")  # each for the first time: nobody goes before all were seen
-    fleet.look(*ABC, *ABC)
-    assert len(fleet.rolled) == len(set(fleet.rolled)) == 1
+    fleet.run()
+    fleet._status("a", 1, 1, 1, COMPLETE)
+    fleet.look(*ABC)
+    assert fleet.rolled == ["a", "b"]
+    assert fleet.on_their_way() == ["b"]
 
 
 def test_nobody_goes_before_every_endpoint_was_looked_at() -> None:
