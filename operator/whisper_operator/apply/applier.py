@@ -16,7 +16,7 @@ from whisper_operator.apply.writes import (
     NameTakenError,
     Writes,
     made_for,
-    stopped_for,
+    scaled_for,
 )
 from whisper_operator.informer.access import Access
 from whisper_operator.informer.cache import Cache
@@ -121,8 +121,12 @@ class Applier:
         }
         found |= {(made_for(resource, manifest), ITSELF) for manifest in plan.create}
         found |= {
-            (stopped_for(resource, child), REPLICAS)
-            for child in (*plan.stop, *(child for child, _ in plan.scale), *(child for _, child in plan.update))
+            (scaled_for(resource, child), REPLICAS)
+            for child in (
+                *plan.stop,
+                *(child for child, _ in plan.scale),
+                *(child for _, child in plan.update),
+            )
             if planning.runs(child)
         }
         self._fights.look(resource["metadata"]["uid"], found, time.monotonic())
@@ -177,7 +181,7 @@ class Applier:
 
     async def _scale(self, resource: Raw, deployments: Iterable[tuple[Child, int]], tally: _Tally) -> None:
         for child, replicas in deployments:
-            key = stopped_for(resource, child)
+            key = scaled_for(resource, child)
             if planning.runs(child) and not self._waits(resource, key, {REPLICAS}):
                 for failure in await _all([self._writes.scale(resource, child, replicas)]):
                     if failure is not None:

@@ -93,7 +93,7 @@ class Writes:
         """Scale a Deployment, and leave it as it is otherwise. Raises Refused, Retry."""
         await self._api.scale(child.kind, child.namespace, child.name, child.uid, replicas)
         logger.info("Scaled %s to %s", _what(child), replicas or "nothing, as spec.suspend says")
-        self._repaired(resource, stopped_for(resource, child), child, {REPLICAS: ""})
+        self._repaired(resource, scaled_for(resource, child), child, {REPLICAS: ""})
 
     def lost(self, manifest: Manifest, child: Child) -> frozenset[str]:
         """Paths of a child's fields that somebody has changed, its hash among them if it was put right before."""
@@ -183,14 +183,10 @@ def made_for(resource: Raw, manifest: Manifest) -> str:
     return _of_spec(resource, _what(manifest))
 
 
-def stopped_for(resource: Raw, child: Child) -> str:
-    """By what the suspensions of a Deployment count: not among the repairs of its number, and each spec's for themselves, as a
-    spec that says so anew is carried out at once, whatever is fought about."""
-    return _of_spec(resource, child.uid)
-
-
-def _of_spec(resource: Raw, what: str) -> str:
-    return f"{what} of generation {resource['metadata'].get('generation')}"
+def scaled_for(resource: Raw, child: Child) -> str:
+    """By what the scalings of a Deployment by itself count, suspensions as a rule: not among the repairs of its number, and each
+    spec's for themselves, as a spec that says so anew is carried out at once, whatever is fought about."""
+    return f"{child.uid} of generation {resource['metadata'].get('generation')}"
 
 
 def _what(one: Manifest | Child) -> str:
