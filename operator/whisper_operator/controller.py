@@ -81,7 +81,7 @@ class _Running:
         seconds = settings.list_again_seconds
         self.lister = Lister(api, self.cache, self.access, self.watches, seconds, self.queue.add)
         self.told_to_end = False
-        self.leadership = Leadership(leases, api, namespace, settings.namespaces, self._look_after)
+        self.leadership = Leadership(leases, api, namespace, settings.namespaces, self._look_into)
         api.may_write = self.leadership.may_write
         self.cache.train.leaves = self.leadership.leaves
         self.health = Health(self.cache, self.queue, self.access, self.watches, self.leadership)
@@ -192,8 +192,8 @@ class _Running:
         finally:
             self.queue.close()
 
-    def _look_after(self, namespace: str) -> None:
-        """Its endpoints are this installation's from now on; "": all are, of which `_lead` knows."""
+    def _look_into(self, namespace: str) -> None:
+        """Its endpoints are another installation's from now on, or this one's; "": all are, of which `_lead` knows."""
         for key in self.cache.endpoints():
             if key[0] == namespace:
                 self.queue.add(key)

@@ -10,7 +10,11 @@ import pytest
 from whisper_operator import controller
 from whisper_operator.config import Settings
 from whisper_operator.kube.client import Api
+from whisper_operator.kube.kinds import ENDPOINT
+from whisper_operator.kube.objects import Key
 from whisper_operator.process.shutdown import ShutdownWatchdog
+from whisper_operator.rollouts.progress import WHOLE, Progress
+from whisper_operator.rollouts.train import Turn
 
 
 class Nowhere(Api):
@@ -48,3 +52,64 @@ async def test_it_begins_anew_unless_it_is_told_to_end_meanwhile(
         watchdog.cancel()
         for sign in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().remove_signal_handler(sign)
+
+
+async def test_nobody_is_upgraded_before_all_were_looked_at_and_who_could_not_be_written_makes_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The workers tell the train of each look. Nobody looks at what another installation looks after, nor waits for that."""
+    running = controller._Running(Nowhere(), Settings(), Nowhere(), "whisper-operator")
+    for namespace, name in (("n", "a"), ("n", "b"), ("theirs", "c")):
+        metadata = {"namespace": namespace, "name": name, "uid": name, "resourceVersion": "1"}
+        running.cache.upsert(ENDPOINT, {"metadata": metadata, "spec": {}})
+    running.cache.train.begin([("theirs", "c")])  # as after a term in which it was ours
+    turns: list[tuple[str, Turn]] = []
+    enough = asyncio.Event()
+    whole = Progress(serves=WHOLE, complete=True, proven=True, late=False, upgrading="")
+
+    async def ask(key: Key, *_: Any, **__: Any) -> None:
+        turns.append((key[1], running.cache.train.ask(key, whole, most=1, paused=False)))
+        if len(turns) == 4:
+            enough.set()
+
+    async def at_once(*_: object) -> None: ...
+
+    monkeypatch.setattr(controller, "reconcile", ask)
+    monkeypatch.setattr(running, "_list", at_once)
+    monkeypatch.setattr(running.leadership, "leaves", lambda namespace: namespace == "theirs")
+    leading = asyncio.create_task(running._lead())
+    try:
+        await asyncio.wait_for(enough.wait(), 30)
+    finally:
+        leading.cancel()
+        await asyncio.gather(leading, return_exceptions=True)
+    assert turns == [("a", Turn.WAIT), ("b", Turn.WAIT), ("a", Turn.BOARD), ("b", Turn.BOARD)]
+
+
+async def test_what_is_left_to_another_installation_while_it_waits_to_be_looked_at_holds_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running = controller._Running(Nowhere(), Settings(workers=1), Nowhere(), "whisper-operator")
+    for namespace in "mn":
+        metadata = {"namespace": namespace, "name": "a", "uid": namespace, "resourceVersion": "1"}
+        running.cache.upsert(ENDPOINT, {"metadata": metadata, "spec": {}})
+    left = set[str]()
+    boarded = asyncio.Event()
+    whole = Progress(serves=WHOLE, complete=True, proven=True, late=False, upgrading="")
+
+    async def ask(key: Key, *_: Any, **__: Any) -> None:
+        left.add("n" if key[0] == "m" else "m")  # the other one, which was queued as ours
+        if running.cache.train.ask(key, whole, most=1, paused=False).goes:
+            boarded.set()
+
+    async def at_once(*_: object) -> None: ...
+
+    monkeypatch.setattr(controller, "reconcile", ask)
+    monkeypatch.setattr(running, "_list", at_once)
+    monkeypatch.setattr(running.leadership, "leaves", lambda namespace: namespace in left)
+    leading = asyncio.create_task(running._lead())
+    try:
+        await asyncio.wait_for(boarded.wait(), 30)
+    finally:
+        leading.cancel()
+        await asyncio.gather(leading, return_exceptions=True)

@@ -21,6 +21,7 @@ from whisper_operator.observed.pods import Pod, Trouble
 from whisper_operator.observed.warnings import Warning
 from whisper_operator.spec.endpoint import SpecError
 from whisper_operator.status import status
+from whisper_operator.status.condition import STOPS_OTHERS, Previous
 
 from tests.unit.reporting import (
     ACTIVE,
@@ -169,6 +170,18 @@ def test_what_may_not_be_read_any_more_is_told_where_it_matters() -> None:
     )
     assert ready["status"] == "True"
     assert "may not read pods there" in ready["message"]
+
+
+def test_what_a_fault_does_to_others_is_no_part_of_what_is_remembered_of_it() -> None:
+    """Or it would be added to itself, and what is remembered would never be the same as what is seen."""
+    said = {
+        "type": "Ready",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": f"Pod w-1 waits.{STOPS_OTHERS}",
+    }
+    before = Previous({"conditions": [{**said, "observedGeneration": 1}]}, 1)
+    assert before.message("Ready", "Unschedulable") == ("Unschedulable", "Pod w-1 waits.")
 
 
 REFUSAL = Outcome(refusals=(("Deployment w", "exceeded quota: gpus"),))

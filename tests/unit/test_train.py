@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from whisper_operator.kube.errors import Refused
 from whisper_operator.kube.kinds import DEPLOYMENT, PAUSED_ANNOTATION
-from whisper_operator.rollouts.progress import COMPLETE
+from whisper_operator.rollouts.progress import COMPLETE, WHOLE, Progress
+from whisper_operator.rollouts.train import Turn
 
-from tests.unit.fleet import AFTER_THAT, NEXT, Fleet
+from tests.unit.fleet import AFTER_THAT, NAMESPACE, NEXT, Fleet
 from tests.unit.making import SETTINGS
 
 ABC = ("a", "b", "c")
@@ -297,6 +298,21 @@ def test_who_serves_nothing_waits_for_those_who_serve_and_stops_nobody() -> None
     assert fleet.on_their_way() == []
 
 
+def test_who_serves_nothing_and_is_looked_at_last_waits_as_well() -> None:
+    fleet = Fleet(ABC)
+    fleet.lose("c")
+    fleet.restart(replace(NEXT, max_rollouts=3))
+    fleet.woken.clear()
+    fleet.look("a")
+    fleet.look("b")
+    fleet.look("c")
+    assert fleet.rolled == []
+    fleet.run()
+    assert fleet.rolled == ["a", "b"]
+    fleet.serve("a", "b")
+    assert fleet.rolled == ["a", "b", "c"]
+
+
 def test_who_lacks_replicas_comes_after_those_who_serve_whole() -> None:
     """It might never be whole, and stop all others."""
     fleet = Fleet(ABC, replicas=2)
@@ -369,6 +385,45 @@ def test_one_whose_spec_makes_no_sense_any_more_makes_way() -> None:
     assert fleet.rolled == ["a", "c"]
 
 
+def test_one_that_is_deleted_before_it_was_looked_at_makes_way() -> None:
+    fleet = upgraded()
+    fleet.woken.clear()
+    fleet.look("a")
+    fleet.look("b")
+    fleet.delete("c")
+    fleet.run()
+    assert fleet.rolled == ["a"]
+
+
+@pytest.mark.parametrize("how", ["deleted", "broken", "changed"])
+def test_one_that_is_called_and_does_not_come_makes_way(how: str) -> None:
+    fleet = upgraded()
+    fleet.run()
+    fleet._status("a", 1, 1, 1, COMPLETE)  # which calls the next
+    if how == "deleted":
+        fleet.delete("b")
+    else:
+        fleet.apply("b", accelerator={"type": "abacus" if how == "broken" else "nvidia-l4"})
+    fleet.run()
+    assert fleet.rolled == (["a", "b", "c"] if how == "changed" else ["a", "c"])
+
+
+def test_one_that_boards_and_can_not_be_written_calls_who_asked_meanwhile() -> None:
+    fleet = Fleet("ab")
+    for name in "ab":
+        fleet.apply(name, annotations=PAUSED)
+    fleet.restart(NEXT)
+    fleet.run()
+    for name in "ab":
+        fleet.apply(name)
+    fleet.woken.clear()
+    fleet.server.failing["apply", DEPLOYMENT] = [Refused(403, "no")]
+    fleet.look("a", "b")
+    assert fleet.rolled == []
+    fleet.run()
+    assert fleet.rolled == ["b"]
+
+
 def test_an_autoscaled_endpoint_needs_its_least_and_no_more() -> None:
     """What the load asks for besides may not be to be had for hours."""
     fleet = Fleet(ABC, autoscaling={"min": 1, "max": 5})
@@ -380,3 +435,19 @@ def test_an_autoscaled_endpoint_needs_its_least_and_no_more() -> None:
     fleet._status("a", 4, 4, 2, "ReplicaSetUpdated")
     fleet.run()
     assert fleet.rolled == ["a", "b"]
+
+
+def test_what_another_installation_looks_after_neither_stops_nor_counts() -> None:
+    fleet = upgraded("ab")
+    fleet.broken = bad
+    fleet.run()
+    fleet.serve("a")
+    train, ours = fleet.cache.train, ("ours", "z")
+    whole = Progress(serves=WHOLE, complete=True, proven=True, late=False, upgrading="")
+    assert train.ask(ours, whole, most=1, paused=False) is Turn.WAIT
+    fleet.fail("a")
+    assert train.states()["failed"] == 1
+    assert train.ask(ours, whole, most=1, paused=False) is Turn.STOPPED
+    train.leaves = lambda namespace: namespace == NAMESPACE
+    assert train.states()["failed"] == train.states()["rolling"] == 0
+    assert train.ask(("ours", "a"), whole, most=1, paused=False) is Turn.BOARD

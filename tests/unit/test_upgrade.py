@@ -1,13 +1,14 @@
 """What is a change of the endpoint's own, and what is the installation's: told from a Deployment's own annotations."""
 
 import copy
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from whisper_operator.apply import upgrade
-from whisper_operator.apply.plan import HASH_PATH, applied, fingerprint
+from whisper_operator.apply.plan import HASH_PATH, applied, fingerprint, lost
 from whisper_operator.config import Settings
 from whisper_operator.kube.kinds import (
     DEPLOYMENT,
@@ -206,3 +207,11 @@ def test_an_upgrade_fails_when_somebody_has_to_act(stalled: str | None, failed: 
 def test_a_deployment_is_complete_when_it_is_of_one_template_and_serves(status: Body) -> None:
     assert Progress.of(live({}), None).complete
     assert not Progress.of(live({}, status=status), None).complete
+
+
+def test_a_mark_that_others_bring_back_is_taken_back() -> None:
+    """As an undone rollout does; an endpoint that is not on its way must not stand for one whose upgrade fails."""
+    theirs: Body = {"f:metadata": {"f:annotations": {f"f:{UPGRADING_ANNOTATION}": {}}}}
+    there = live({}, others_fields=json.dumps(theirs))
+    found = lost(deployment(change({}, seen(there))), there)
+    assert f"metadata.annotations.{UPGRADING_ANNOTATION}" in found

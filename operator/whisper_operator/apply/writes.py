@@ -186,7 +186,11 @@ def made_for(resource: Raw, manifest: Manifest) -> str:
 def scaled_for(resource: Raw, child: Child) -> str:
     """By what the scalings of a Deployment by itself count, suspensions as a rule: not among the repairs of its number, and each
     spec's for themselves, as a spec that says so anew is carried out at once, whatever is fought about."""
-    return f"{child.uid} of generation {resource['metadata'].get('generation')}"
+    return _of_spec(resource, child.uid)
+
+
+def _of_spec(resource: Raw, what: str) -> str:
+    return f"{what} of generation {resource['metadata'].get('generation')}"
 
 
 def _what(one: Manifest | Child) -> str:

@@ -48,14 +48,15 @@ class Leadership:
         writer: Api,
         namespace: str,
         namespaces: Collection[str],
-        freed: Callable[[str], None] = lambda namespace: None,
+        changed: Callable[[str], None] = lambda namespace: None,
     ) -> None:
         """`leases`: a connection of its own; `writer`: what all else is written by. `namespace`: the installation's own;
-        `namespaces`: those that it looks after, or none for all. `freed` is called with one that is no longer left to others."""
+        `namespaces`: those that it looks after, or none for all. `changed` is called
+        with one that is left to others from now on, or no longer ("": all are)."""
         self.identity = f"{os.environ.get('HOSTNAME') or os.uname().nodename}_{uuid.uuid4()}"
         self._leases = Leases(leases)
         self._writer = writer
-        self._freed = freed
+        self._changed = changed
         self._marks = marks_of(namespaces)
         self._lock = Lock(namespace, LEADER, self.identity, labels=MARKS, annotations=self._marks)
         self._scope: Scope = (
@@ -169,8 +170,10 @@ class Leadership:
                 LEFT_TO_OTHERS.remove(where, other)
             if where not in self._left and self._lock.holds(now):
                 logger.info("Nobody else looks after %s any more", where or "the cluster")
-                self._freed(where)
+                self._changed(where)
         for where, other in self._left.items() - before.items():
+            if where not in before:
+                self._changed(where)
             if other:
                 LEFT_TO_OTHERS.labels(where, other).set(1)
                 logger.warning("%s", self._scope.reason({where: other})[1])

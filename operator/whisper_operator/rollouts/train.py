@@ -77,9 +77,11 @@ class Train:
             failed = progress.failed(resource)
             if progress.on_its_way and (progress.is_proof or not failed):
                 after = self._rolling[key] = failed
+        left = resource is None and (key in self._line or self._unseen == {key})
         if resource is None:
             self._line.pop(key, None)
             self._unseen.discard(key)
+            self._paused.discard(key)
         if after and not before and not self.leaves(key[0]):
             logger.warning(
                 "The upgrade of WhisperEndpoint %s in namespace %s fails: no other is upgraded until it serves; %d wait",
@@ -88,7 +90,7 @@ class Train:
         if bool(after) != bool(before):
             for each in list(self._line):
                 self._wake(each)
-        elif before is not None and after is None:
+        elif left or (before is not None and after is None):
             self._call_next()
 
     @contextmanager
@@ -128,7 +130,8 @@ class Train:
         """How many endpoints are in each of STATES."""
         failed = self._failed()
         rolling = self._taken() - failed
-        return dict(zip(STATES, (len(self._line), len(self._paused), rolling, failed), strict=True))
+        waiting, paused = self._ours(self._line), self._ours(self._paused)
+        return dict(zip(STATES, (len(waiting), len(paused), rolling, failed), strict=True))
 
     def _turn(self, key: Key, most: int) -> Turn:
         if self._failed():
@@ -137,26 +140,31 @@ class Train:
         if len(self._unseen) > (key in self._unseen) or taken >= most:
             return Turn.WAIT
         place = self._place(key)
+        line = self._ours(self._line)
         if self._line[key] == DOWN:
-            others_serve = any(serves != DOWN for serves in self._line.values())
+            others_serve = any(self._line[each] != DOWN for each in line)
             return Turn.WAIT if taken or others_serve else Turn.GO
-        ahead = sum(self._place(each) < place for each in self._line)
+        ahead = sum(self._place(each) < place for each in line)
         return Turn.BOARD if taken + ahead < most else Turn.WAIT
-
-    def _failed(self) -> int:
-        return sum(failed for key, failed in self._rolling.items() if not self.leaves(key[0]))
-
-    def _taken(self) -> int:
-        """How many are on their way, those that have failed among them."""
-        return sum(not self.leaves(namespace) for namespace, _ in self._rolling.keys() | self._boarding)
-
-    def _place(self, key: Key) -> tuple[int, Key]:
-        return self._line[key], key
 
     def _call_next(self) -> None:
         """Have those ask again whose turn it may be."""
-        if self._unseen or self._failed() or not self._line:
+        line = self._ours(self._line)
+        if self._unseen or self._failed() or not line:
             return
-        first = min(self._line, key=self._place)
-        for key in [first] if self._line[first] != DOWN else list(self._line):
+        first = min(line, key=self._place)
+        for key in [first] if self._line[first] != DOWN else line:
             self._wake(key)
+
+    def _ours(self, keys: Iterable[Key]) -> list[Key]:
+        return [key for key in keys if not self.leaves(key[0])]
+
+    def _failed(self) -> int:
+        return sum(self._rolling[key] for key in self._ours(self._rolling))
+
+    def _taken(self) -> int:
+        """How many are on their way, those that have failed among them."""
+        return len(self._ours(self._rolling.keys() | self._boarding))
+
+    def _place(self, key: Key) -> tuple[int, Key]:
+        return self._line[key], key
