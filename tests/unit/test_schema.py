@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from whisper_operator.offline import crd_schema
+from whisper_operator.spec.words import LONGEST
 
 
 def endpoint(name: str = "whisper", **spec: Any) -> dict[str, Any]:
@@ -147,6 +148,6 @@ def test_what_may_be_absent_may_be_null() -> None:
 
 def test_a_complaint_about_much_is_short() -> None:
     (complaint,) = crd_schema.complaints(endpoint(limits="x" * 10_000))
-    assert len(complaint) == crd_schema.LONGEST
+    assert len(complaint) == LONGEST
     assert complaint.startswith("spec.limits: ")
     assert complaint.endswith("is not of type 'object'")

@@ -3,7 +3,6 @@
 For `render`, whose exit status a pipeline goes by. The controller needs none of it: what it sees has been let through.
 """
 
-import difflib
 import ipaddress
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -20,10 +19,9 @@ from kubernetes.utils.quantity import parse_quantity
 
 from whisper_operator.spec.egress import is_cidr
 from whisper_operator.spec.fields import without_nulls
+from whisper_operator.spec.words import at, said, short
 
 CRD = "whisperendpoints.yaml"
-LONGEST = 300
-"""Characters of one complaint; it may quote what it is about."""
 
 
 def complaints(resource: Mapping[str, Any]) -> list[str]:
@@ -37,33 +35,14 @@ def complaints(resource: Mapping[str, Any]) -> list[str]:
     # No rule reads more, and kubectl passes on all else.
     given["metadata"] = {"name": given["metadata"]["name"]}
     wrong = sorted(_validator().iter_errors(given), key=lambda error: error.json_path)
-    found = [_at(error.json_path.removeprefix("$").removeprefix("."), _said(error)) for error in wrong]
-    return [_short(each) for each in found or _against_rules(_schema(), given, "")]
-
-
-def _said(error: jsonschema.ValidationError) -> str:
-    """What is wrong, and what to write instead where that can be told."""
-    if error.validator == "additionalProperties":
-        known = sorted(error.schema["properties"])
-        return "; ".join(_unknown(name, known) for name in error.instance if name not in known)
-    if (
-        error.validator == "type"
-        and "string" in error.validator_value
-        and not isinstance(error.instance, list | dict)
-    ):
-        return f"{error.instance!r} is no text: put it in quotes"
-    return str(error.message)
-
-
-def _unknown(name: object, known: list[str]) -> str:
-    meant = difflib.get_close_matches(str(name), known, n=1)
-    return f"unknown field {name!r}: " + (f"did you mean {meant[0]}?" if meant else f"use {', '.join(known)}")
+    found = [at(error.json_path.removeprefix("$").removeprefix("."), said(error)) for error in wrong]
+    return [short(each) for each in found or _against_rules(_schema(), given, "")]
 
 
 def _against_rules(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[str]:
     for rule in schema.get("x-kubernetes-validations", ()):
         if not _holds(rule, _in_cel(schema, value)):
-            yield _at(path, rule["message"])
+            yield at(path, rule["message"])
     if isinstance(value, Mapping):
         below = schema.get("additionalProperties")
         for name, item in value.items():
@@ -180,13 +159,3 @@ def _masked(cidr: celtypes.Value) -> celtypes.Value:
 
 def _compare(one: celtypes.DoubleType, other: celtypes.DoubleType) -> celtypes.Value:
     return celtypes.IntType(int(one > other) - int(one < other))
-
-
-def _at(path: str, message: str) -> str:
-    return f"{path}: {message}" if path else message
-
-
-def _short(text: str) -> str:
-    """What is wrong stands at one end of a complaint or the other, and what is quoted between."""
-    half = (LONGEST - 4) // 2
-    return text if len(text) <= LONGEST else f"{text[:half]}....{text[-half:]}"
