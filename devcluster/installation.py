@@ -65,6 +65,7 @@ class Operator:
         server: str | None = None,
         name: str = "operator",
         namespace: str = NAMESPACE,
+        policy: dict[str, Any] | None = None,
     ) -> None:
         """`server`: where it is to find the API server, such as a FaultProxy's url. `name`: another one's, to run beside it, as a
         replica or, with another `namespace`, as an installation of its own."""
@@ -77,6 +78,8 @@ class Operator:
         self._config = folder / "config.yaml"
         self._settings = {"server": IMAGES, **(settings or {}), "healthPort": self._health_port}
         self._server = server
+        self._policy_path = folder / "policy.yaml"
+        self._policy = policy or {}
         self._process: subprocess.Popen[bytes] | None = None
         # The cluster's operators write to the same file, one after the other.
         self._log_begin = self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
@@ -88,11 +91,21 @@ class Operator:
             raise DevclusterError("an operator runs on this cluster already: stop it first")
         self._started[self._config.parent] = self
         self._config.write_text(yaml.safe_dump(self._settings))
+        self.set_policy(self._policy)
         kubeconfig = self._access()
         with self.log_path.open("ab") as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "whisper_operator", "run", "--config", str(self._config)],
+                [
+                    sys.executable,
+                    "-m",
+                    "whisper_operator",
+                    "run",
+                    "--config",
+                    str(self._config),
+                    "--policy",
+                    str(self._policy_path),
+                ],
                 env=processes.environment(self.cluster.folder) | {"KUBECONFIG": str(kubeconfig)},
                 cwd=self.log_path.parent,
                 stdin=subprocess.DEVNULL,
@@ -100,6 +113,20 @@ class Operator:
                 stderr=log,
             )
         return self
+
+    def set_policy(self, policy: dict[str, Any]) -> None:
+        """Put another policy before it, as when its ConfigMap changes, and wait until a running operator has seen it."""
+        seen = self._told_of_policies() if self._process is not None else 0
+        self._policy = policy
+        new = self._policy_path.with_suffix(".new")
+        new.write_text(yaml.safe_dump(policy))
+        new.rename(self._policy_path)
+        if self._process is not None:
+            eventually(lambda: self._told_of_policies() > seen, what="a line of the log about the new policy")
+
+    def _told_of_policies(self) -> int:
+        """How many lines of its log tell of one that it took up, or could not."""
+        return sum(line["message"].startswith("The policy ") for line in self.log())
 
     def _access(self) -> Path:
         """Its kubeconfig."""

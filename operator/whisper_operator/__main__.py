@@ -11,32 +11,35 @@ from pathlib import Path
 from whisper_operator import __version__, config
 from whisper_operator.kube.errors import NoCluster
 from whisper_operator.offline.render import OPTIONAL, InputError, Options, render
+from whisper_operator.policy.live import LivePolicy
 from whisper_operator.process import logs
 from whisper_operator.process.shutdown import ShutdownWatchdog
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; its exit status: 0 done, 1 some endpoint's spec can't work, 2 wrong usage or unreadable input."""
+    """Run a command; its exit status: 0 done, 1 some endpoint's spec can't work or is not allowed, 2 wrong usage or input that
+    can't be read."""
     options = _parser().parse_args(arguments)
     try:
         settings = config.load(options.config)
+        policy = LivePolicy(options.policy, settings)
         if options.command == "render":
             kinds = frozenset(OPTIONAL[name] for name in options.kinds)
             chosen = Options(options.namespace, options.settled, kinds)
-            return 1 if render(options.files, settings, chosen, sys.stdout) else 0
-        _run(settings)
+            return 1 if render(options.files, settings, policy.current, chosen, sys.stdout) else 0
+        _run(settings, policy)
     except (config.ConfigError, NoCluster, InputError) as error:
         print(f"whisper-operator: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _run(settings: config.Settings) -> None:
+def _run(settings: config.Settings, policy: LivePolicy) -> None:
     from whisper_operator import controller  # Slow to import, and not needed to render.
 
     async def once(watchdog: ShutdownWatchdog) -> bool:
         try:
-            return await controller.run(settings, watchdog)
+            return await controller.run(settings, policy, watchdog)
         except (config.ConfigError, NoCluster):
             raise
         except Exception:
@@ -62,8 +65,8 @@ def _parser() -> argparse.ArgumentParser:
         "render",
         help="print the children of endpoints as YAML, without a cluster",
         description="Print what the controller would apply for the endpoints in files, but for owners and hashes.",
-        epilog="Exit status: 0 printed; 1 the API server would refuse an endpoint, or its spec can't work on this "
-        "installation; 2 wrong usage or unreadable input.",
+        epilog="Exit status: 0 printed; 1 the API server would refuse an endpoint, its spec can't work on this "
+        "installation, or the policy does not allow it; 2 wrong usage or unreadable input.",
     )
     show.add_argument(
         "-f",
@@ -88,14 +91,18 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="a kind that the cluster is taken to have: %(choices)s; may be repeated",
     )
-    default = os.environ.get("WHISPER_OPERATOR_CONFIG")
     for command in (run, show):
-        command.add_argument(
-            "--config",
-            type=Path,
-            default=Path(default) if default else None,
-            help="settings of the installation (default: $WHISPER_OPERATOR_CONFIG)",
-        )
+        for name, what in (
+            ("config", "settings of the installation"),
+            ("policy", "what the installation allows its endpoints; without it, everything"),
+        ):
+            default = os.environ.get(f"WHISPER_OPERATOR_{name.upper()}")
+            command.add_argument(
+                f"--{name}",
+                type=Path,
+                default=Path(default) if default else None,
+                help=f"{what} (default: $WHISPER_OPERATOR_{name.upper()})",
+            )
     return parser
 
 

@@ -5,7 +5,7 @@ it can't get, or the Ingress be gone for a moment; of those that only ask for it
 another's traffic away. Age goes by creationTimestamp, then uid, which the API server sets and nobody can change.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,9 @@ def held(ingresses: Iterable[Child]) -> frozenset[Claim]:
 class Claims:
     """Which endpoints have, or ask for, what."""
 
-    def __init__(self) -> None:
+    def __init__(self, permits: Callable[[str, Claim], bool] = lambda namespace, claim: True) -> None:
+        """`permits`: whether an endpoint of a namespace may ask for that at all; one that may not keeps nobody from it."""
+        self._permits = permits
         self._claimants: dict[Claim, dict[Key, _Claimant]] = {}
         self._asked: dict[Key, frozenset[Claim]] = {}
         self._claims: dict[Key, frozenset[Claim]] = {}
@@ -71,7 +73,11 @@ class Claims:
     def note(self, key: Key, resource: Raw | None, ingresses: Iterable[Child] = ()) -> set[Key]:
         """An endpoint and its live Ingresses as they are now, or None when it is gone: the other endpoints that this changes
         something for."""
-        asking = asked(resource) if resource is not None else frozenset()
+        asking = (
+            frozenset(claim for claim in asked(resource) if self._permits(key[0], claim))
+            if resource is not None
+            else frozenset()
+        )
         having = held(ingresses) if resource is not None else frozenset()
         woken: set[Key] = set()
         for claim in self._claims.get(key, frozenset()) | asking | having:
@@ -104,18 +110,27 @@ class Claims:
         return found
 
 
-def check(held: Iterable[tuple[Claim, Key]]) -> None:
-    """Raise SpecError if another endpoint has what this one asks for."""
-    for (what, name), (namespace, holder) in held:
+def check(held: Iterable[tuple[Claim, Key]], namespace: str, *, names_others: bool = True) -> None:
+    """Raise SpecError if another endpoint has what one in `namespace` asks for; `names_others`: of another namespace, too."""
+    for (what, name), (where, holder) in held:
         is_host = what == HOST
         words = f"the host {name}" if is_host else f"the {what.replace(' ', ' static ')} {name}"
         other = "another host" if is_host else "another staticIPName"
+        who = _named(holder, where, names_others or where == namespace)
         raise SpecError(
             "HostConflict" if is_host else "StaticIPConflict",
-            f"WhisperEndpoint {holder} in namespace {namespace} has {words}, which only one endpoint can have: use {other}, or "
+            f"{who} has {words}, which only one endpoint can have: use {other}, or "
             "take it out of that one, whose status says if it can't give it up. This one was left as it is, and goes on by "
             "itself once it is free.",
         )
+
+
+def _named(holder: str, namespace: str, told: bool) -> str:
+    return (
+        f"WhisperEndpoint {holder} in namespace {namespace}"
+        if told
+        else "A WhisperEndpoint in another namespace"
+    )
 
 
 def _claimant(resource: Raw, rank: int) -> _Claimant:

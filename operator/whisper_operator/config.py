@@ -13,8 +13,6 @@ from whisper_operator.spec.egress import NAMESPACE, Egress, egress
 from whisper_operator.spec.fields import Fields, without_nulls
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-NETWORK_POLICY = frozenset({"enabled", "egress"})
-"""The fields of spec.networkPolicy."""
 
 
 class ConfigError(Exception):
@@ -38,8 +36,6 @@ class Settings:
     """Whether endpoints that don't say have a NetworkPolicy."""
     egress: tuple[Egress, ...] = ()
     """Ways out of every endpoint's pods, beside those that it needs itself."""
-    network_policy_fields: frozenset[str] = NETWORK_POLICY
-    """What endpoints may say of it in spec.networkPolicy."""
     namespaces: tuple[str, ...] = ()
     """The only ones whose endpoints are looked after; empty: all."""
     max_rollouts: int = 1
@@ -52,6 +48,8 @@ class Settings:
     """How often to look for what the watches missed; a read of everything, and no write."""
     log_level: str = "info"
     """One of LOG_LEVELS."""
+    warn_of_open_endpoints: bool = True
+    """Whether an endpoint tells that anybody on the internet may use it: said by the policy, for its namespace."""
 
     def server_image(self, engine: str, model: str | None) -> str | None:
         """The image with the weights of `model` in it (None: of no model); None while no repository is configured."""
@@ -90,13 +88,13 @@ def _parse(top: Fields) -> Settings:
         *("server", "autopilot", "accelerators", "autoscaling", "monitoring", "networkPolicy", "namespaces"),
         *("maxRollouts", "paused", "workers", "healthPort", "listAgainSeconds", "logLevel"),
     )
-    server, autoscaling, monitoring, policy, table = (
+    server, autoscaling, monitoring, network, table = (
         top.sub(name) for name in ("server", "autoscaling", "monitoring", "networkPolicy", "accelerators")
     )
     server.only("repository", "version")
     autoscaling.only("metric")
     monitoring.only("namespaces")
-    policy.only("enabled", "egress", "endpoints")
+    network.only("enabled", "egress")
     if server.has("repository") != server.has("version"):
         raise ValueError("server.repository and server.version go together: set both, or none")
     metric = autoscaling.text("metric") or base.in_flight_metric
@@ -113,9 +111,8 @@ def _parse(top: Fields) -> Settings:
         },
         in_flight_metric=metric,
         scrapers=_namespaces(monitoring, "namespaces", base.scrapers),
-        network_policy=policy.flag("enabled", default=True),
-        egress=egress(policy, "egress"),
-        network_policy_fields=_network_policy_fields(policy),
+        network_policy=network.flag("enabled", default=True),
+        egress=egress(network, "egress"),
         namespaces=_namespaces(top, "namespaces", base.namespaces),
         max_rollouts=top.number("maxRollouts", base.max_rollouts, least=1),
         paused=top.flag("paused"),
@@ -138,15 +135,6 @@ def _log_level(top: Fields) -> str:
     if level not in LOG_LEVELS:
         raise ValueError(f"logLevel must be one of {', '.join(LOG_LEVELS)}, not {level!r}")
     return level
-
-
-def _network_policy_fields(policy: Fields) -> frozenset[str]:
-    if not policy.has("endpoints"):
-        return NETWORK_POLICY
-    found = frozenset(policy.texts("endpoints"))
-    if unknown := sorted(found - NETWORK_POLICY):
-        raise ValueError(f"networkPolicy.endpoints takes enabled and egress, not {', '.join(unknown)}")
-    return found
 
 
 def _namespaces(raw: Fields, key: str, default: tuple[str, ...]) -> tuple[str, ...]:

@@ -25,10 +25,13 @@ from whisper_operator.kube.metrics import REGISTRY
 from whisper_operator.kube.objects import Key
 from whisper_operator.leader.leadership import Leadership
 from whisper_operator.leader.leases import REQUEST_SECONDS
+from whisper_operator.policy.ceilings import Ledger
+from whisper_operator.policy.live import LOOK_SECONDS as POLICY_SECONDS
+from whisper_operator.policy.live import LivePolicy
 from whisper_operator.process import logs
 from whisper_operator.process.health import Health, serve
 from whisper_operator.process.shutdown import ShutdownWatchdog
-from whisper_operator.reconcile import reconcile
+from whisper_operator.reconcile import reconcile, weigh
 from whisper_operator.status.writer import StatusWriter
 from whisper_operator.workqueue import WorkQueue
 
@@ -52,7 +55,7 @@ RECONCILES = Counter(
 )
 
 
-async def run(settings: Settings, watchdog: ShutdownWatchdog) -> bool:
+async def run(settings: Settings, policy: LivePolicy, watchdog: ShutdownWatchdog) -> bool:
     """Run until SIGINT or SIGTERM, or until a part fails: then its exception. Returns whether to run anew.
 
     That is so when kopf does not watch what can be listed: it looks for the resources of a new CRD when it sees that, which may
@@ -60,7 +63,7 @@ async def run(settings: Settings, watchdog: ShutdownWatchdog) -> bool:
     Raises ConfigError, NoCluster.
     """
     async with connect() as api, connect(REQUEST_SECONDS) as leases:
-        running = _Running(api, settings, leases, namespace())
+        running = _Running(api, settings, policy, leases, namespace())
         async with serve(running.health, settings.health_port):
             return await running.run(watchdog)
 
@@ -68,14 +71,19 @@ async def run(settings: Settings, watchdog: ShutdownWatchdog) -> bool:
 class _Running:
     """One run: all that is made for it, and goes with it."""
 
-    def __init__(self, api: Api, settings: Settings, leases: Api, namespace: str) -> None:
+    def __init__(self, api: Api, settings: Settings, policy: LivePolicy, leases: Api, namespace: str) -> None:
         self.api = api
         self.settings = settings
+        self.policy = policy
         is_one = len(settings.namespaces) == 1  # and all workers are for it
         self.queue = WorkQueue[Key]((lambda key: key) if is_one else (lambda key: key[0]))
         self.queue.close()
         self.access = Access(settings.namespaces)
-        self.cache = Cache(self.access, self.queue.add)
+        self.cache = Cache(
+            self.access,
+            self.queue.add,
+            lambda namespace, claim: policy.current.of(namespace).permits(claim),
+        )
         grace = min(GRACE_SECONDS, settings.list_again_seconds)
         self.watches = Watches(self.access, lambda place: self.lister.soon(place), grace)
         seconds = settings.list_again_seconds
@@ -139,28 +147,30 @@ class _Running:
             asyncio.get_running_loop().add_signal_handler(sign, finish)
         self.health.working = True
         leading = asyncio.create_task(self.leadership.run(self._lead))
+        following = asyncio.create_task(self._follow_policy())
         keeping = asyncio.create_task(self._keep_true())
+        tasks = (leading, following, keeping)
         try:
-            await asyncio.wait({leading, keeping}, return_when=asyncio.FIRST_COMPLETED)
-            if leading.done():
-                leading.result()  # which is an exception
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for endless in (leading, following):
+                if endless.done():
+                    endless.result()  # which is an exception
             return keeping.result()
         except WentBack:
             return _went_back()
         finally:
-            leading.cancel()
-            keeping.cancel()
-            await asyncio.gather(leading, keeping, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _lead(self) -> None:
         """Look at all endpoints, and work on them until cancelled. Raises WentBack."""
         # What the leader before us wrote is to be seen before anything is written: a watch may be behind.
         await self._list(self.lister.behind(self.leadership.predecessor))
         self.queue.open()
-        ours = [key for key in self.cache.endpoints() if not self.leadership.leaves(key[0])]
-        self.cache.train.begin(ours)
-        for key in ours:
-            self.queue.add(key)
+        ledger = Ledger(self.queue.add)
+        weigh(self._ours(), self.cache, self.settings, self.policy.current, ledger)
+        self._look_at_all()
         logger.info("Reconciling %d endpoints", len(self.queue))
         applier, writer = Applier(self.api, self.cache, self.access), StatusWriter(self.api, self.cache)
 
@@ -170,10 +180,13 @@ class _Running:
                 with logs.about(key), self.cache.train.look(key):
                     if self.leadership.leaves(key[0]):
                         result = None
+                        ledger.forget(key)
                         return None  # it is woken when that ends
                     backlogged = self.queue.backlogged(key)
+                    policy = self.policy.current
                     next_look = await reconcile(
-                        key, self.cache, applier, writer, self.settings, backlogged=backlogged
+                        *(key, self.cache, applier, writer, self.settings, policy, ledger),
+                        backlogged=backlogged,
                     )
                 result = "done"
             except Retry:
@@ -192,11 +205,29 @@ class _Running:
         finally:
             self.queue.close()
 
+    def _look_at_all(self) -> None:
+        """Of one's own; nobody is upgraded before all were looked at."""
+        ours = self._ours()
+        self.cache.train.begin(ours)
+        for key in ours:
+            self.queue.add(key)
+
+    def _ours(self) -> list[Key]:
+        return [key for key in self.cache.endpoints() if not self.leadership.leaves(key[0])]
+
     def _look_into(self, namespace: str) -> None:
         """Its endpoints are another installation's from now on, or this one's; "": all are, of which `_lead` knows."""
         for key in self.cache.endpoints():
             if key[0] == namespace:
                 self.queue.add(key)
+
+    async def _follow_policy(self) -> None:
+        """Have every endpoint looked at once another policy is in force."""
+        while True:
+            await asyncio.sleep(POLICY_SECONDS)
+            if self.policy.look():
+                self.cache.claim_anew()
+                self._look_at_all()
 
     async def _keep_true(self) -> bool:
         """List what the watches may have missed, until all has to begin anew."""

@@ -1,6 +1,7 @@
 """The main flow. A key is all it gets, and what woke it makes no difference: it compares what should be with what is."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -13,8 +14,11 @@ from whisper_operator.config import Settings
 from whisper_operator.informer.cache import Cache
 from whisper_operator.kube.errors import Retry
 from whisper_operator.kube.objects import Key
+from whisper_operator.policy import allowed, ceilings
+from whisper_operator.policy.ceilings import Ledger
+from whisper_operator.policy.rules import Policy
 from whisper_operator.rollouts.train import Turn
-from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint, parse
+from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.status import status
 from whisper_operator.status.writer import StatusWriter
 
@@ -27,6 +31,8 @@ async def reconcile(
     applier: Applier,
     writer: StatusWriter,
     settings: Settings,
+    policy: Policy,
+    ledger: Ledger,
     *,
     backlogged: bool = False,
 ) -> float | None:
@@ -36,14 +42,18 @@ async def reconcile(
     """
     resource = cache.endpoint(key)
     if resource is None or "deletionTimestamp" in resource["metadata"]:
+        ledger.forget(key)
         return DONE  # ownerReferences clean up
     observed = cache.observed(resource)
+    rules = policy.of(key[0])
     endpoint: WhisperEndpoint | SpecError
     failure: Exception | None = None
     turn, now = Turn.GO, datetime.now(UTC)
     try:
-        endpoint = parse(resource, settings)
-        claims.check(cache.claimed_by_others(key))
+        endpoint = allowed.parse(resource, settings, rules)
+        claims.check(cache.claimed_by_others(key), key[0], names_others=rules.names_others)
+        ledger.note(resource, ceilings.asked(endpoint), ceilings.held(key[1], observed))
+        ledger.grant(key, rules.together, policy.ceilings)
         change = upgrade.of(resource, manifests.of(endpoint, observed, settings), observed)
         if change.progress is not None:
             paused = upgrade.is_paused(resource, settings)
@@ -53,6 +63,8 @@ async def reconcile(
         endpoint, due = error, frozen(resource, observed)  # keep what runs, say so
     except Exception as error:  # of the operator's own: to be logged and tried again, but to be told as well
         endpoint, due, failure = _own_fault(error), frozen(resource, observed), error
+    if isinstance(endpoint, SpecError) and not endpoint.waits_for_room:
+        ledger.note(resource, ceilings.NOTHING, ceilings.held(key[1], observed))
     outcome = await applier.apply(resource, due)
     if not turn.goes:
         outcome = replace(outcome, held=Held(turn, upgrade.paused_by(resource)))
@@ -68,6 +80,19 @@ async def reconcile(
     return min(
         (each for each in (outcome.next_look, report.next_look, held_back) if each is not None), default=None
     )
+
+
+def weigh(keys: Iterable[Key], cache: Cache, settings: Settings, policy: Policy, ledger: Ledger) -> None:
+    """Note what these endpoints ask for and have, before the first of them is told whether there is room."""
+    for key in keys:
+        resource = cache.endpoint(key)
+        if resource is None:
+            continue
+        try:
+            wanted = ceilings.asked(allowed.parse(resource, settings, policy.of(key[0])))
+        except Exception:  # which its own look will tell of
+            wanted = ceilings.NOTHING
+        ledger.note(resource, wanted, ceilings.held(key[1], cache.observed(resource)))
 
 
 def _own_fault(error: Exception) -> SpecError:

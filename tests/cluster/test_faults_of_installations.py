@@ -121,21 +121,23 @@ def test_what_is_done_to_an_endpoint_from_outside(written: list[str] | None) -> 
 def test_what_an_installation_does_not_offer(
     installed: Cluster, namespace: str, written: list[str] | None
 ) -> None:
-    settings = {
-        "accelerators": {"rtx-4090": {"nodeSelector": {"gpu": "rtx-4090"}}},
-        "networkPolicy": {"endpoints": []},
-    }
+    settings = {"accelerators": {"rtx-4090": {"nodeSelector": {"gpu": "rtx-4090"}}}}
+    policy = {"everywhere": {"withoutNetworkPolicy": False, "ceilings": {"namespace": {"gpus": 2}}}}
     cases: tuple[tuple[str, str, dict[str, Any], str], ...] = (
         (
             *("spot", "SpotNotOffered", {"accelerator": {"type": "rtx-4090", "spot": True}}),
             "leave spot out, or add them to the installation's table",
         ),
         (
-            *("network", "NetworkPolicyNotAllowed", {"networkPolicy": {"enabled": False}}),
-            "leave it out, or let endpoints decide about it",
+            *("refused", "PolicyViolation", {"networkPolicy": {"enabled": False}}),
+            "change the spec, or the policy",
+        ),
+        (
+            *("room", "PolicyViolation", {"replicas": 3}),
+            "ask for less, or raise the ceiling in the policy",
         ),
     )
-    with Operator(installed, settings) as operator:
+    with Operator(installed, settings, policy=policy) as operator:
         operator.wait_until_working()
         installed.apply(*(endpoint(name, namespace, **spec) for name, _, spec, _ in cases))
         for (name, reason, _, cure), symptom in zip(cases, troubleshooting.INSTALLATION[5:], strict=True):

@@ -56,12 +56,12 @@ def test_an_installation_that_decides_alone_leaves_what_runs_and_says_so(
     with Operator(installed) as operator:
         operator.wait_until_working()
         wait_for_condition(installed, namespace, "whisper")
-    with Operator(installed, {"networkPolicy": {"endpoints": [], "egress": MESH}}) as operator:
+    settings = {"networkPolicy": {"egress": MESH}}
+    policy: dict[str, Any] = {"everywhere": {"egress": []}}
+    with Operator(installed, settings, policy=policy) as operator:
         operator.wait_until_working()
-        resource = wait_for_condition(
-            installed, namespace, "whisper", "Stalled", "True", "NetworkPolicyNotAllowed"
-        )
-        assert "ask the platform team to add egress" in condition(resource, "Ready")["message"]
+        resource = wait_for_condition(installed, namespace, "whisper", "Stalled", "True", "PolicyViolation")
+        assert "spec.networkPolicy.egress[0] (not within" in condition(resource, "Ready")["message"]
         assert condition(resource, "Available")["status"] == "True"
         assert ways_out(installed, namespace) == ["observability"]
         # It concerns nobody else, and goes away with its cause.

@@ -37,7 +37,8 @@ INSTALLATION = (
     "A write fails again and again",
     "A right of the operator's was taken away",
     "The installation has no spot nodes of that type",
-    "The installation does not let endpoints decide about the network",
+    "The installation's policy does not allow what the spec asks for",
+    "The installation's policy has no room left for it",
 )
 """Symptoms of what is wrong with an installation, or with the cluster under it; they come last."""
 

@@ -18,6 +18,8 @@ from whisper_operator.kube.client import Api
 from whisper_operator.kube.errors import Retry
 from whisper_operator.kube.kinds import DEPLOYMENT, ENDPOINT, UPGRADING_ANNOTATION, Kind
 from whisper_operator.kube.objects import Key, condition
+from whisper_operator.policy.ceilings import Ledger
+from whisper_operator.policy.rules import Policy
 from whisper_operator.reconcile import reconcile
 from whisper_operator.rollouts.progress import COMPLETE, LATE
 from whisper_operator.status.status import Report
@@ -111,7 +113,10 @@ class Fleet:
         before = self._templates()
         try:
             with self.cache.train.look(key):
-                await reconcile(key, self.cache, self.applier, cast(StatusWriter, self), self.settings)
+                await reconcile(
+                    *(key, self.cache, self.applier, cast(StatusWriter, self), self.settings),
+                    *(Policy(), Ledger()),
+                )
         except Retry:
             pass
         after = self._templates()

@@ -110,7 +110,7 @@ def test_a_global_and_a_regional_address_of_one_name_are_two() -> None:
     book.note(A, endpoint("a", "1"), [ingress(ingress_class="gce-internal", static_ip_name="x")])
     assert book.held_against(B) == [(("regional address", "x"), A)]
     with pytest.raises(SpecError, match="has the regional static address x") as error:
-        claims.check(book.held_against(B))
+        claims.check(book.held_against(B), B[0])
     assert error.value.reason == "StaticIPConflict"
 
 
@@ -238,7 +238,7 @@ def test_a_spec_that_makes_no_sense_asks_for_nothing(spec: Any) -> None:
 
 def test_who_has_it_is_said() -> None:
     with pytest.raises(SpecError) as error:
-        claims.check([((claims.HOST, "w.example.com"), ("asr", "first"))])
+        claims.check([((claims.HOST, "w.example.com"), ("asr", "first"))], "other")
     assert error.value.reason == "HostConflict"
     assert "WhisperEndpoint first in namespace asr has the host w.example.com" in error.value.message
-    claims.check([])
+    claims.check([], "asr")

@@ -12,6 +12,7 @@ from whisper_operator.config import Settings
 from whisper_operator.kube.client import Api
 from whisper_operator.kube.kinds import ENDPOINT
 from whisper_operator.kube.objects import Key
+from whisper_operator.policy.live import LivePolicy
 from whisper_operator.process.shutdown import ShutdownWatchdog
 from whisper_operator.rollouts.progress import WHOLE, Progress
 from whisper_operator.rollouts.train import Turn
@@ -30,7 +31,9 @@ async def test_it_begins_anew_unless_it_is_told_to_end_meanwhile(
     is_told_to_end: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """kopf takes its time to end, and Kubernetes tells once."""
-    running = controller._Running(Nowhere(), Settings(), Nowhere(), "whisper-operator")
+    running = controller._Running(
+        Nowhere(), Settings(), LivePolicy(None, Settings()), Nowhere(), "whisper-operator"
+    )
 
     async def kopfs(*, stop_flag: asyncio.Event, **_: Any) -> None:
         await stop_flag.wait()
@@ -58,7 +61,9 @@ async def test_nobody_is_upgraded_before_all_were_looked_at_and_who_could_not_be
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The workers tell the train of each look. Nobody looks at what another installation looks after, nor waits for that."""
-    running = controller._Running(Nowhere(), Settings(), Nowhere(), "whisper-operator")
+    running = controller._Running(
+        Nowhere(), Settings(), LivePolicy(None, Settings()), Nowhere(), "whisper-operator"
+    )
     for namespace, name in (("n", "a"), ("n", "b"), ("theirs", "c")):
         metadata = {"namespace": namespace, "name": name, "uid": name, "resourceVersion": "1"}
         running.cache.upsert(ENDPOINT, {"metadata": metadata, "spec": {}})
@@ -89,7 +94,9 @@ async def test_nobody_is_upgraded_before_all_were_looked_at_and_who_could_not_be
 async def test_what_is_left_to_another_installation_while_it_waits_to_be_looked_at_holds_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    running = controller._Running(Nowhere(), Settings(workers=1), Nowhere(), "whisper-operator")
+    running = controller._Running(
+        Nowhere(), Settings(workers=1), LivePolicy(None, Settings(workers=1)), Nowhere(), "whisper-operator"
+    )
     for namespace in "mn":
         metadata = {"namespace": namespace, "name": "a", "uid": namespace, "resourceVersion": "1"}
         running.cache.upsert(ENDPOINT, {"metadata": metadata, "spec": {}})

@@ -163,7 +163,7 @@ def test_autoscaling_goes_by_requests_on_gpus_and_by_cpus_on_cpus() -> None:
         ({"accelerators": {"x": {"spot": {"taint": "a"}}}}, "accelerators.x.spot.taint is not a setting"),
         (
             {"networkPolicy": {"endpoints": ["all"]}},
-            "networkPolicy.endpoints takes enabled and egress, not all",
+            "networkPolicy.endpoints is not a setting; the settings here are egress, enabled",
         ),
         ({"networkPolicy": {"egress": [{"cidr": "10.0.0.0"}]}}, "must be a network such as 10.0.0.0/8"),
         ({"networkPolicy": {"egress": [{}]}}, r"networkPolicy.egress\[0\] needs cidr, namespace or ports"),
@@ -288,24 +288,6 @@ def test_an_unknown_accelerator_names_the_known_ones() -> None:
 def test_a_wrong_type_is_named_with_its_path(spec: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         endpoint(**spec)
-
-
-@pytest.mark.parametrize("allowed", [[], ["enabled"], ["egress"]])
-def test_what_endpoints_may_decide_of_their_network_is_the_installations_affair(allowed: list[str]) -> None:
-    settings = parse_settings(
-        {"server": {"repository": "r", "version": "1"}, "networkPolicy": {"endpoints": allowed}}
-    )
-    asked: dict[str, Any] = {"enabled": False, "egress": [{"ports": [{"port": 443}]}]}
-    for name, value in asked.items():
-        if name in allowed:
-            endpoint(settings, networkPolicy={name: value})
-            continue
-        with pytest.raises(
-            SpecError, match=f"spec.networkPolicy.{name} is not for endpoints to decide"
-        ) as caught:
-            endpoint(settings, networkPolicy={name: value})
-        assert caught.value.reason == "NetworkPolicyNotAllowed"
-    endpoint(settings, networkPolicy=dict.fromkeys(asked))
 
 
 def test_spot_nodes_are_those_that_the_installation_knows() -> None:

@@ -18,6 +18,7 @@ ORDER = (
     {"spec"},
     {"observed"},
     {"claims", "rollouts"},
+    {"policy"},
     {"manifests"},
     {"apply.memory", "apply.own_fields", "apply.outcome"},
     {"apply.ownership"},
@@ -29,6 +30,7 @@ ORDER = (
     {"apply.applier", "status.writer"},
     {"reconcile"},
     {"offline", "process"},
+    {"policy.live"},
     {"controller"},
     {"__main__"},
 )
@@ -40,6 +42,7 @@ PURE = {
     "spec.egress",
     "claims",
     "rollouts",
+    "policy",
     "observed",
     "manifests",
     "apply.fights",

@@ -13,6 +13,8 @@ from whisper_operator.config import Settings
 from whisper_operator.informer.cache import Cache
 from whisper_operator.kube.errors import Retry
 from whisper_operator.kube.kinds import ENDPOINT
+from whisper_operator.policy.ceilings import Ledger
+from whisper_operator.policy.rules import Policy
 from whisper_operator.reconcile import reconcile
 from whisper_operator.status.status import Report
 from whisper_operator.status.writer import StatusWriter
@@ -42,7 +44,7 @@ class Cluster:
         metadata = {"namespace": "n", "name": "w", "uid": "u", "resourceVersion": "1", "generation": 1}
         cache.upsert(ENDPOINT, {"metadata": metadata, "spec": {}})
         applier, writer = cast(Applier, self), cast(StatusWriter, self)
-        return asyncio.run(reconcile(KEY, cache, applier, writer, settings))
+        return asyncio.run(reconcile(KEY, cache, applier, writer, settings, Policy(), Ledger()))
 
     def told(self) -> dict[str, Any]:
         (report,) = self.reports

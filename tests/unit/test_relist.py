@@ -28,6 +28,7 @@ from whisper_operator.kube.kinds import (
 )
 from whisper_operator.kube.metrics import REGISTRY
 from whisper_operator.kube.objects import Key
+from whisper_operator.policy.live import LivePolicy
 
 KEY = ("asr", "whisper")
 SECONDS = 600.0
@@ -256,7 +257,9 @@ async def test_what_events_are_about_is_known_before_them() -> None:
 
 def test_no_list_comes_sooner_than_the_api_server_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(list_again_seconds=30.0)
-    running = controller._Running(Lists({}), settings, Lists({}), "whisper-operator")
+    running = controller._Running(
+        Lists({}), settings, LivePolicy(None, settings), Lists({}), "whisper-operator"
+    )
     api, pauses = cast(Lists, running.api), list[float]()
     api.answers = {place: Unavailable("429", 20.0) for place in running.access.places}
 
@@ -355,7 +358,7 @@ async def test_at_first_a_kind_that_fails_is_waited_for_but_not_for_long(
         monkeypatch.setattr(controller, "PATIENCE_SECONDS", 0.1)
     lists = api({ENDPOINT: [named("whisper")]})
     lists.answers = {(SERVICE, None): Unavailable("etcd has no leader")}
-    running = controller._Running(lists, Settings(), lists, "whisper-operator")
+    running = controller._Running(lists, Settings(), LivePolicy(None, Settings()), lists, "whisper-operator")
     await running._list_at_first()
     assert running.access.listed((SERVICE, None)) is comes
     assert running.cache.endpoints() == [KEY]

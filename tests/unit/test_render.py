@@ -109,3 +109,73 @@ def test_unreadable_input_names_file_and_place(
 def test_an_empty_folder_is_unreadable_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["render", "-f", str(tmp_path)]) == 2
     assert "there is no WhisperEndpoint in it" in capsys.readouterr().err
+
+
+POLICY = """
+preset: multi-tenant
+everywhere: {hosts: ["*.{namespace}.example.com"]}
+namespaces: {shop: {hosts: [shop.example.com]}}
+ceilings: {gpus: 2}
+"""
+
+
+def test_what_a_policy_would_refuse_is_said_for_a_pipeline(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy, file = tmp_path / "policy.yaml", tmp_path / "endpoints.yaml"
+    policy.write_text(POLICY)
+    public = endpoint("public", host="shop.example.com", auth={"secretName": "whisper-keys"})
+    file.write_text(yaml.safe_dump_all([endpoint("own", image="evil.org/x"), public, endpoint("fine")]))
+    arguments = ["render", "-f", str(file), "--config", config, "--policy", str(policy)]
+    assert main([*arguments, "-n", "shop"]) == 1
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
+    assert line.startswith(
+        f"{file}: document 1: WhisperEndpoint own: PolicyViolation: The installation's policy does not allow this in namespace "
+        "shop: spec.image 'evil.org/x' (no registries are allowed). "
+    )
+    names = {
+        each["metadata"]["name"] for each in yaml.safe_load_all(said.out) if each["kind"] == "Deployment"
+    }
+    assert names == {"public", "fine"}
+    assert main([*arguments, "-n", "asr"]) == 1
+    assert "spec.host 'shop.example.com' (allowed hosts: *.asr.example.com)" in capsys.readouterr().err
+
+
+def test_what_the_files_ask_for_together_is_held_against_the_ceilings(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy, file = tmp_path / "policy.yaml", tmp_path / "endpoints.yaml"
+    policy.write_text(POLICY)
+    file.write_text(yaml.safe_dump_all([endpoint("a"), endpoint("b", replicas=2), endpoint("c")]))
+    assert main(["render", "-f", str(file), "--config", config, "--policy", str(policy)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (
+        "WhisperEndpoint b: PolicyViolation: The installation's policy leaves no room for this: gpus 2"
+        in line
+    )
+
+
+def test_all_that_is_allowed_is_printed_as_without_a_policy(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy, file = tmp_path / "policy.yaml", tmp_path / "endpoints.yaml"
+    policy.write_text("preset: multi-tenant\n")
+    file.write_text(yaml.safe_dump(endpoint("whisper", model="turbo")))
+    assert main(["render", "-f", str(file), "--config", config, "--policy", str(policy)]) == 0
+    under = printed(capsys)
+    assert main(["render", "-f", str(file), "--config", config]) == 0
+    assert under == printed(capsys)
+
+
+def test_a_policy_that_makes_no_sense_is_unreadable_input(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, file = tmp_path / "policy.yaml", tmp_path / "endpoints.yaml"
+    policy.write_text("everywhere: {host: []}\n")
+    file.write_text(yaml.safe_dump(endpoint("whisper")))
+    monkeypatch.setenv("WHISPER_OPERATOR_POLICY", str(policy))
+    assert main(["render", "-f", str(file), "--config", config]) == 2
+    assert capsys.readouterr().err == (
+        f"whisper-operator: cannot use the policy {policy}: everywhere: unknown field 'host': did you mean hosts?\n"
+    )

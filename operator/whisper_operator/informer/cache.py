@@ -34,8 +34,14 @@ OPTIONAL = frozenset(kind for kind in CHILDREN if kind.optional)
 class Cache:
     """Not thread-safe: it lives on the event loop."""
 
-    def __init__(self, access: Access | None = None, wake: Callable[[Key], None] = lambda key: None) -> None:
-        """`wake` is called with each endpoint that news of another's changed something for: of a host that it may have now."""
+    def __init__(
+        self,
+        access: Access | None = None,
+        wake: Callable[[Key], None] = lambda key: None,
+        permits: Callable[[str, Claim], bool] = lambda namespace, claim: True,
+    ) -> None:
+        """`wake` is called with each endpoint that news of another's changed something for: of a host that it may have now.
+        `permits`: whether an endpoint of a namespace may have what it claims."""
         self._access = access or Access()
         self._wake = wake
         self._endpoints = Objects[Raw](_without_managers, lambda raw: [_key(raw)])
@@ -50,7 +56,7 @@ class Cache:
             REPLICA_SET: self._replica_sets,
             EVENT: self._warnings,
         }
-        self._claims = Claims()
+        self._claims = Claims(permits)
         self.train = Train(wake)
         """Of the upgrades of all endpoints."""
 
@@ -65,6 +71,10 @@ class Cache:
     def claimed_by_others(self, key: Key) -> list[tuple[Claim, Key]]:
         """What an endpoint asks for that another one has, and which."""
         return self._claims.held_against(key)
+
+    def claim_anew(self) -> None:
+        """Take in that other claims are permitted than before."""
+        self._note_claims(ENDPOINT, self.endpoints())
 
     def observed(self, resource: Raw) -> Observed:
         """An endpoint's children, their pods, and the warnings about all of them.

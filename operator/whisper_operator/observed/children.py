@@ -8,6 +8,7 @@ from typing import Any
 
 from whisper_operator.kube.kinds import (
     CLASS_ANNOTATION,
+    DEPLOYMENT,
     FIELD_MANAGER,
     HASH_ANNOTATION,
     INGRESS,
@@ -25,7 +26,14 @@ from whisper_operator.observed.warnings import Warning
 SHARED_CERTIFICATES = "ingress.gcp.kubernetes.io/pre-shared-cert"
 """GKE's annotation with the project's certificates that an Ingress asks for, those of its ManagedCertificates included."""
 
-KEPT_SPEC_FIELDS = ("replicas", "strategy", "progressDeadlineSeconds", "domains", "minReplicas")
+KEPT_SPEC_FIELDS = (
+    "replicas",
+    "strategy",
+    "progressDeadlineSeconds",
+    "domains",
+    "minReplicas",
+    "maxReplicas",
+)
 CONTROLLERS_ANNOTATIONS = "f:ingress.kubernetes.io/"
 """How ingress-gce's own begin, in the form of managedFields: it writes them when it has brought the load balancer in line."""
 KEPT_ANNOTATIONS = (
@@ -81,6 +89,8 @@ class Child:
     """Whether somebody else owns spec.replicas, such as an autoscaler."""
     others_fields: str = "{}"
     """What anybody else has set of it, in the same form."""
+    takes: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
+    """Of a Deployment: the requests and limits of a pod's server."""
 
     @property
     def certified_host(self) -> str:
@@ -128,6 +138,7 @@ class Child:
             else "",
             others_fields=_others_fields(kind, metadata.get("managedFields") or ()),
             **(_of_ingress(raw) if kind is INGRESS else {}),
+            takes=_takes(spec) if kind is DEPLOYMENT else MappingProxyType({}),
         )
 
 
@@ -188,6 +199,15 @@ def _of_ingress(raw: Mapping[str, Any]) -> dict[str, Any]:
         "static_ip_name": annotations.get(STATIC_IP_ANNOTATIONS.get(ingress_class, ""), ""),
         "secrets": tuple(tls.get("secretName", "") for tls in spec.get("tls") or ()),
     }
+
+
+def _takes(spec: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    template = (spec.get("template") or {}).get("spec") or {}
+    server: Mapping[str, Any] = next(
+        (each for each in template.get("containers") or () if each.get("name") == "server"), {}
+    )
+    given = server.get("resources") or {}
+    return {name: given[name] for name in ("requests", "limits") if given.get(name)}
 
 
 def controller(raw: Mapping[str, Any]) -> Owner | None:

@@ -19,7 +19,10 @@ from whisper_operator.manifests import Manifest
 from whisper_operator.manifests.frontendconfig import ATTACHED, FROM_SECRET
 from whisper_operator.observed.children import Child, Observed
 from whisper_operator.offline import crd_schema
-from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint, parse
+from whisper_operator.policy import allowed, ceilings
+from whisper_operator.policy.ceilings import Ledger
+from whisper_operator.policy.rules import Policy
+from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 
 SUFFIXES = (".yaml", ".yml", ".json")
 """Of the files that are read in a folder, as kubectl does."""
@@ -51,12 +54,16 @@ class Options:
     """Of OPTIONAL, what the cluster is taken to have."""
 
 
-def render(paths: Collection[str], settings: Settings, options: Options, output: TextIO) -> int:
+def render(
+    paths: Collection[str], settings: Settings, policy: Policy, options: Options, output: TextIO
+) -> int:
     """Print the children of every endpoint in files, folders and "-", standard input, as YAML; other kinds are passed over.
+
+    Under a policy's ceilings, endpoints stand in their order for their age, and what is in no file does not count.
 
     Returns the number of endpoints that can't be rendered; each is explained on standard error. Raises InputError.
     """
-    failures = 0
+    failures, ledger = 0, Ledger()
     for path in paths:
         found = False
         for where, resource in _resources(path):
@@ -64,7 +71,11 @@ def render(paths: Collection[str], settings: Settings, options: Options, output:
                 continue
             found = True
             try:
-                children = _children(resource, settings, options)
+                given = _checked(resource, options)
+                rules = policy.of(given["metadata"]["namespace"])
+                endpoint = allowed.parse(given, settings, rules)
+                _grant(endpoint, policy, ledger)
+                children = _children(endpoint, settings, options)
             except SpecError as error:
                 failures += 1
                 name = (_mapping(resource.get("metadata"))).get("name")
@@ -78,7 +89,8 @@ def render(paths: Collection[str], settings: Settings, options: Options, output:
     return failures
 
 
-def _children(resource: dict[str, Any], settings: Settings, options: Options) -> tuple[Manifest, ...]:
+def _checked(resource: dict[str, Any], options: Options) -> dict[str, Any]:
+    """As the API server would take it in. Raises SpecError if it would not."""
     version = resource.get("apiVersion")
     if version != ENDPOINT.api_version:
         raise SpecError("InvalidSpec", f"apiVersion must be {ENDPOINT.api_version}, not {version!r}")
@@ -87,7 +99,17 @@ def _children(resource: dict[str, Any], settings: Settings, options: Options) ->
     given = {**resource, "metadata": metadata}
     if wrong := crd_schema.complaints(given):
         raise SpecError("InvalidSpec", "; ".join(wrong))
-    endpoint = parse(given, settings)
+    return given
+
+
+def _grant(endpoint: WhisperEndpoint, policy: Policy, ledger: Ledger) -> None:
+    """Raise SpecError if the endpoints before it have left no room for it."""
+    metadata = {"namespace": endpoint.namespace, "name": endpoint.name}
+    ledger.note({"metadata": metadata}, ceilings.asked(endpoint), ceilings.NOTHING)
+    ledger.grant((endpoint.namespace, endpoint.name), policy.of(endpoint.namespace).together, policy.ceilings)
+
+
+def _children(endpoint: WhisperEndpoint, settings: Settings, options: Options) -> tuple[Manifest, ...]:
     seen = _all_certified(endpoint, settings) if options.settled else {}
     return manifests.of(endpoint, Observed(seen, options.optional), settings)
 

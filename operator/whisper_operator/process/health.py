@@ -17,6 +17,7 @@ from whisper_operator.kube.kinds import ENDPOINT
 from whisper_operator.kube.metrics import REGISTRY
 from whisper_operator.kube.objects import Key, Raw, condition
 from whisper_operator.leader.leadership import Leadership
+from whisper_operator.policy.ceilings import VIOLATION
 from whisper_operator.workqueue import ACTIVE, DEPTH, FAILING, WorkQueue
 
 READINESS = ("ready", "progressing", "suspended", "stalled")
@@ -32,6 +33,11 @@ UPGRADES = Gauge(
     "WhisperEndpoints whose pods the installation has changed and not their spec, by what becomes of that: waiting, paused, "
     "rolling, or failed, which stops all others.",
     ["state"],
+    registry=REGISTRY,
+)
+REFUSED = Gauge(
+    "whisper_operator_policy_violations",
+    "WhisperEndpoints that ask for what the installation's policy does not allow; what they have was left as it is.",
     registry=REGISTRY,
 )
 DEAD_WATCHES = Gauge(
@@ -76,7 +82,11 @@ class Health:
         ACTIVE.set(self.queue.active)
         FAILING.set(self.queue.failing)
         DEAD_WATCHES.set(len(self.watches.dead))
-        found = Counter(readiness(self.cache.endpoint(key) or {}) for key in self.cache.endpoints())
+        resources = [self.cache.endpoint(key) or {} for key in self.cache.endpoints()]
+        found = Counter(map(readiness, resources))
+        REFUSED.set(
+            sum(condition(each.get("status") or {}, "Ready").get("reason") == VIOLATION for each in resources)
+        )
         for name in READINESS:
             ENDPOINTS.labels(name).set(found[name])
         for state, count in self.cache.train.states().items():

@@ -27,10 +27,12 @@ IN_FLIGHT = 8
 class SpecError(Exception):
     """The spec can't be carried out. Nothing is planned, what runs is kept, and Ready=False says why."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, *, waits_for_room: bool = False) -> None:
+        """`waits_for_room`: others have what it asks for, and nothing is wrong with it otherwise."""
         super().__init__(message)
         self.reason = reason
         self.message = message
+        self.waits_for_room = waits_for_room
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,8 @@ class WhisperEndpoint:
     """Ways out of the pods that the endpoint asks for, beside the installation's."""
     watched: tuple[str, ...]
     """The only namespaces that the installation sees; empty: it sees all."""
+    warn_of_open: bool = True
+    """Whether it is to tell that anybody on the internet may use it, if that is so."""
 
 
 def parse(resource: Mapping[str, Any], settings: Settings) -> WhisperEndpoint:
@@ -159,9 +163,10 @@ def _parse(resource: Mapping[str, Any], settings: Settings) -> WhisperEndpoint:
         public=public(spec),
         scheduling=_scheduling(spec.sub("scheduling")),
         rollout=spec.text("rollout") or "RollingUpdate",
-        network_policy=_network_policy(spec.sub("networkPolicy"), settings),
+        network_policy=spec.sub("networkPolicy").flag("enabled", default=settings.network_policy),
         egress=egress(spec.sub("networkPolicy"), "egress"),
         watched=settings.namespaces,
+        warn_of_open=settings.warn_of_open_endpoints,
     )
 
 
@@ -197,16 +202,6 @@ def _gpu(spec: Fields, settings: Settings) -> Gpu | None:
             f"team to add accelerators.{name}.spot to the operator's configuration.",
         )
     return Gpu(name, offered, spot)
-
-
-def _network_policy(raw: Fields, settings: Settings) -> bool:
-    for name in sorted(set(raw.raw) - settings.network_policy_fields):
-        raise SpecError(
-            "NetworkPolicyNotAllowed",
-            f"spec.networkPolicy.{name} is not for endpoints to decide in this installation: leave it out, or ask the platform "
-            f"team to add {name} to networkPolicy.endpoints of the operator's configuration.",
-        )
-    return raw.flag("enabled", default=settings.network_policy)
 
 
 def _autoscaling(spec: Fields, gpu: Gpu | None, bounds: Limits) -> Autoscaling | None:

@@ -31,6 +31,11 @@ class Public:
         """Whether it is GKE's load balancer, with objects of GKE's own, and not some other controller's."""
         return self.ingress_class in (EXTERNAL, INTERNAL)
 
+    @property
+    def on_internet(self) -> bool:
+        """Whether anybody can reach it, as far as the class tells."""
+        return self.ingress_class != INTERNAL
+
 
 def public(spec: Fields) -> Public | None:
     """None without a host: it is reached inside the cluster only."""

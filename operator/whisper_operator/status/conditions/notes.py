@@ -12,7 +12,7 @@ SCALE_DOWN_SECONDS = 600
 
 def of(endpoint: WhisperEndpoint, conditions: list[Condition]) -> list[str]:
     """Sentences."""
-    return [*_replicas(conditions), *_time(endpoint), *_claims(endpoint)]
+    return [*_replicas(conditions), *_open(endpoint), *_time(endpoint), *_claims(endpoint)]
 
 
 def _replicas(conditions: list[Condition]) -> list[str]:
@@ -20,6 +20,20 @@ def _replicas(conditions: list[Condition]) -> list[str]:
         "Mind that the number of replicas does not follow the load: see AutoscalingReady."
         for each in conditions
         if each.type == "AutoscalingReady" and each.status != "True"
+    ]
+
+
+def _open(endpoint: WhisperEndpoint) -> list[str]:
+    public = endpoint.public
+    if (
+        public is None
+        or not public.on_internet
+        or endpoint.keys_secret is not None
+        or not endpoint.warn_of_open
+    ):
+        return []
+    return [
+        f"Mind that whoever knows {public.hosts[0]} may use it, at your cost: spec.auth asks for API keys."
     ]
 
 

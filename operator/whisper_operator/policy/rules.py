@@ -1,0 +1,259 @@
+"""What the installation allows its endpoints: the policy file as Python.
+
+For each namespace, what its own entry says comes before what is said for every namespace, and that before the preset: mappings
+are merged, all else is replaced. A list that nobody has said limits nothing.
+"""
+
+import re
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import jsonschema
+import yaml
+
+from whisper_operator.claims import HOST, Claim
+from whisper_operator.config import Settings
+from whisper_operator.kube.kinds import ENDPOINT
+from whisper_operator.policy.ceilings import Amounts, amounts
+from whisper_operator.spec.egress import Egress, egress
+from whisper_operator.spec.endpoint import SpecError, parse
+from whisper_operator.spec.exposure import EXTERNAL
+from whisper_operator.spec.fields import Fields
+from whisper_operator.spec.words import at, said, short
+
+NONE, MULTI_TENANT = "none", "multi-tenant"
+ALLOW, WARN, DENY = "allow", "warn", "deny"
+"""What of a public endpoint without keys."""
+
+ANY = "*"
+NAMESPACE = "{namespace}"
+
+
+class PolicyError(Exception):
+    """The policy file says something that makes no sense; the message names what."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What holds in one namespace."""
+
+    namespace: str = ""
+    lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What is allowed, by the list's name in the file, with the namespace filled in; one that is not there limits nothing."""
+    egress: tuple[Egress, ...] | None = None
+    """Ways out that endpoints may open; None: any."""
+    without_network_policy: bool = True
+    """Whether endpoints may decide about having one."""
+    public_without_auth: str = WARN
+    names_others: bool = True
+    """Whether messages may name endpoints of other namespaces."""
+    endpoint: Amounts = field(default_factory=dict)
+    together: Amounts = field(default_factory=dict)
+    """Ceilings of one endpoint, and of the namespace."""
+    server: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def allows(self, name: str, value: str) -> bool:
+        """Whether a list of that name has a place for the value."""
+        allowed = self.lists.get(name)
+        return allowed is None or any(_fits(name, pattern, value) for pattern in allowed)
+
+    def permits(self, claim: Claim) -> bool:
+        """Whether an endpoint here may have a host or an address."""
+        what, name = claim
+        return self.allows("hosts" if what == HOST else "staticIPNames", name)
+
+    def settings(self, base: Settings) -> Settings:
+        """The installation's settings as they are in this namespace."""
+        return replace(
+            base,
+            server_repository=self.server.get("repository", base.server_repository),
+            server_version=self.server.get("version", base.server_version),
+            warn_of_open_endpoints=self.public_without_auth == WARN,
+        )
+
+
+class Policy:
+    """What holds in every namespace."""
+
+    def __init__(self, raw: Mapping[str, Any] | None = None) -> None:
+        """`raw`: as the schema has it."""
+        self._raw = raw or {}
+        self._rules: dict[str, Rules] = {}
+        self.ceilings: Amounts = amounts(self._raw.get("ceilings") or {})
+        """Of all namespaces together."""
+
+    def is_same(self, other: "Policy") -> bool:
+        """Whether both say the same, however they are written."""
+        return self._raw == other._raw
+
+    def of(self, namespace: str) -> Rules:
+        """The rules of a namespace. They are kept, as every look at an endpoint asks for them."""
+        found = self._rules.get(namespace)
+        if found is None:
+            named = (self._raw.get("namespaces") or {}).get(namespace) or {}
+            merged = _merged(_preset(self._raw.get("preset", NONE)), self._raw.get("everywhere") or {})
+            found = self._rules[namespace] = _rules(_merged(merged, named), namespace)
+        return found
+
+
+def load(
+    text: str, settings: Settings, complaints: Callable[[Mapping[str, Any]], list[str]] = lambda resource: []
+) -> Policy:
+    """The policy that a file's content describes; `complaints`: what the API server would refuse of an endpoint.
+
+    Raises PolicyError.
+    """
+    try:
+        raw = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError) as error:
+        raise PolicyError(str(error)) from error
+    raw = {} if raw is None else raw  # nothing but comments
+    if wrong := sorted(_validator().iter_errors(raw), key=lambda error: error.json_path):
+        raise PolicyError("; ".join(_complaint(error) for error in wrong[:5]))
+    policy = Policy(raw)
+    for namespace in (None, *(raw.get("namespaces") or ())):
+        try:
+            _try(policy.of(namespace or "any"), settings, complaints)
+        except (SpecError, ValueError) as error:
+            where = f"namespaces.{namespace}" if namespace else "everywhere"
+            raise PolicyError(f"{where}: {error}") from error
+    policy._rules.clear()
+    return policy
+
+
+def _try(rules: Rules, settings: Settings, complaints: Callable[[Mapping[str, Any]], list[str]]) -> None:
+    """Raise SpecError or ValueError where an endpoint that says nothing could not be made."""
+    if not rules.defaults:
+        return
+    resource = {
+        "apiVersion": ENDPOINT.api_version,
+        "kind": ENDPOINT.name,
+        "metadata": {"name": "any", "namespace": rules.namespace},
+        "spec": {**rules.defaults, "image": "any", "host": "any.example.com"},
+    }
+    if wrong := complaints(resource):
+        raise ValueError("; ".join(each.replace("spec.", "defaults.", 1) for each in wrong))
+    parse(resource, settings)
+
+
+def _rules(raw: Mapping[str, Any], namespace: str) -> Rules:
+    lists = {
+        name: tuple(entry.replace(NAMESPACE, namespace) for entry in entries)
+        for name, entries in raw.items()
+        if name != "egress" and isinstance(entries, list)
+    }
+    ceilings = raw.get("ceilings") or {}
+    return Rules(
+        namespace=namespace,
+        lists=lists,
+        egress=_ways_out(raw) if "egress" in raw else None,
+        without_network_policy=raw.get("withoutNetworkPolicy", True),
+        public_without_auth=raw.get("publicWithoutAuth", WARN),
+        names_others=raw.get("namesOthers", True),
+        endpoint=amounts(ceilings.get("endpoint") or {}),
+        together=amounts(ceilings.get("namespace") or {}),
+        server=raw.get("server") or {},
+        defaults=raw.get("defaults") or {},
+    )
+
+
+def _ways_out(raw: Mapping[str, Any]) -> tuple[Egress, ...]:
+    everything = [Egress(None, None, ())] if {} in raw["egress"] else []
+    return (*everything, *egress(Fields({"egress": [way for way in raw["egress"] if way]}, ""), "egress"))
+
+
+def _fits(name: str, pattern: str, value: str) -> bool:
+    if pattern == ANY:
+        return True
+    if name == "registries":
+        # A port is not a tag: of a registry alone, only what comes after a slash is its own.
+        path = "/" in pattern
+        rest = value.removeprefix(pattern)
+        return value.startswith(pattern) and (
+            rest.startswith(("/", ":", "@") if path else "/") or (path and not rest)
+        )
+    if name == "hosts" and pattern.startswith("*."):
+        return value.endswith(pattern[1:])
+    if pattern.endswith(ANY):
+        return value.startswith(pattern[:-1])
+    return value == pattern
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(base)
+    for name, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(found.get(name), Mapping)
+        found[name] = _merged(found[name], value) if both else value
+    return found
+
+
+def completed(spec: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """A spec with what it does not say taken from the defaults, where both go together."""
+    given = {name: value for name, value in defaults.items() if _goes_with(name, spec)}
+    return _merged(given, spec)
+
+
+def _goes_with(name: str, spec: Mapping[str, Any]) -> bool:
+    if name == "accelerator":
+        return "device" not in spec
+    if name == "ingress":
+        given = spec.get("ingress")
+        return "host" in spec and (not isinstance(given, Mapping) or given.get("class", EXTERNAL) == EXTERNAL)
+    return True
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice: of two lists of what is allowed, the last one would win without a word."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ValueError(f"line {node.start_mark.line + 1}: {key!r} stands twice in one mapping")
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def _complaint(error: jsonschema.ValidationError) -> str:
+    if error.instance is None:
+        words = "nothing stands there: write [] or {} if that is meant, or leave it out"
+    elif error.validator == "pattern":
+        words = f"{error.instance!r} can't stand there, but {_meaning(error)}"
+    else:
+        words = said(error)
+    return short(at(re.sub(r"^\$\.?", "", error.json_path), words))
+
+
+def _meaning(error: jsonschema.ValidationError) -> str:
+    name = next((step for step in reversed(error.absolute_path) if isinstance(step, str)), "")
+    if name == "namespaces":
+        return "the name of a namespace"
+    if name == "registries":
+        return "a registry, or a path under one, without *"
+    if name == "hosts":
+        return "a host, or *.DOMAIN; {namespace} stands for the namespace"
+    if name in ("cpu", "memory", "ephemeral-storage"):
+        return "an amount such as 32 or 192Gi"
+    return "a name, or the beginning of one with * at its end, or one with {namespace} and no *"
+
+
+@cache
+def _validator() -> Any:
+    return jsonschema.Draft202012Validator(yaml.safe_load(_file("schema.yaml")))
+
+
+@cache
+def _preset(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = {} if name == NONE else yaml.safe_load(_file(f"{name}.yaml"))
+    return found
+
+
+def _file(name: str) -> str:
+    return (resources.files(__package__) / name).read_text()
