@@ -39,7 +39,8 @@ class Cluster:
 
 def test_what_there_is_room_for_is_granted_in_the_order_of_age() -> None:
     cluster = Cluster(4)
-    for name in ("a", "b", "c"):
+    cluster.created = {"a": "1", "b": "2", "c": "3"}
+    for name in ("c", "b", "a"):
         cluster.note(name, 2, 0)
     # Whichever is looked at first.
     assert [cluster.may(name) for name in ("c", "b", "a")] == [False, True, True]

@@ -60,6 +60,10 @@ def refused(spec: Body, under: Policy, namespace: str = "asr") -> str:
         ("ceilings: {memory: 4GB}", "ceilings.memory: '4GB' can't stand there"),
         ("ceilings: {cpu: -1}", "-1 is less than the minimum of 0"),
         ("namespaces: {Asr: {}}", "namespaces: 'Asr' can't stand there, but the name of a namespace"),
+        ("namespaces: {1: {hosts: []}}", "line 1: 1 is no text: put it in quotes"),
+        ("namespaces: {no: {hosts: []}}", "line 1: False is no text: put it in quotes"),
+        ("everywhere: {registries: [registry.example.com/]}", "without * and without / at its end"),
+        ("&a {namespaces: *a}", "recursive"),
         ("namespaces: {asr: {hosts: []}, asr: {}}", "'asr' stands twice in one mapping"),
         ("everywhere: {defaults: {host: a.example.com}}", "everywhere.defaults: unknown field 'host'"),
         (
@@ -247,6 +251,28 @@ def test_defaults_for_the_load_balancer_are_gkes_alone() -> None:
     assert completed({"host": "a.example.com"}, given)["ingress"] == {"sslPolicy": "modern"}
     nginx = {"host": "a.example.com", "ingress": {"class": "nginx"}}
     assert completed(nginx, given) == nginx
+
+
+@pytest.mark.parametrize(
+    ("name", "default", "spec"),
+    [
+        ("resources", {"limits": {"memory": "8Gi"}}, {"resources": {"requests": {"memory": "16Gi"}}}),
+        ("engine", "faster-whisper", {"computeType": "bfloat16"}),
+        ("limits", {"maxQueue": 4}, {"autoscaling": {"max": 2, "targetInFlight": 8}}),
+        ("defaults", {"language": "de"}, {"model": "small.en"}),
+        ("accelerator", {"type": "nvidia-l4"}, {"device": "cpu"}),
+    ],
+)
+def test_a_default_never_makes_a_spec_that_the_api_server_would_refuse(
+    name: str, default: Any, spec: Body
+) -> None:
+    assert completed(spec, {name: default}) == spec
+    assert completed({}, {name: default}) == {name: default}
+
+
+def test_what_rules_have_in_common_may_be_written_once() -> None:
+    text = "everywhere: &all {hosts: [a.example.com]}\nnamespaces: {asr: {<<: *all, secrets: []}}"
+    assert set(load(text, SETTINGS).of("asr").lists) == {"hosts", "secrets"}
 
 
 def test_a_namespace_may_have_another_server() -> None:

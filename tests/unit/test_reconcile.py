@@ -14,8 +14,9 @@ from whisper_operator.informer.cache import Cache
 from whisper_operator.kube.errors import Retry
 from whisper_operator.kube.kinds import ENDPOINT
 from whisper_operator.policy.ceilings import Ledger
-from whisper_operator.policy.rules import Policy
-from whisper_operator.reconcile import reconcile
+from whisper_operator.policy.rules import load
+from whisper_operator.reconcile import reconcile, weigh
+from whisper_operator.spec.endpoint import SpecError
 from whisper_operator.status.status import Report
 from whisper_operator.status.writer import StatusWriter
 
@@ -39,12 +40,12 @@ class Cluster:
         self.reports.append(report)
         return self.held_back
 
-    def reconcile(self, settings: Settings) -> float | None:
+    def reconcile(self, settings: Settings, policy: str = "{}", **spec: Any) -> float | None:
         cache = Cache()
         metadata = {"namespace": "n", "name": "w", "uid": "u", "resourceVersion": "1", "generation": 1}
-        cache.upsert(ENDPOINT, {"metadata": metadata, "spec": {}})
+        cache.upsert(ENDPOINT, {"metadata": metadata, "spec": spec})
         applier, writer = cast(Applier, self), cast(StatusWriter, self)
-        return asyncio.run(reconcile(KEY, cache, applier, writer, settings, Policy(), Ledger()))
+        return asyncio.run(reconcile(KEY, cache, applier, writer, settings, load(policy, settings), Ledger()))
 
     def told(self) -> dict[str, Any]:
         (report,) = self.reports
@@ -96,3 +97,36 @@ def test_a_delay_whose_telling_is_held_back_is_told_once_that_may_be() -> None:
     with pytest.raises(Retry, match="Service w: 409") as retry:
         cluster.reconcile(Settings(server_repository="r", server_version="1"))
     assert retry.value.within == 1.0
+
+
+SETTINGS = Settings(server_repository="r", server_version="1")
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ("everywhere: {registries: []}", "spec.image 'x/y' (no registries are allowed)"),
+        ("everywhere: {ceilings: {endpoint: {replicas: 2}}}", "replicas 3 (an endpoint may ask for 2)"),
+        ("everywhere: {ceilings: {namespace: {gpus: 2}}}", "gpus 3 (namespace n may ask for 2 in all)"),
+        ("ceilings: {cpu: 11}", "cpu 12 (all that the installation may use is spoken for)"),
+    ],
+)
+def test_what_the_policy_does_not_allow_is_told_and_changes_nothing(policy: str, words: str) -> None:
+    cluster = Cluster()
+    cluster.reconcile(SETTINGS, policy, image="x/y", replicas=3)
+    assert cluster.plans == [Plan()]
+    ready = cluster.told()
+    assert (ready["status"], ready["reason"]) == ("False", "PolicyViolation")
+    assert words in ready["message"]
+
+
+def test_all_is_weighed_before_the_first_is_told_that_there_is_room() -> None:
+    """Also beside one that can't be understood."""
+    cache, ledger = Cache(), Ledger()
+    for created, (name, spec) in enumerate({"old": {}, "bad": {"replicas": "x"}, "new": {}}.items()):
+        metadata = {"namespace": "n", "name": name, "uid": name, "resourceVersion": f"{created + 1}"}
+        cache.upsert(ENDPOINT, {"metadata": {**metadata, "creationTimestamp": f"{created}"}, "spec": spec})
+    weigh(cache, SETTINGS, load("{}", SETTINGS), ledger)
+    with pytest.raises(SpecError, match="gpus 1"):
+        ledger.grant(("n", "new"), {"gpus": 1}, {})
+    ledger.grant(("n", "old"), {"gpus": 1}, {})

@@ -53,7 +53,7 @@ class LivePolicy:
         self._seen = found
         try:
             policy = _parsed(found, self._settings)
-        except PolicyError as error:
+        except Exception as error:  # whatever it is, an operator that ends for it is of less use
             VALID.set(0)
             logger.error("The policy %s can't be used, the last good one holds on: %s", self._path, error)
             return False

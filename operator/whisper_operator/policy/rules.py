@@ -198,8 +198,18 @@ def completed(spec: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str,
 
 
 def _goes_with(name: str, spec: Mapping[str, Any]) -> bool:
+    """Whether a default for a field makes sense beside what the spec says: the CRD has seen the spec alone."""
     if name == "accelerator":
         return "device" not in spec
+    if name == "resources":
+        return name not in spec  # a request of the one might exceed a limit of the other
+    if name == "engine":
+        return "computeType" not in spec
+    if name == "limits":
+        scaling = spec.get("autoscaling")
+        return not isinstance(scaling, Mapping) or "targetInFlight" not in scaling
+    if name == "defaults":
+        return not str(spec.get("model")).endswith(".en")
     if name == "ingress":
         given = spec.get("ingress")
         return "host" in spec and (not isinstance(given, Mapping) or given.get("class", EXTERNAL) == EXTERNAL)
@@ -211,8 +221,11 @@ class _Loader(yaml.SafeLoader):
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
+    loader.flatten_mapping(node)
     keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
     for key in keys:
+        if not isinstance(key, str):  # a namespace called 1 or no, of which YAML has made something else
+            raise ValueError(f"line {node.start_mark.line + 1}: {key!r} is no text: put it in quotes")
         if keys.count(key) > 1:
             raise ValueError(f"line {node.start_mark.line + 1}: {key!r} stands twice in one mapping")
     return loader.construct_mapping(node, deep=True)
@@ -236,7 +249,7 @@ def _meaning(error: jsonschema.ValidationError) -> str:
     if name == "namespaces":
         return "the name of a namespace"
     if name == "registries":
-        return "a registry, or a path under one, without *"
+        return "a registry, or a path under one, without * and without / at its end"
     if name == "hosts":
         return "a host, or *.DOMAIN; {namespace} stands for the namespace"
     if name in ("cpu", "memory", "ephemeral-storage"):
