@@ -53,7 +53,7 @@ async def reconcile(
         endpoint = allowed.parse(resource, settings, rules)
         claims.check(cache.claimed_by_others(key), key[0], names_others=rules.names_others)
         ledger.note(resource, ceilings.asked(endpoint), ceilings.held(key[1], observed))
-        ledger.grant(key, rules.together, policy.ceilings)
+        ledger.grant(key, policy)
         change = upgrade.of(resource, manifests.of(endpoint, observed, settings), observed)
         if change.progress is not None:
             paused = upgrade.is_paused(resource, settings)

@@ -1,5 +1,6 @@
 """How much endpoints may ask for, of which who has something keeps it."""
 
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -12,24 +13,36 @@ from whisper_operator.spec.endpoint import SpecError, parse
 from tests.unit.making import SETTINGS, Body, child, seen
 
 
+@dataclass
+class Limits:
+    """A policy's."""
+
+    namespace: Amounts
+    ceilings: Amounts
+
+    def together(self, namespace: str) -> Amounts:
+        return self.namespace
+
+
 class Cluster:
     """Endpoints of one GPU a replica, under a ceiling of GPUs for a namespace and for all."""
 
     def __init__(self, namespace: int | None = None, everywhere: int | None = None) -> None:
         self.woken: list[str] = []
         self.ledger = Ledger(lambda key: self.woken.append(key[1]))
-        self.together: Amounts = {} if namespace is None else {"gpus": namespace}
-        self.everywhere: Amounts = {} if everywhere is None else {"gpus": everywhere}
+        self.limits = Limits(
+            *({} if each is None else amounts({"gpus": each}) for each in (namespace, everywhere))
+        )
         self.created: dict[str, str] = {}
 
-    def note(self, name: str, wants: int, has: int, namespace: str = "asr") -> None:
+    def note(self, name: str, wants: int, has: int, namespace: str = "asr", **more: int) -> None:
         created = self.created.setdefault(name, f"{len(self.created):04}")
         metadata = {"namespace": namespace, "name": name, "uid": name, "creationTimestamp": created}
-        self.ledger.note({"metadata": metadata}, {"gpus": wants}, {"gpus": has})
+        self.ledger.note({"metadata": metadata}, amounts({"gpus": wants, **more}), amounts({"gpus": has}))
 
     def may(self, name: str, namespace: str = "asr") -> bool:
         try:
-            self.ledger.grant((namespace, name), self.together, self.everywhere)
+            self.ledger.grant((namespace, name), self.limits)
         except SpecError as error:
             assert error.reason == "PolicyViolation"
             assert error.waits_for_room
@@ -58,6 +71,15 @@ def test_one_that_asks_for_too_much_keeps_nobody_else_waiting() -> None:
     cluster.note("greedy", 100, 0)
     cluster.note("modest", 4, 0)
     assert [cluster.may(name) for name in ("greedy", "modest")] == [False, True]
+
+
+def test_one_that_lacks_something_else_keeps_nobody_waiting_either() -> None:
+    cluster = Cluster(4)
+    cluster.limits = Limits(amounts({"gpus": 4, "cpu": 8}), {})
+    cluster.note("greedy", 4, 0, cpu=100)
+    cluster.note("modest", 4, 0, cpu=4)
+    cluster.note("late", 1, 0, cpu=1)
+    assert [cluster.may(name) for name in ("late", "greedy", "modest")] == [False, False, True]
 
 
 def test_two_are_never_told_the_same_room_before_the_cluster_shows_it() -> None:
@@ -114,9 +136,8 @@ def test_a_namespace_has_a_ceiling_of_its_own_and_all_have_one() -> None:
     cluster.note("c", 1, 0, "two")
     assert not cluster.may("b", "two")
     assert cluster.may("c", "two")
-    cluster.together = {}
     with pytest.raises(SpecError) as error:
-        cluster.ledger.grant(("two", "b"), {}, cluster.everywhere)
+        cluster.ledger.grant(("two", "b"), cluster.limits)
     assert "gpus 2 (all that the installation may use is spoken for)" in error.value.message
     assert "one" not in error.value.message.split(), "no other namespace is named"
 
@@ -127,8 +148,15 @@ def test_what_is_not_counted_has_no_ceiling() -> None:
     assert cluster.may("a")
 
 
-def wanted(**spec: Any) -> Amounts:
-    return asked(parse({"metadata": {"name": "whisper", "namespace": "asr"}, "spec": spec}, SETTINGS))
+def wanted(**spec: Any) -> dict[str, float]:
+    return plainly(
+        asked(parse({"metadata": {"name": "whisper", "namespace": "asr"}, "spec": spec}, SETTINGS))
+    )
+
+
+def plainly(found: Amounts) -> dict[str, float]:
+    """Not in thousandths."""
+    return {name: amount / 1000 for name, amount in found.items()}
 
 
 GIB = 1024.0**3
@@ -145,7 +173,7 @@ GIB = 1024.0**3
         ({"resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "2Gi"}}}, {"memory": 2 * GIB}),
     ],
 )
-def test_what_an_endpoint_asks_for(spec: Body, counted: Amounts) -> None:
+def test_what_an_endpoint_asks_for(spec: Body, counted: dict[str, float]) -> None:
     found = wanted(**spec)
     assert {name: found[name] for name in counted} == counted
     assert ("gpus" in found) == ("gpus" in counted or "resources" in spec)
@@ -161,10 +189,10 @@ def deployment(replicas: int) -> Child:
 
 def test_what_an_endpoint_has() -> None:
     assert held("whisper", Observed.nothing()) == {}
-    found = held("whisper", seen(deployment(2)))
+    found = plainly(held("whisper", seen(deployment(2))))
     assert found == {"endpoints": 1, "replicas": 2, "gpus": 2, "cpu": 4, "memory": 48 * GIB}
     autoscaler = child(AUTOSCALER, spec={"maxReplicas": 5})
-    assert held("whisper", seen(deployment(2), autoscaler))["gpus"] == 5
+    assert held("whisper", seen(deployment(2), autoscaler))["gpus"] == 5000
     assert held("whisper", seen(deployment(0), autoscaler))["gpus"] == 0
 
 
@@ -176,7 +204,7 @@ def test_what_runs_is_read_off_an_object_of_the_api() -> None:
     ]
     metadata = {"namespace": "asr", "name": "whisper", "uid": "u", "resourceVersion": "1"}
     raw = {"metadata": metadata, "spec": {"replicas": 3, "template": {"spec": {"containers": containers}}}}
-    found = held("whisper", seen(Child.of(DEPLOYMENT, raw)))
+    found = plainly(held("whisper", seen(Child.of(DEPLOYMENT, raw))))
     assert found == {"endpoints": 1, "replicas": 3, "cpu": 3, "gpus": 3}
 
 
@@ -185,7 +213,7 @@ def test_what_runs_is_read_off_an_object_of_the_api() -> None:
     [(4, 4), ("500m", 0.5), ("1e3", 1000), ("2.5", 2.5), ("3Gi", 3 * GIB), ("1k", 1000)],
 )
 def test_a_quantity_is_a_number(quantity: object, number: float) -> None:
-    assert amounts({"cpu": quantity}) == {"cpu": number}
+    assert amounts({"cpu": quantity}) == {"cpu": number * 1000}
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -136,9 +136,9 @@ def test_a_namespaces_own_word_comes_before_that_for_all_and_that_before_the_pre
     assert under.of("asr").lists["hosts"] == ("*.asr.example.com",)
     assert under.of("shop").lists["hosts"] == ("shop.example.com",)
     assert under.of("shop").lists["secrets"] == ("whisper-*",)
-    assert under.of("shop").endpoint == {"replicas": 4, "cpu": 9}
-    assert under.of("shop").together["gpus"] == 2
-    assert under.of("shop").together["endpoints"] == 4
+    assert under.of("shop").endpoint == {"replicas": 4000, "cpu": 9000}
+    assert under.together("shop")["gpus"] == 2000
+    assert under.together("shop")["endpoints"] == 4000
     understood({"host": "shop.example.com", "auth": {"secretName": "whisper-k"}}, under, "shop")
     assert "spec.host 'shop.example.com'" in refused({"host": "shop.example.com"}, under)
 
@@ -292,7 +292,7 @@ def test_a_policy_changes_no_child_of_what_it_allows() -> None:
     under = policy(preset="multi-tenant", everywhere={"hosts": ["*.example.com"]})
     spec = {"host": "a.example.com", "auth": {"secretName": "whisper-keys"}}
     rules = under.of("asr")
-    assert made(completed(spec, rules.defaults), settings=rules.settings(SETTINGS)) == made(spec)
+    assert made(dict(completed(spec, rules.defaults)), settings=rules.settings(SETTINGS)) == made(spec)
 
 
 A, B = ("asr", "whisper"), ("shop", "whisper")

@@ -194,7 +194,7 @@ def understood(spec: Body, policy: Policy = WITH_HOSTS, namespace: str = "asr") 
 def granted(resource: Body, endpoint: WhisperEndpoint, policy: Policy) -> None:
     ledger = ceilings.Ledger()
     ledger.note(resource, ceilings.asked(endpoint), ceilings.NOTHING)
-    ledger.grant((endpoint.namespace, endpoint.name), policy.of(endpoint.namespace).together, policy.ceilings)
+    ledger.grant((endpoint.namespace, endpoint.name), policy)
 
 
 @pytest.mark.parametrize("field", REFUSED)

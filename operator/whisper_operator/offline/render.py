@@ -106,7 +106,7 @@ def _grant(endpoint: WhisperEndpoint, policy: Policy, ledger: Ledger) -> None:
     """Raise SpecError if the endpoints before it have left no room for it."""
     metadata = {"namespace": endpoint.namespace, "name": endpoint.name}
     ledger.note({"metadata": metadata}, ceilings.asked(endpoint), ceilings.NOTHING)
-    ledger.grant((endpoint.namespace, endpoint.name), policy.of(endpoint.namespace).together, policy.ceilings)
+    ledger.grant((endpoint.namespace, endpoint.name), policy)
 
 
 def _children(endpoint: WhisperEndpoint, settings: Settings, options: Options) -> tuple[Manifest, ...]:

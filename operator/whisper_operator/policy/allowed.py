@@ -56,7 +56,8 @@ def parse(resource: Mapping[str, Any], settings: Settings, rules: Rules) -> Whis
 def check(spec: Mapping[str, Any], endpoint: WhisperEndpoint, rules: Rules) -> None:
     """Raise SpecError for what is not allowed of a spec as its author wrote it; `endpoint` is what was understood of it."""
     wrong = [*_unlisted(spec, endpoint, rules), *_open(endpoint, rules), *_network(spec, endpoint, rules)]
-    wrong += [f"spec: {each}" for each in ceilings.check_one(rules.endpoint, endpoint)]
+    if rules.endpoint:
+        wrong += [f"spec: {each}" for each in ceilings.check_one(rules.endpoint, endpoint)]
     if wrong:
         raise SpecError(
             ceilings.VIOLATION,
@@ -67,6 +68,8 @@ def check(spec: Mapping[str, Any], endpoint: WhisperEndpoint, rules: Rules) -> N
 
 def _unlisted(spec: Mapping[str, Any], endpoint: WhisperEndpoint, rules: Rules) -> Iterator[str]:
     for path, name in LISTED.items():
+        if name not in rules.lists:
+            continue
         given = list(values(spec, path))
         for value in given or _built_in(path, endpoint, rules):
             other = CANONICAL_MODELS.get(value, value) if name == "models" else value

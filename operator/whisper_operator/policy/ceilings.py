@@ -5,22 +5,29 @@ What runs is read off the live Deployments, so that a restart changes nothing.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Protocol
 
 from whisper_operator.kube.kinds import AUTOSCALER, DEPLOYMENT
 from whisper_operator.kube.objects import Key, Raw
 from whisper_operator.observed.children import Observed
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 
-Amounts = Mapping[str, float]
-"""By what is counted, one of COUNTED."""
+Amounts = Mapping[str, int]
+"""By what is counted, one of COUNTED, in thousandths: whole numbers, whose sums are exact."""
+
+Scope = str | None
+"""A namespace, or EVERYWHERE."""
+EVERYWHERE = None
 
 RESOURCES = ("cpu", "memory", "ephemeral-storage")
 COUNTED = ("endpoints", "replicas", "gpus", *RESOURCES)
 
 NOTHING: Amounts = {}
+ONE = 1000
 
 VIOLATION = "PolicyViolation"
 """The reason of whatever the policy does not allow."""
@@ -31,13 +38,13 @@ SUFFIXES |= {f"{unit}i": 1024.0**power for power, unit in enumerate("KMGTPE", st
 
 def amounts(raw: Mapping[str, Any]) -> Amounts:
     """Ceilings out of the policy file."""
-    return {name: _number(value) for name, value in raw.items()}
+    return {name: _thousandths(value) for name, value in raw.items()}
 
 
 def asked(endpoint: WhisperEndpoint) -> Amounts:
     """What an endpoint asks for at the most. The pod more that a rollout starts is not counted: it goes again."""
     if endpoint.suspend:
-        return {"endpoints": 1.0}
+        return {"endpoints": ONE}
     replicas = endpoint.autoscaling.maximum if endpoint.autoscaling else endpoint.replicas or 0
     gpus = {"gpu": "1"} if endpoint.gpu else {}
     requests, limits = endpoint.resources.requests, endpoint.resources.limits
@@ -48,7 +55,7 @@ def held(name: str, observed: Observed) -> Amounts:
     """What an endpoint has: what its live Deployment asks for, and as many as its live autoscaler may make of it."""
     deployment, autoscaler = observed.only(DEPLOYMENT, name), observed.only(AUTOSCALER, name)
     if deployment is None:
-        return {"endpoints": 1.0} if observed.children else NOTHING
+        return {"endpoints": ONE} if observed.children else NOTHING
     replicas = deployment.spec.get("replicas", 1)
     if autoscaler is not None and replicas:
         replicas = max(replicas, autoscaler.spec.get("maxReplicas", 0))
@@ -64,6 +71,16 @@ def check_one(ceiling: Amounts, endpoint: WhisperEndpoint) -> list[str]:
     ]
 
 
+class Limits(Protocol):
+    """What of a policy concerns more than one endpoint."""
+
+    ceilings: Amounts
+    """Of all namespaces together."""
+
+    def together(self, namespace: str) -> Amounts:
+        """Of one."""
+
+
 @dataclass(frozen=True)
 class _Entry:
     """What one endpoint asks for and has."""
@@ -71,12 +88,30 @@ class _Entry:
     age: tuple[str, str]
     asked: Amounts
     held: Amounts
-    granted: Amounts | None = None
+    granted: Amounts = field(default_factory=dict)
     """What it was told it may have, until the cluster shows it: else two could be told the same."""
 
-    @property
+    @cached_property
     def has(self) -> Amounts:
-        return self.held if self.granted is None else _most(self.held, self.granted)
+        return _most(self.held, self.granted)
+
+    @cached_property
+    def at_most(self) -> Amounts:
+        return _most(self.asked, self.has)
+
+    @cached_property
+    def more(self) -> Amounts:
+        """What it asks for beyond what it has."""
+        found = {name: amount - self.has.get(name, 0) for name, amount in self.asked.items()}
+        return {name: amount for name, amount in found.items() if amount > 0}
+
+    @property
+    def shrinks(self) -> bool:
+        return not self.more and self.asked != self.has
+
+
+Lack = tuple[Scope, str]
+"""Where there is no room, and of what."""
 
 
 class Ledger:
@@ -86,7 +121,12 @@ class Ledger:
         """`wake` is called with each endpoint that had no room and may have it now."""
         self._wake = wake
         self._entries: dict[Key, _Entry] = {}
-        self._refused: set[Key] = set()
+        self._has: defaultdict[Scope, Counter[str]] = defaultdict(Counter)
+        self._at_most: defaultdict[Scope, Counter[str]] = defaultdict(Counter)
+        """Sums by scope."""
+        self._waiting: set[Key] = set()
+        self._shared: tuple[Limits, dict[Key, list[Lack]]] | None = None
+        """Under which limits everything was last shared out, and who got nothing; None: something has changed since."""
 
     def note(self, resource: Raw, wanted: Amounts, has: Amounts) -> None:
         """Take in what an endpoint asks for and has by now."""
@@ -94,120 +134,144 @@ class Ledger:
         key = (metadata["namespace"], metadata["name"])
         age = (metadata.get("creationTimestamp") or "", metadata.get("uid") or "")
         known = self._entries.get(key)
-        granted = known.granted if known and known.asked == wanted and known.age == age else None
-        entry = _Entry(age, wanted, has, granted)
+        entry = _Entry(age, wanted, has)
+        if known is not None and (known.asked, known.age) == (wanted, age):
+            entry = replace(entry, granted=known.granted)
         if entry != known:
-            self._entries[key] = entry
-            if known is not None and not _within(
-                _most(known.asked, known.has), _most(entry.asked, entry.has)
-            ):
+            self._put(key, entry)
+            self._shared = None
+            if known is not None and not _within(known.at_most, entry.at_most):
                 self._wake_others(key)
 
     def forget(self, key: Key) -> None:
         """Take in that an endpoint is gone."""
-        if self._entries.pop(key, None) is not None:
-            self._refused.discard(key)
+        if key in self._entries:
+            self._put(key, None)
+            self._shared = None
+            self._waiting.discard(key)
             self._wake_others(key)
 
-    def grant(self, key: Key, namespace_ceiling: Amounts, ceiling: Amounts) -> None:
+    def grant(self, key: Key, limits: Limits) -> None:
         """Let a noted endpoint have what it asks for. Raises SpecError if there is no room for that."""
         entry = self._entries[key]
-        shrinks = _within(entry.asked, entry.has) and not _within(entry.has, entry.asked)
-        wrong: list[str] = []
-        if not shrinks:
-            own = self._of(key[0]) if namespace_ceiling else {}
-            wrong = [
-                f"{name} {_said(name, entry.asked[name])} (namespace {key[0]} may ask for "
-                f"{_said(name, namespace_ceiling[name])} in all)"
-                for name in _too_much(key, own, namespace_ceiling)
-            ]
-            wrong += [
-                f"{name} {_said(name, entry.asked[name])} (all that the installation may use is spoken for)"
-                for name in _too_much(key, self._entries, ceiling)
-            ]
-        if wrong:
-            self._refused.add(key)
-            raise _no_room(key[0], wrong)
-        self._refused.discard(key)
-        self._entries[key] = replace(entry, granted=entry.asked)
+        lacks = [] if entry.shrinks else self._lacks(key, limits)
+        if lacks:
+            self._waiting.add(key)
+            raise _no_room(key[0], [_told(scope, name, entry, limits) for scope, name in lacks])
+        self._waiting.discard(key)
+        # Sharing out again would come to the same, since it has counted on this.
+        self._put(key, replace(entry, granted=entry.asked))
 
-    def _of(self, namespace: str) -> dict[Key, _Entry]:
-        return {key: entry for key, entry in self._entries.items() if key[0] == namespace}
+    def _lacks(self, key: Key, limits: Limits) -> list[Lack]:
+        """Of what there is too little for one endpoint. What is plain is not worked out."""
+        entry, bounds = self._entries[key], _bounds(key, limits)
+        if all(self._at_most[scope][name] <= most for scope, name, most in bounds):
+            return []
+        plain = [
+            (scope, name) for scope, name, most in bounds if _exceeds(entry, name, self._has[scope], most)
+        ]
+        if plain:
+            return plain
+        if self._shared is None or self._shared[0] is not limits:
+            self._shared = (limits, self._share_out(limits))
+        return self._shared[1].get(key, [])
+
+    def _share_out(self, limits: Limits) -> dict[Key, list[Lack]]:
+        """First all that runs, by age; then what is asked for beyond, by age, where all of it fits."""
+        in_order = sorted(self._entries, key=lambda key: self._entries[key].age)
+        lacks: dict[Key, list[Lack]] = {}
+        kept: defaultdict[Scope, Counter[str]] = defaultdict(Counter)
+        for key in in_order:
+            entry = self._entries[key]
+            for scope, name, most in _bounds(key, limits):
+                own = min(entry.asked.get(name, 0), entry.has.get(name, 0))
+                kept[scope][name] += own
+                if own and kept[scope][name] > most:
+                    lacks.setdefault(key, []).append((scope, name))
+        total = {scope: Counter(sums) for scope, sums in self._has.items()}
+        for key in in_order:
+            entry = self._entries[key]
+            if key in lacks or not entry.more:
+                continue
+            if missing := [
+                (scope, name)
+                for scope, name, most in _bounds(key, limits)
+                if _exceeds(entry, name, total[scope], most)
+            ]:
+                lacks[key] = missing
+                continue
+            for scope in (key[0], EVERYWHERE):
+                total[scope].update(entry.more)
+        return lacks
+
+    def _put(self, key: Key, entry: _Entry | None) -> None:
+        known = self._entries.pop(key, None)
+        for scope in (key[0], EVERYWHERE):
+            if known is not None:
+                self._has[scope].subtract(known.has)
+                self._at_most[scope].subtract(known.at_most)
+            if entry is not None:
+                self._has[scope].update(entry.has)
+                self._at_most[scope].update(entry.at_most)
+            if not any(self._at_most[scope].values()):  # a namespace that may be gone
+                del self._at_most[scope], self._has[scope]
+        if entry is not None:
+            self._entries[key] = entry
 
     def _wake_others(self, key: Key) -> None:
-        for other in sorted(self._refused - {key}):
+        for other in sorted(self._waiting - {key}):
             self._wake(other)
 
 
-def _too_much(key: Key, entries: Mapping[Key, _Entry], ceiling: Amounts) -> list[str]:
-    """Of what there is too much for one endpoint, those before it being served first."""
-    if not ceiling:
-        return []
-    found = []
-    for name, most in ceiling.items():
-        wanted = entries[key].asked.get(name, 0.0)
-        if (
-            not wanted
-            or sum(max(each.asked.get(name, 0.0), each.has.get(name, 0.0)) for each in entries.values())
-            <= most
-        ):
-            continue
-        if not _has_room(key, entries, name, most):
-            found.append(name)
-    return found
+def _bounds(key: Key, limits: Limits) -> list[tuple[Scope, str, int]]:
+    """The ceilings that an endpoint is under: scope, what is counted, and how much."""
+    return [
+        (scope, name, most)
+        for scope, ceiling in ((key[0], limits.together(key[0])), (EVERYWHERE, limits.ceilings))
+        for name, most in ceiling.items()
+    ]
 
 
-def _has_room(key: Key, entries: Mapping[Key, _Entry], name: str, most: float) -> bool:
-    """First all that runs, by age; then what is asked for beyond, by age, where it fits."""
-    in_order = sorted(entries, key=lambda each: entries[each].age)
-    total = 0.0
-    for each in in_order:
-        kept = min(entries[each].asked.get(name, 0.0), entries[each].has.get(name, 0.0))
-        total += kept
-        if each == key and kept and total > most:
-            return False
-    total = _sum(name, entries.values())
-    for each in in_order:
-        more = entries[each].asked.get(name, 0.0) - entries[each].has.get(name, 0.0)
-        fits = total + more <= most
-        if each == key:
-            return more <= 0 or fits
-        if more > 0 and fits:
-            total += more
-    return True
+def _exceeds(entry: _Entry, name: str, total: Mapping[str, int], most: int) -> bool:
+    more = entry.more.get(name, 0)
+    return more > 0 and total.get(name, 0) + more > most
 
 
-def _sum(name: str, entries: Iterable[_Entry]) -> float:
-    return sum(each.has.get(name, 0.0) for each in entries)
+def _told(scope: Scope, name: str, entry: _Entry, limits: Limits) -> str:
+    """Of the whole installation no amounts: they are others'."""
+    wanted = f"{name} {_said(name, entry.asked[name])}"
+    if scope is EVERYWHERE:
+        return f"{wanted} (all that the installation may use is spoken for)"
+    return f"{wanted} (namespace {scope} may ask for {_said(name, limits.together(scope)[name])} in all)"
 
 
 def _times(replicas: int, takes: Mapping[str, Mapping[str, Any]]) -> Amounts:
-    found = {"endpoints": 1.0, "replicas": float(replicas)}
+    found = {"endpoints": ONE, "replicas": replicas * ONE}
     for part in takes.values():
         for resource, quantity in part.items():
             name = resource if resource in RESOURCES else "gpus"
-            found[name] = max(found.get(name, 0.0), replicas * _number(quantity))
+            found[name] = max(found.get(name, 0), replicas * _thousandths(quantity))
     return found
 
 
 def _most(one: Amounts, other: Amounts) -> Amounts:
-    return {name: max(one.get(name, 0.0), other.get(name, 0.0)) for name in {*one, *other}}
+    return {name: max(one.get(name, 0), other.get(name, 0)) for name in {*one, *other}}
 
 
 def _within(one: Amounts, other: Amounts) -> bool:
-    return all(amount <= other.get(name, 0.0) for name, amount in one.items())
+    return all(amount <= other.get(name, 0) for name, amount in one.items())
 
 
-def _number(quantity: object) -> float:
-    """A Kubernetes quantity as it stands in an object; 0 for what is none, as somebody's own resource may be."""
+def _thousandths(quantity: object) -> int:
+    """Of a Kubernetes quantity as it stands in an object; 0 for what is none, as somebody's own resource may be."""
     match = re.fullmatch(r"([0-9.]+(?:[eE][-+]?[0-9]+)?)([A-Za-z]*)", str(quantity))
-    return float(match[1]) * SUFFIXES.get(match[2], 0.0) if match else 0.0
+    return round(float(match[1]) * SUFFIXES.get(match[2], 0.0) * ONE) if match else 0
 
 
-def _said(name: str, amount: float) -> str:
+def _said(name: str, amount: int) -> str:
     if name in ("memory", "ephemeral-storage"):
-        return f"{amount / 1024**3:.6g}Gi"
-    return f"{amount:.6g}"
+        return f"{amount / ONE / 1024**3:.6g}Gi"
+    return f"{amount / ONE:.6g}"
 
 
 def _no_room(namespace: str, wrong: list[str]) -> SpecError:

@@ -68,11 +68,14 @@ class Rules:
 
     def settings(self, base: Settings) -> Settings:
         """The installation's settings as they are in this namespace."""
+        warns = self.public_without_auth == WARN
+        if not self.server and base.warn_of_open_endpoints == warns:
+            return base
         return replace(
             base,
             server_repository=self.server.get("repository", base.server_repository),
             server_version=self.server.get("version", base.server_version),
-            warn_of_open_endpoints=self.public_without_auth == WARN,
+            warn_of_open_endpoints=warns,
         )
 
 
@@ -89,6 +92,10 @@ class Policy:
     def is_same(self, other: "Policy") -> bool:
         """Whether both say the same, however they are written."""
         return self._raw == other._raw
+
+    def together(self, namespace: str) -> Amounts:
+        """What all endpoints of a namespace may ask for together."""
+        return self.of(namespace).together
 
     def of(self, namespace: str) -> Rules:
         """The rules of a namespace. They are kept, as every look at an endpoint asks for them."""
@@ -191,8 +198,10 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def completed(spec: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def completed(spec: Mapping[str, Any], defaults: Mapping[str, Any]) -> Mapping[str, Any]:
     """A spec with what it does not say taken from the defaults, where both go together."""
+    if not defaults:
+        return spec
     given = {name: value for name, value in defaults.items() if _goes_with(name, spec)}
     return _merged(given, spec)
 
