@@ -31,6 +31,7 @@ class Cluster:
     plans: list[Plan] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
     held_back: float | None = None
+    ledger: Ledger = field(default_factory=Ledger)
 
     async def apply(self, _: Any, plan: Plan) -> Outcome:
         self.plans.append(plan)
@@ -45,7 +46,9 @@ class Cluster:
         metadata = {"namespace": "n", "name": "w", "uid": "u", "resourceVersion": "1", "generation": 1}
         cache.upsert(ENDPOINT, {"metadata": metadata, "spec": spec})
         applier, writer = cast(Applier, self), cast(StatusWriter, self)
-        return asyncio.run(reconcile(KEY, cache, applier, writer, settings, load(policy, settings), Ledger()))
+        return asyncio.run(
+            reconcile(KEY, cache, applier, writer, settings, load(policy, settings), self.ledger)
+        )
 
     def told(self) -> dict[str, Any]:
         (report,) = self.reports
@@ -131,3 +134,21 @@ def test_all_is_weighed_before_the_first_is_told_that_there_is_room() -> None:
     with pytest.raises(SpecError, match="gpus 1"):
         ledger.grant(("n", "new"), policy)
     ledger.grant(("n", "old"), policy)
+
+
+@pytest.mark.parametrize("then", [{"image": "x/y", "replicas": 2}, {"replicas": "x"}, None])
+def test_who_is_refused_or_gone_keeps_no_room(then: dict[str, Any] | None) -> None:
+    text = "everywhere: {registries: [], ceilings: {namespace: {gpus: 2}}}"
+    cluster, policy = Cluster(), load(text, SETTINGS)
+    cluster.reconcile(SETTINGS, text, replicas=2)
+    other = {"metadata": {"namespace": "n", "name": "other"}}
+    cluster.ledger.note(other, {"gpus": 2000}, {})
+    with pytest.raises(SpecError, match="gpus 2"):
+        cluster.ledger.grant(("n", "other"), policy)
+    if then is None:
+        writer = cast(StatusWriter, cluster)
+        applier = cast(Applier, cluster)
+        asyncio.run(reconcile(KEY, Cache(), applier, writer, SETTINGS, policy, cluster.ledger))
+    else:
+        cluster.reconcile(SETTINGS, text, **then)
+    cluster.ledger.grant(("n", "other"), policy)
