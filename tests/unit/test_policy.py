@@ -102,6 +102,24 @@ def test_what_is_installed_is_valid_with_every_comment_taken_off() -> None:
         load(bare, SETTINGS, crd_schema.complaints)
 
 
+def test_the_installed_operator_reads_the_policy_under_a_name_that_stays() -> None:
+    """Else a new policy would be another ConfigMap, and a restart."""
+    documents = yaml.safe_load_all((ROOT / "deploy" / "base" / "operator.yaml").read_text())
+    pod = next(each for each in documents if each["kind"] == "Deployment")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    path = Path(container["args"][container["args"].index("--policy") + 1])
+    (mount,) = (each for each in container["volumeMounts"] if each["mountPath"] == str(path.parent))
+    (volume,) = (each for each in pod["volumes"] if each["name"] == mount["name"])
+    name = "whisper-operator-policy"
+    assert name in [each["configMap"]["name"] for each in volume["projected"]["sources"]]
+    assert "subPath" not in mount, "a file of its own is never brought up to date"
+    for kustomization in ROOT.glob("deploy/**/kustomization.yaml"):
+        for each in yaml.safe_load(kustomization.read_text()).get("configMapGenerator", ()):
+            if each["name"] == name:
+                assert each["files"] == [path.name]
+                assert each["options"] == {"disableNameSuffixHash": True}
+
+
 def test_what_is_installed_explains_every_list() -> None:
     text = (ROOT / "deploy" / "base" / "policy.yaml").read_text()
     assert [name for name in LISTED.values() if f"#  {name}: " not in text] == []
