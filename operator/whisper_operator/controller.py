@@ -25,7 +25,7 @@ from whisper_operator.kube.metrics import REGISTRY
 from whisper_operator.kube.objects import Key
 from whisper_operator.leader.leadership import Leadership
 from whisper_operator.leader.leases import REQUEST_SECONDS
-from whisper_operator.policy.ceilings import Ledger
+from whisper_operator.policy.ledger import Ledger
 from whisper_operator.policy.live import LOOK_SECONDS as POLICY_SECONDS
 from whisper_operator.policy.live import LivePolicy
 from whisper_operator.process import logs

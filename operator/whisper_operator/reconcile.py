@@ -14,8 +14,9 @@ from whisper_operator.config import Settings
 from whisper_operator.informer.cache import Cache
 from whisper_operator.kube.errors import Retry
 from whisper_operator.kube.objects import Key
-from whisper_operator.policy import allowed, ceilings
-from whisper_operator.policy.ceilings import Ledger
+from whisper_operator.policy import allowed
+from whisper_operator.policy.amounts import NOTHING, asked, held
+from whisper_operator.policy.ledger import Ledger
 from whisper_operator.policy.rules import Policy
 from whisper_operator.rollouts.train import Turn
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
@@ -52,7 +53,7 @@ async def reconcile(
     try:
         endpoint = allowed.parse(resource, settings, rules)
         claims.check(cache.claimed_by_others(key), key[0], names_others=rules.names_others)
-        ledger.note(resource, ceilings.asked(endpoint), ceilings.held(key[1], observed))
+        ledger.note(resource, asked(endpoint), held(key[1], observed))
         ledger.grant(key, policy)
         change = upgrade.of(resource, manifests.of(endpoint, observed, settings), observed)
         if change.progress is not None:
@@ -64,7 +65,7 @@ async def reconcile(
     except Exception as error:  # of the operator's own: to be logged and tried again, but to be told as well
         endpoint, due, failure = _own_fault(error), frozen(resource, observed), error
     if isinstance(endpoint, SpecError) and not endpoint.waits_for_room:
-        ledger.note(resource, ceilings.NOTHING, ceilings.held(key[1], observed))
+        ledger.note(resource, NOTHING, held(key[1], observed))
     outcome = await applier.apply(resource, due)
     if not turn.goes:
         outcome = replace(outcome, held=Held(turn, upgrade.paused_by(resource)))
@@ -89,10 +90,10 @@ def weigh(keys: Iterable[Key], cache: Cache, settings: Settings, policy: Policy,
         if resource is None:
             continue
         try:
-            wanted = ceilings.asked(allowed.parse(resource, settings, policy.of(key[0])))
+            wanted = asked(allowed.parse(resource, settings, policy.of(key[0])))
         except Exception:  # which its own look will tell of
-            wanted = ceilings.NOTHING
-        ledger.note(resource, wanted, ceilings.held(key[1], cache.observed(resource)))
+            wanted = NOTHING
+        ledger.note(resource, wanted, held(key[1], cache.observed(resource)))
 
 
 def _own_fault(error: Exception) -> SpecError:

@@ -18,7 +18,7 @@ from whisper_operator.kube.client import Api
 from whisper_operator.kube.errors import Retry
 from whisper_operator.kube.kinds import DEPLOYMENT, ENDPOINT, UPGRADING_ANNOTATION, Kind
 from whisper_operator.kube.objects import Key, condition
-from whisper_operator.policy.ceilings import Ledger
+from whisper_operator.policy.ledger import Ledger
 from whisper_operator.policy.rules import Policy
 from whisper_operator.reconcile import reconcile
 from whisper_operator.rollouts.progress import COMPLETE, LATE

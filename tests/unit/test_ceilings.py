@@ -1,27 +1,22 @@
 """How much endpoints may ask for, of which who has something keeps it."""
 
-from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 import pytest
 from whisper_operator.kube.kinds import AUTOSCALER, DEPLOYMENT
 from whisper_operator.observed.children import Child, Observed
-from whisper_operator.policy.ceilings import Amounts, Ledger, amounts, asked, held
+from whisper_operator.policy.amounts import Amounts, amounts, asked, held
+from whisper_operator.policy.ledger import Ledger
+from whisper_operator.policy.rules import Policy
 from whisper_operator.spec.endpoint import SpecError, parse
 
 from tests.unit.making import SETTINGS, Body, child, seen
 
 
-@dataclass
-class Limits:
-    """A policy's."""
-
-    namespace: Amounts
-    ceilings: Amounts
-
-    def together(self, namespace: str) -> Amounts:
-        return self.namespace
+def under(namespace: dict[str, int], everywhere: int | None = None) -> Policy:
+    in_all = {} if everywhere is None else {"gpus": everywhere}
+    return Policy({"everywhere": {"ceilings": {"namespace": namespace}}, "ceilings": in_all})
 
 
 class Cluster:
@@ -30,9 +25,7 @@ class Cluster:
     def __init__(self, namespace: int | None = None, everywhere: int | None = None) -> None:
         self.woken: list[str] = []
         self.ledger = Ledger(lambda key: self.woken.append(key[1]))
-        self.limits = Limits(
-            *({} if each is None else amounts({"gpus": each}) for each in (namespace, everywhere))
-        )
+        self.policy = under({} if namespace is None else {"gpus": namespace}, everywhere)
         self.created: dict[str, str] = {}
 
     def note(self, name: str, wants: int, has: int, namespace: str = "asr", **more: int) -> None:
@@ -42,7 +35,7 @@ class Cluster:
 
     def may(self, name: str, namespace: str = "asr") -> bool:
         try:
-            self.ledger.grant((namespace, name), self.limits)
+            self.ledger.grant((namespace, name), self.policy)
         except SpecError as error:
             assert error.reason == "PolicyViolation"
             assert error.waits_for_room
@@ -75,7 +68,7 @@ def test_one_that_asks_for_too_much_keeps_nobody_else_waiting() -> None:
 
 def test_one_that_lacks_something_else_keeps_nobody_waiting_either() -> None:
     cluster = Cluster(4)
-    cluster.limits = Limits(amounts({"gpus": 4, "cpu": 8}), {})
+    cluster.policy = under({"gpus": 4, "cpu": 8})
     cluster.note("greedy", 4, 0, cpu=100)
     cluster.note("modest", 4, 0, cpu=4)
     cluster.note("late", 1, 0, cpu=1)
@@ -137,7 +130,7 @@ def test_a_namespace_has_a_ceiling_of_its_own_and_all_have_one() -> None:
     assert not cluster.may("b", "two")
     assert cluster.may("c", "two")
     with pytest.raises(SpecError) as error:
-        cluster.ledger.grant(("two", "b"), cluster.limits)
+        cluster.ledger.grant(("two", "b"), cluster.policy)
     assert "gpus 2 (all that the installation may use is spoken for)" in error.value.message
     assert "one" not in error.value.message.split(), "no other namespace is named"
 

@@ -10,7 +10,8 @@ from whisper_operator import claims
 from whisper_operator.offline import crd_schema
 from whisper_operator.policy import allowed
 from whisper_operator.policy.allowed import LISTED
-from whisper_operator.policy.rules import Policy, PolicyError, completed, load
+from whisper_operator.policy.reading import PolicyError, load
+from whisper_operator.policy.rules import Policy, completed
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 
 from tests.unit.making import SETTINGS, Body, made

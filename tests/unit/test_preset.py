@@ -6,9 +6,11 @@ docs/security.md is the same list in words; test_security_page.py holds the two 
 import pytest
 from whisper_operator.manifests import environment
 from whisper_operator.offline import crd_schema
-from whisper_operator.policy import allowed, ceilings
-from whisper_operator.policy.ceilings import VIOLATION
-from whisper_operator.policy.rules import Policy, load
+from whisper_operator.policy import allowed
+from whisper_operator.policy.amounts import NOTHING, asked
+from whisper_operator.policy.ledger import Ledger
+from whisper_operator.policy.reading import load
+from whisper_operator.policy.rules import VIOLATION, Policy
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 
 from tests.unit.making import SETTINGS, Body
@@ -192,8 +194,8 @@ def understood(spec: Body, policy: Policy = WITH_HOSTS, namespace: str = "asr") 
 
 
 def granted(resource: Body, endpoint: WhisperEndpoint, policy: Policy) -> None:
-    ledger = ceilings.Ledger()
-    ledger.note(resource, ceilings.asked(endpoint), ceilings.NOTHING)
+    ledger = Ledger()
+    ledger.note(resource, asked(endpoint), NOTHING)
     ledger.grant((endpoint.namespace, endpoint.name), policy)
 
 

@@ -13,8 +13,8 @@ from whisper_operator.config import Settings
 from whisper_operator.informer.cache import Cache
 from whisper_operator.kube.errors import Retry
 from whisper_operator.kube.kinds import ENDPOINT
-from whisper_operator.policy.ceilings import Ledger
-from whisper_operator.policy.rules import load
+from whisper_operator.policy.ledger import Ledger
+from whisper_operator.policy.reading import load
 from whisper_operator.reconcile import reconcile, weigh
 from whisper_operator.spec.endpoint import SpecError
 from whisper_operator.status.status import Report

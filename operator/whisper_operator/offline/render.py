@@ -19,8 +19,9 @@ from whisper_operator.manifests import Manifest
 from whisper_operator.manifests.frontendconfig import ATTACHED, FROM_SECRET
 from whisper_operator.observed.children import Child, Observed
 from whisper_operator.offline import crd_schema
-from whisper_operator.policy import allowed, ceilings
-from whisper_operator.policy.ceilings import Ledger
+from whisper_operator.policy import allowed
+from whisper_operator.policy.amounts import NOTHING, asked
+from whisper_operator.policy.ledger import Ledger
 from whisper_operator.policy.rules import Policy
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 
@@ -105,7 +106,7 @@ def _checked(resource: dict[str, Any], options: Options) -> dict[str, Any]:
 def _grant(endpoint: WhisperEndpoint, policy: Policy, ledger: Ledger) -> None:
     """Raise SpecError if the endpoints before it have left no room for it."""
     metadata = {"namespace": endpoint.namespace, "name": endpoint.name}
-    ledger.note({"metadata": metadata}, ceilings.asked(endpoint), ceilings.NOTHING)
+    ledger.note({"metadata": metadata}, asked(endpoint), NOTHING)
     ledger.grant((endpoint.namespace, endpoint.name), policy)
 
 

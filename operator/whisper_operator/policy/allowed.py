@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from whisper_operator.config import Settings
-from whisper_operator.policy import ceilings
-from whisper_operator.policy.rules import DENY, Rules, completed
+from whisper_operator.policy.amounts import asked, said
+from whisper_operator.policy.rules import DENY, VIOLATION, Rules, completed
 from whisper_operator.spec import endpoint as spec_endpoint
 from whisper_operator.spec.egress import Egress
 from whisper_operator.spec.endpoint import CANONICAL_MODELS, SpecError, WhisperEndpoint
@@ -56,11 +56,10 @@ def parse(resource: Mapping[str, Any], settings: Settings, rules: Rules) -> Whis
 def check(spec: Mapping[str, Any], endpoint: WhisperEndpoint, rules: Rules) -> None:
     """Raise SpecError for what is not allowed of a spec as its author wrote it; `endpoint` is what was understood of it."""
     wrong = [*_unlisted(spec, endpoint, rules), *_open(endpoint, rules), *_network(spec, endpoint, rules)]
-    if rules.endpoint:
-        wrong += [f"spec: {each}" for each in ceilings.check_one(rules.endpoint, endpoint)]
+    wrong += _too_much(endpoint, rules)
     if wrong:
         raise SpecError(
-            ceilings.VIOLATION,
+            VIOLATION,
             f"The installation's policy does not allow this in namespace {endpoint.namespace}: {'; '.join(wrong)}. What runs was "
             "left as it is. Change the spec, or ask the platform team to allow it.",
         )
@@ -126,6 +125,12 @@ def _network(spec: Mapping[str, Any], endpoint: WhisperEndpoint, rules: Rules) -
     for index, way in enumerate(endpoint.egress):
         if not any(_within(way, allowed) for allowed in rules.egress):
             yield f"spec.networkPolicy.egress[{index}] (not within the ways out that are allowed)"
+
+
+def _too_much(endpoint: WhisperEndpoint, rules: Rules) -> Iterator[str]:
+    for name, amount in asked(endpoint).items() if rules.endpoint else ():
+        if amount > rules.endpoint.get(name, amount):
+            yield f"{name} {said(name, amount)} (an endpoint may ask for {said(name, rules.endpoint[name])})"
 
 
 def _within(way: Egress, allowed: Egress) -> bool:

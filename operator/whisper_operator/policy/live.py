@@ -11,7 +11,8 @@ from prometheus_client import Gauge
 from whisper_operator.config import ConfigError, Settings
 from whisper_operator.kube.metrics import REGISTRY
 from whisper_operator.kube.objects import Raw
-from whisper_operator.policy.rules import Policy, PolicyError, load
+from whisper_operator.policy.reading import PolicyError, load
+from whisper_operator.policy.rules import Policy
 
 logger = logging.getLogger(__name__)
 

@@ -1,28 +1,26 @@
-"""What the installation allows its endpoints: the policy file as Python.
+"""What the installation allows its endpoints, by namespace.
 
 For each namespace, what its own entry says comes before what is said for every namespace, and that before the preset: mappings
 are merged, all else is replaced. A list that nobody has said limits nothing.
 """
 
-import re
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from typing import Any
 
-import jsonschema
 import yaml
 
 from whisper_operator.claims import HOST, Claim
 from whisper_operator.config import Settings
-from whisper_operator.kube.kinds import ENDPOINT
-from whisper_operator.policy.ceilings import Amounts, amounts
+from whisper_operator.policy.amounts import Amounts, amounts
 from whisper_operator.spec.egress import Egress, egress
-from whisper_operator.spec.endpoint import SpecError, parse
 from whisper_operator.spec.exposure import EXTERNAL
 from whisper_operator.spec.fields import Fields
-from whisper_operator.spec.words import at, said, short
+
+VIOLATION = "PolicyViolation"
+"""The reason of whatever is not allowed."""
 
 NONE, MULTI_TENANT = "none", "multi-tenant"
 ALLOW, WARN, DENY = "allow", "warn", "deny"
@@ -30,10 +28,6 @@ ALLOW, WARN, DENY = "allow", "warn", "deny"
 
 ANY = "*"
 NAMESPACE = "{namespace}"
-
-
-class PolicyError(Exception):
-    """The policy file says something that makes no sense; the message names what."""
 
 
 @dataclass(frozen=True)
@@ -105,46 +99,6 @@ class Policy:
             merged = _merged(_preset(self._raw.get("preset", NONE)), self._raw.get("everywhere") or {})
             found = self._rules[namespace] = _rules(_merged(merged, named), namespace)
         return found
-
-
-def load(
-    text: str, settings: Settings, complaints: Callable[[Mapping[str, Any]], list[str]] = lambda resource: []
-) -> Policy:
-    """The policy that a file's content describes; `complaints`: what the API server would refuse of an endpoint.
-
-    Raises PolicyError.
-    """
-    try:
-        raw = yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError) as error:
-        raise PolicyError(str(error)) from error
-    raw = {} if raw is None else raw  # nothing but comments
-    if wrong := sorted(_validator().iter_errors(raw), key=lambda error: error.json_path):
-        raise PolicyError("; ".join(_complaint(error) for error in wrong[:5]))
-    policy = Policy(raw)
-    for namespace in (None, *(raw.get("namespaces") or ())):
-        try:
-            _try(policy.of(namespace or "any"), settings, complaints)
-        except (SpecError, ValueError) as error:
-            where = f"namespaces.{namespace}" if namespace else "everywhere"
-            raise PolicyError(f"{where}: {error}") from error
-    policy._rules.clear()
-    return policy
-
-
-def _try(rules: Rules, settings: Settings, complaints: Callable[[Mapping[str, Any]], list[str]]) -> None:
-    """Raise SpecError or ValueError where an endpoint that says nothing could not be made."""
-    if not rules.defaults:
-        return
-    resource = {
-        "apiVersion": ENDPOINT.api_version,
-        "kind": ENDPOINT.name,
-        "metadata": {"name": "any", "namespace": rules.namespace},
-        "spec": {**rules.defaults, "image": "any", "host": "any.example.com"},
-    }
-    if wrong := complaints(resource):
-        raise ValueError("; ".join(each.replace("spec.", "defaults.", 1) for each in wrong))
-    parse(resource, settings)
 
 
 def _rules(raw: Mapping[str, Any], namespace: str) -> Rules:
@@ -225,57 +179,9 @@ def _goes_with(name: str, spec: Mapping[str, Any]) -> bool:
     return True
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice: of two lists of what is allowed, the last one would win without a word."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
-    loader.flatten_mapping(node)
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    for key in keys:
-        if not isinstance(key, str):  # a namespace called 1 or no, of which YAML has made something else
-            raise ValueError(f"line {node.start_mark.line + 1}: {key!r} is no text: put it in quotes")
-        if keys.count(key) > 1:
-            raise ValueError(f"line {node.start_mark.line + 1}: {key!r} stands twice in one mapping")
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def _complaint(error: jsonschema.ValidationError) -> str:
-    if error.instance is None:
-        words = "nothing stands there: write [] or {} if that is meant, or leave it out"
-    elif error.validator == "pattern":
-        words = f"{error.instance!r} can't stand there, but {_meaning(error)}"
-    else:
-        words = said(error)
-    return short(at(re.sub(r"^\$\.?", "", error.json_path), words))
-
-
-def _meaning(error: jsonschema.ValidationError) -> str:
-    name = next((step for step in reversed(error.absolute_path) if isinstance(step, str)), "")
-    if name == "namespaces":
-        return "the name of a namespace"
-    if name == "registries":
-        return "a registry, or a path under one, without * and without / at its end"
-    if name == "hosts":
-        return "a host, or *.DOMAIN; {namespace} stands for the namespace"
-    if name in ("cpu", "memory", "ephemeral-storage"):
-        return "an amount such as 32 or 192Gi"
-    return "a name, or the beginning of one with * at its end, or one with {namespace} and no *"
-
-
-@cache
-def _validator() -> Any:
-    return jsonschema.Draft202012Validator(yaml.safe_load(_file("schema.yaml")))
-
-
 @cache
 def _preset(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = {} if name == NONE else yaml.safe_load(_file(f"{name}.yaml"))
+    found: dict[str, Any] = (
+        {} if name == NONE else yaml.safe_load((resources.files(__package__) / f"{name}.yaml").read_text())
+    )
     return found
-
-
-def _file(name: str) -> str:
-    return (resources.files(__package__) / name).read_text()

@@ -17,7 +17,7 @@ from whisper_operator.kube.kinds import ENDPOINT
 from whisper_operator.kube.metrics import REGISTRY
 from whisper_operator.kube.objects import Key, Raw, condition
 from whisper_operator.leader.leadership import Leadership
-from whisper_operator.policy.ceilings import VIOLATION
+from whisper_operator.policy.rules import VIOLATION
 from whisper_operator.workqueue import ACTIVE, DEPTH, FAILING, WorkQueue
 
 READINESS = ("ready", "progressing", "suspended", "stalled")

@@ -1,84 +1,22 @@
-"""How much endpoints may ask for: one by itself, those of a namespace together, and all of them.
+"""Who may have what there is not enough of: one namespace's share, and that of all.
 
 Who has something keeps it: what runs counts first, and of those that ask for more, the oldest gets it as long as there is room.
 What runs is read off the live Deployments, so that a restart changes nothing.
 """
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
 
-from whisper_operator.kube.kinds import AUTOSCALER, DEPLOYMENT
 from whisper_operator.kube.objects import Key, Raw
-from whisper_operator.observed.children import Observed
-from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
-
-Amounts = Mapping[str, int]
-"""By what is counted, one of COUNTED, in thousandths: whole numbers, whose sums are exact."""
+from whisper_operator.policy.amounts import Amounts, said
+from whisper_operator.policy.rules import VIOLATION, Policy
+from whisper_operator.spec.endpoint import SpecError
 
 Scope = str | None
 """A namespace, or EVERYWHERE."""
 EVERYWHERE = None
-
-RESOURCES = ("cpu", "memory", "ephemeral-storage")
-COUNTED = ("endpoints", "replicas", "gpus", *RESOURCES)
-
-NOTHING: Amounts = {}
-ONE = 1000
-
-VIOLATION = "PolicyViolation"
-"""The reason of whatever the policy does not allow."""
-
-SUFFIXES = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
-SUFFIXES |= {f"{unit}i": 1024.0**power for power, unit in enumerate("KMGTPE", start=1)}
-
-
-def amounts(raw: Mapping[str, Any]) -> Amounts:
-    """Ceilings out of the policy file."""
-    return {name: _thousandths(value) for name, value in raw.items()}
-
-
-def asked(endpoint: WhisperEndpoint) -> Amounts:
-    """What an endpoint asks for at the most. The pod more that a rollout starts is not counted: it goes again."""
-    if endpoint.suspend:
-        return {"endpoints": ONE}
-    replicas = endpoint.autoscaling.maximum if endpoint.autoscaling else endpoint.replicas or 0
-    gpus = {"gpu": "1"} if endpoint.gpu else {}
-    requests, limits = endpoint.resources.requests, endpoint.resources.limits
-    return _times(replicas, {"requests": {**requests, **gpus}, "limits": {**limits, **gpus}})
-
-
-def held(name: str, observed: Observed) -> Amounts:
-    """What an endpoint has: what its live Deployment asks for, and as many as its live autoscaler may make of it."""
-    deployment, autoscaler = observed.only(DEPLOYMENT, name), observed.only(AUTOSCALER, name)
-    if deployment is None:
-        return {"endpoints": ONE} if observed.children else NOTHING
-    replicas = deployment.spec.get("replicas", 1)
-    if autoscaler is not None and replicas:
-        replicas = max(replicas, autoscaler.spec.get("maxReplicas", 0))
-    return _times(replicas, deployment.takes)
-
-
-def check_one(ceiling: Amounts, endpoint: WhisperEndpoint) -> list[str]:
-    """What of one endpoint goes beyond what any may ask for, in words."""
-    return [
-        f"{name} {_said(name, amount)} (an endpoint may ask for {_said(name, ceiling[name])})"
-        for name, amount in asked(endpoint).items()
-        if amount > ceiling.get(name, amount)
-    ]
-
-
-class Limits(Protocol):
-    """What of a policy concerns more than one endpoint."""
-
-    ceilings: Amounts
-    """Of all namespaces together."""
-
-    def together(self, namespace: str) -> Amounts:
-        """Of one."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +63,8 @@ class Ledger:
         self._at_most: defaultdict[Scope, Counter[str]] = defaultdict(Counter)
         """Sums by scope."""
         self._waiting: set[Key] = set()
-        self._shared: tuple[Limits, dict[Key, list[Lack]]] | None = None
-        """Under which limits everything was last shared out, and who got nothing; None: something has changed since."""
+        self._shared: tuple[Policy, dict[Key, list[Lack]]] | None = None
+        """Under which policy everything was last shared out, and who got nothing; None: something has changed since."""
 
     def note(self, resource: Raw, wanted: Amounts, has: Amounts) -> None:
         """Take in what an endpoint asks for and has by now."""
@@ -151,20 +89,20 @@ class Ledger:
             self._waiting.discard(key)
             self._wake_others(key)
 
-    def grant(self, key: Key, limits: Limits) -> None:
+    def grant(self, key: Key, policy: Policy) -> None:
         """Let a noted endpoint have what it asks for. Raises SpecError if there is no room for that."""
         entry = self._entries[key]
-        lacks = [] if entry.shrinks else self._lacks(key, limits)
+        lacks = [] if entry.shrinks else self._lacks(key, policy)
         if lacks:
             self._waiting.add(key)
-            raise _no_room(key[0], [_told(scope, name, entry, limits) for scope, name in lacks])
+            raise _no_room(key[0], [_told(scope, name, entry, policy) for scope, name in lacks])
         self._waiting.discard(key)
         # Sharing out again would come to the same, since it has counted on this.
         self._put(key, replace(entry, granted=entry.asked))
 
-    def _lacks(self, key: Key, limits: Limits) -> list[Lack]:
+    def _lacks(self, key: Key, policy: Policy) -> list[Lack]:
         """Of what there is too little for one endpoint. What is plain is not worked out."""
-        entry, bounds = self._entries[key], _bounds(key, limits)
+        entry, bounds = self._entries[key], _bounds(key, policy)
         if all(self._at_most[scope][name] <= most for scope, name, most in bounds):
             return []
         plain = [
@@ -172,18 +110,18 @@ class Ledger:
         ]
         if plain:
             return plain
-        if self._shared is None or self._shared[0] is not limits:
-            self._shared = (limits, self._share_out(limits))
+        if self._shared is None or self._shared[0] is not policy:
+            self._shared = (policy, self._share_out(policy))
         return self._shared[1].get(key, [])
 
-    def _share_out(self, limits: Limits) -> dict[Key, list[Lack]]:
+    def _share_out(self, policy: Policy) -> dict[Key, list[Lack]]:
         """First all that runs, by age; then what is asked for beyond, by age, where all of it fits."""
         in_order = sorted(self._entries, key=lambda key: self._entries[key].age)
         lacks: dict[Key, list[Lack]] = {}
         kept: defaultdict[Scope, Counter[str]] = defaultdict(Counter)
         for key in in_order:
             entry = self._entries[key]
-            for scope, name, most in _bounds(key, limits):
+            for scope, name, most in _bounds(key, policy):
                 own = min(entry.asked.get(name, 0), entry.has.get(name, 0))
                 kept[scope][name] += own
                 if own and kept[scope][name] > most:
@@ -195,7 +133,7 @@ class Ledger:
                 continue
             if missing := [
                 (scope, name)
-                for scope, name, most in _bounds(key, limits)
+                for scope, name, most in _bounds(key, policy)
                 if _exceeds(entry, name, total[scope], most)
             ]:
                 lacks[key] = missing
@@ -223,11 +161,11 @@ class Ledger:
             self._wake(other)
 
 
-def _bounds(key: Key, limits: Limits) -> list[tuple[Scope, str, int]]:
+def _bounds(key: Key, policy: Policy) -> list[tuple[Scope, str, int]]:
     """The ceilings that an endpoint is under: scope, what is counted, and how much."""
     return [
         (scope, name, most)
-        for scope, ceiling in ((key[0], limits.together(key[0])), (EVERYWHERE, limits.ceilings))
+        for scope, ceiling in ((key[0], policy.together(key[0])), (EVERYWHERE, policy.ceilings))
         for name, most in ceiling.items()
     ]
 
@@ -237,21 +175,12 @@ def _exceeds(entry: _Entry, name: str, total: Mapping[str, int], most: int) -> b
     return more > 0 and total.get(name, 0) + more > most
 
 
-def _told(scope: Scope, name: str, entry: _Entry, limits: Limits) -> str:
+def _told(scope: Scope, name: str, entry: _Entry, policy: Policy) -> str:
     """Of the whole installation no amounts: they are others'."""
-    wanted = f"{name} {_said(name, entry.asked[name])}"
+    wanted = f"{name} {said(name, entry.asked[name])}"
     if scope is EVERYWHERE:
         return f"{wanted} (all that the installation may use is spoken for)"
-    return f"{wanted} (namespace {scope} may ask for {_said(name, limits.together(scope)[name])} in all)"
-
-
-def _times(replicas: int, takes: Mapping[str, Mapping[str, Any]]) -> Amounts:
-    found = {"endpoints": ONE, "replicas": replicas * ONE}
-    for part in takes.values():
-        for resource, quantity in part.items():
-            name = resource if resource in RESOURCES else "gpus"
-            found[name] = max(found.get(name, 0), replicas * _thousandths(quantity))
-    return found
+    return f"{wanted} (namespace {scope} may ask for {said(name, policy.together(scope)[name])} in all)"
 
 
 def _most(one: Amounts, other: Amounts) -> Amounts:
@@ -260,18 +189,6 @@ def _most(one: Amounts, other: Amounts) -> Amounts:
 
 def _within(one: Amounts, other: Amounts) -> bool:
     return all(amount <= other.get(name, 0) for name, amount in one.items())
-
-
-def _thousandths(quantity: object) -> int:
-    """Of a Kubernetes quantity as it stands in an object; 0 for what is none, as somebody's own resource may be."""
-    match = re.fullmatch(r"([0-9.]+(?:[eE][-+]?[0-9]+)?)([A-Za-z]*)", str(quantity))
-    return round(float(match[1]) * SUFFIXES.get(match[2], 0.0) * ONE) if match else 0
-
-
-def _said(name: str, amount: int) -> str:
-    if name in ("memory", "ephemeral-storage"):
-        return f"{amount / ONE / 1024**3:.6g}Gi"
-    return f"{amount / ONE:.6g}"
 
 
 def _no_room(namespace: str, wrong: list[str]) -> SpecError:
