@@ -130,7 +130,7 @@ def test_all_is_weighed_before_the_first_is_told_that_there_is_room() -> None:
         metadata = {"namespace": "n", "name": name, "uid": name, "resourceVersion": f"{created + 1}"}
         cache.upsert(ENDPOINT, {"metadata": {**metadata, "creationTimestamp": f"{created}"}, "spec": spec})
     policy = load("everywhere: {ceilings: {namespace: {gpus: 1}}}", SETTINGS)
-    weigh(cache, SETTINGS, policy, ledger)
+    weigh(cache.endpoints(), cache, SETTINGS, policy, ledger)
     with pytest.raises(SpecError, match="gpus 1"):
         ledger.grant(("n", "new"), policy)
     ledger.grant(("n", "old"), policy)
