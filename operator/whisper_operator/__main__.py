@@ -24,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = config.load(options.config)
         policy = LivePolicy(options.policy, settings)
         if options.command == "render":
+            if policy.wrong:
+                raise config.ConfigError(f"cannot use the policy {options.policy}: {policy.wrong}")
             kinds = frozenset(OPTIONAL[name] for name in options.kinds)
             chosen = Options(options.namespace, options.settled, kinds)
             return 1 if render(options.files, settings, policy.current, chosen, sys.stdout) else 0
@@ -49,6 +51,7 @@ def _run(settings: config.Settings, policy: LivePolicy) -> None:
             os._exit(1)
 
     logs.configure(settings.log_level)
+    policy.tell()
     anew = True
     while anew:
         watchdog = ShutdownWatchdog()

@@ -28,7 +28,7 @@ class _Claimant:
 
     rank: int
     """0: its Ingress has what its spec asks for; 1: its Ingress has it still, or had it, and its spec goes on asking for it;
-    2: its spec asks for it."""
+    2: its spec asks for it; 3: so it does, and may have nothing now, by the installation's policy."""
     created: str
     uid: str
 
@@ -62,32 +62,33 @@ def held(ingresses: Iterable[Child]) -> frozenset[Claim]:
 class Claims:
     """Which endpoints have, or ask for, what."""
 
-    def __init__(self, permits: Callable[[str, Claim], bool] = lambda namespace, claim: True) -> None:
-        """`permits`: whether an endpoint of a namespace may ask for that at all; one that may not keeps nobody from it."""
-        self._permits = permits
+    def __init__(self) -> None:
         self._claimants: dict[Claim, dict[Key, _Claimant]] = {}
         self._asked: dict[Key, frozenset[Claim]] = {}
         self._claims: dict[Key, frozenset[Claim]] = {}
         """What each asks for, and what it has."""
 
-    def note(self, key: Key, resource: Raw | None, ingresses: Iterable[Child] = ()) -> set[Key]:
-        """An endpoint and its live Ingresses as they are now, or None when it is gone: the other endpoints that this changes
-        something for."""
-        asking = (
-            frozenset(claim for claim in asked(resource) if self._permits(key[0], claim))
-            if resource is not None
-            else frozenset()
-        )
-        having = held(ingresses) if resource is not None else frozenset()
+    def note(
+        self, key: Key, resource: Raw | None, ingresses: Iterable[Child] = (), *, refused: bool = False
+    ) -> set[Key]:
+        """An endpoint, or None when it is gone, and the live Ingresses of its name, which may outlive it.
+
+        Returns the other endpoints that this changes something for.
+
+        `refused`: the policy lets it have nothing now. It keeps nobody from what it only asks for.
+        """
+        asking = asked(resource) if resource is not None else frozenset()
+        having = held(ingresses)
+        uid, created = _age(resource)
         woken: set[Key] = set()
         for claim in self._claims.get(key, frozenset()) | asking | having:
             claimants = self._claimants.setdefault(claim, {})
             known = claimants.pop(key, None)
-            if resource is not None and claim in asking | having:
-                rank = (0 if claim in asking else 1) if claim in having else 2
-                if known is not None and known.uid == resource["metadata"]["uid"] and known.rank < 2:
+            if claim in asking | having:
+                rank = (0 if claim in asking else 1) if claim in having else 3 if refused else 2
+                if known is not None and known.uid == uid and known.rank < 2 and not refused:
                     rank = min(rank, 1)  # its Ingress is made again
-                claimants[key] = _claimant(resource, rank)
+                claimants[key] = _Claimant(rank, created, uid)
             if known != claimants.get(key):
                 woken |= set(claimants)
             if not claimants:
@@ -98,6 +99,10 @@ class Claims:
             else:
                 book.pop(key, None)
         return woken - {key}
+
+    def __len__(self) -> int:
+        """How many endpoints have, or ask for, something."""
+        return len(self._claims)
 
     def held_against(self, key: Key) -> list[tuple[Claim, Key]]:
         """What the endpoint asks for and another one has, and which."""
@@ -110,18 +115,29 @@ class Claims:
         return found
 
 
-def check(held: Iterable[tuple[Claim, Key]], namespace: str, *, names_others: bool = True) -> None:
-    """Raise SpecError if another endpoint has what one in `namespace` asks for; `names_others`: of another namespace, too."""
+def check(
+    held: Iterable[tuple[Claim, Key]],
+    namespace: str,
+    *,
+    names_others: bool = True,
+    exists: Callable[[Key], bool] = lambda key: True,
+) -> None:
+    """Raise SpecError if another endpoint has what one in `namespace` asks for; `names_others`: of another namespace, too;
+    `exists`: whether there is an endpoint of that name, and not just what it has left."""
     for (what, name), (where, holder) in held:
         is_host = what == HOST
         words = f"the host {name}" if is_host else f"the {what.replace(' ', ' static ')} {name}"
         other = "another host" if is_host else "another staticIPName"
         who = _named(holder, where, names_others or where == namespace)
+        if exists((where, holder)):
+            whose, way_out = who, "take it out of that one, whose status says if it can't give it up"
+        else:
+            whose = f"An Ingress that is left of {who[0].lower() + who[1:] if who.startswith('A ') else who}"
+            way_out = "delete that Ingress, unless it is on its way out already"
         raise SpecError(
             "HostConflict" if is_host else "StaticIPConflict",
-            f"{who} has {words}, which only one endpoint can have: use {other}, or "
-            "take it out of that one, whose status says if it can't give it up. This one was left as it is, and goes on by "
-            "itself once it is free.",
+            f"{whose} has {words}, which only one endpoint can have: use {other}, or {way_out}. This one was left as it is, and "
+            "goes on by itself once it is free.",
         )
 
 
@@ -133,6 +149,8 @@ def _named(holder: str, namespace: str, told: bool) -> str:
     )
 
 
-def _claimant(resource: Raw, rank: int) -> _Claimant:
-    metadata = resource["metadata"]
-    return _Claimant(rank, metadata.get("creationTimestamp") or "", metadata["uid"])
+def _age(resource: Raw | None) -> tuple[str, str]:
+    """uid and creationTimestamp."""
+    if resource is None:
+        return "", ""
+    return resource["metadata"]["uid"], resource["metadata"].get("creationTimestamp") or ""

@@ -50,6 +50,8 @@ class Settings:
     """One of LOG_LEVELS."""
     warn_of_open_endpoints: bool = True
     """Whether an endpoint tells that anybody on the internet may use it: said by the policy, for its namespace."""
+    endpoints_may_pause: bool = True
+    """Whether an endpoint's annotation holds its upgrades: likewise."""
 
     def server_image(self, engine: str, model: str | None) -> str | None:
         """The image with the weights of `model` in it (None: of no model); None while no repository is configured."""

@@ -25,7 +25,6 @@ from whisper_operator.kube.metrics import REGISTRY
 from whisper_operator.kube.objects import Key
 from whisper_operator.leader.leadership import Leadership
 from whisper_operator.leader.leases import REQUEST_SECONDS
-from whisper_operator.policy.ledger import Ledger
 from whisper_operator.policy.live import LOOK_SECONDS as POLICY_SECONDS
 from whisper_operator.policy.live import LivePolicy
 from whisper_operator.process import logs
@@ -79,11 +78,7 @@ class _Running:
         self.queue = WorkQueue[Key]((lambda key: key) if is_one else (lambda key: key[0]))
         self.queue.close()
         self.access = Access(settings.namespaces)
-        self.cache = Cache(
-            self.access,
-            self.queue.add,
-            lambda namespace, claim: policy.current.of(namespace).permits(claim),
-        )
+        self.cache = Cache(self.access, self.queue.add)
         grace = min(GRACE_SECONDS, settings.list_again_seconds)
         self.watches = Watches(self.access, lambda place: self.lister.soon(place), grace)
         seconds = settings.list_again_seconds
@@ -168,8 +163,8 @@ class _Running:
         # What the leader before us wrote is to be seen before anything is written: a watch may be behind.
         await self._list(self.lister.behind(self.leadership.predecessor))
         self.queue.open()
-        ledger = Ledger(self.queue.add)
-        weigh(self._ours(), self.cache, self.settings, self.policy.current, ledger)
+        self.cache.ledger.begin(self.policy.current)
+        weigh(self._ours(), self.cache, self.settings, self.policy.current)
         self._look_at_all()
         logger.info("Reconciling %d endpoints", len(self.queue))
         applier, writer = Applier(self.api, self.cache, self.access), StatusWriter(self.api, self.cache)
@@ -180,12 +175,12 @@ class _Running:
                 with logs.about(key), self.cache.train.look(key):
                     if self.leadership.leaves(key[0]):
                         result = None
-                        ledger.forget(key)
+                        self.cache.ledger.forget(key)
                         return None  # it is woken when that ends
                     backlogged = self.queue.backlogged(key)
                     policy = self.policy.current
                     next_look = await reconcile(
-                        *(key, self.cache, applier, writer, self.settings, policy, ledger),
+                        *(key, self.cache, applier, writer, self.settings, policy),
                         backlogged=backlogged,
                     )
                 result = "done"
@@ -225,8 +220,9 @@ class _Running:
         """Have every endpoint looked at once another policy is in force."""
         while True:
             await asyncio.sleep(POLICY_SECONDS)
-            if self.policy.look():
-                self.cache.claim_anew()
+            read = await asyncio.to_thread(self.policy.read)  # of a large file, longer than a Lease may wait
+            if self.policy.take(read):
+                weigh(self._ours(), self.cache, self.settings, self.policy.current)
                 self._look_at_all()
 
     async def _keep_true(self) -> bool:

@@ -1,5 +1,6 @@
 """The main flow. A key is all it gets, and what woke it makes no difference: it compares what should be with what is."""
 
+import logging
 import math
 from collections.abc import Iterable
 from dataclasses import replace
@@ -15,13 +16,14 @@ from whisper_operator.informer.cache import Cache
 from whisper_operator.kube.errors import Retry
 from whisper_operator.kube.objects import Key
 from whisper_operator.policy import allowed
-from whisper_operator.policy.amounts import NOTHING, asked, held
-from whisper_operator.policy.ledger import Ledger
-from whisper_operator.policy.rules import Policy
+from whisper_operator.policy.amounts import NOTHING, asked
+from whisper_operator.policy.rules import NO_ROOM, VIOLATION, Policy
 from whisper_operator.rollouts.train import Turn
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.status import status
 from whisper_operator.status.writer import StatusWriter
+
+logger = logging.getLogger(__name__)
 
 DONE = None
 
@@ -33,7 +35,6 @@ async def reconcile(
     writer: StatusWriter,
     settings: Settings,
     policy: Policy,
-    ledger: Ledger,
     *,
     backlogged: bool = False,
 ) -> float | None:
@@ -42,6 +43,7 @@ async def reconcile(
     `backlogged`: others wait for their children, so that what there is to tell can wait a moment.
     """
     resource = cache.endpoint(key)
+    ledger = cache.ledger
     if resource is None or "deletionTimestamp" in resource["metadata"]:
         ledger.forget(key)
         return DONE  # ownerReferences clean up
@@ -52,12 +54,16 @@ async def reconcile(
     turn, now = Turn.GO, datetime.now(UTC)
     try:
         endpoint = allowed.parse(resource, settings, rules)
-        claims.check(cache.claimed_by_others(key), key[0], names_others=rules.names_others)
-        ledger.note(resource, asked(endpoint), held(key[1], observed))
-        ledger.grant(key, policy)
+        claims.check(
+            *(cache.claimed_by_others(key), key[0]),
+            names_others=rules.names_others,
+            exists=lambda other: cache.endpoint(other) is not None,
+        )
         change = upgrade.of(resource, manifests.of(endpoint, observed, settings), observed)
+        ledger.ask(resource, asked(endpoint))
+        ledger.grant(key, policy, new_pods=upgrade.gives_new_pods(change))
         if change.progress is not None:
-            paused = upgrade.is_paused(resource, settings)
+            paused = upgrade.is_paused(resource, rules.settings(settings))
             turn = cache.train.ask(key, change.progress, most=settings.max_rollouts, paused=paused)
         due = upgrade.plan(change, turn, observed, now)
     except SpecError as error:
@@ -65,10 +71,13 @@ async def reconcile(
     except Exception as error:  # of the operator's own: to be logged and tried again, but to be told as well
         endpoint, due, failure = _own_fault(error), frozen(resource, observed), error
     if isinstance(endpoint, SpecError) and not endpoint.waits_for_room:
-        ledger.note(resource, NOTHING, held(key[1], observed))
+        ledger.ask(resource, NOTHING)
+    cache.refuse(key, refused=_is_refused(endpoint))
     outcome = await applier.apply(resource, due)
+    if not outcome.delays:  # else its Deployment may have been written, and the answer lost
+        ledger.settle(key)
     if not turn.goes:
-        outcome = replace(outcome, held=Held(turn, upgrade.paused_by(resource)))
+        outcome = replace(outcome, held=Held(turn, upgrade.paused_by(resource) if rules.may_pause else ""))
     if outcome.delays and not outcome.delay_lasts:
         raise Retry(outcome.delayed, outcome.retry_after, within=outcome.delay_lasts_in)
     now = datetime.now(UTC)
@@ -83,17 +92,26 @@ async def reconcile(
     )
 
 
-def weigh(keys: Iterable[Key], cache: Cache, settings: Settings, policy: Policy, ledger: Ledger) -> None:
-    """Note what these endpoints ask for and have, before the first of them is told whether there is room."""
+def weigh(keys: Iterable[Key], cache: Cache, settings: Settings, policy: Policy) -> None:
+    """Note what these endpoints ask for, and who is refused, before the first of them is told whether there is room."""
     for key in keys:
         resource = cache.endpoint(key)
-        if resource is None:
+        if resource is None or "deletionTimestamp" in resource["metadata"]:
             continue
+        wanted, refused = NOTHING, False
         try:
             wanted = asked(allowed.parse(resource, settings, policy.of(key[0])))
+        except SpecError as error:
+            refused = _is_refused(error)
         except Exception:  # which its own look will tell of
-            wanted = NOTHING
-        ledger.note(resource, wanted, held(key[1], cache.observed(resource)))
+            logger.debug("Not weighed", exc_info=True, extra={"endpoint": key})
+        cache.ledger.ask(resource, wanted)
+        cache.refuse(key, refused=refused)
+
+
+def _is_refused(endpoint: WhisperEndpoint | SpecError) -> bool:
+    """Whether the policy lets it have nothing beyond what it has."""
+    return isinstance(endpoint, SpecError) and endpoint.reason in (VIOLATION, NO_ROOM)
 
 
 def _own_fault(error: Exception) -> SpecError:

@@ -18,7 +18,6 @@ from whisper_operator.kube.client import Api
 from whisper_operator.kube.errors import Retry
 from whisper_operator.kube.kinds import DEPLOYMENT, ENDPOINT, UPGRADING_ANNOTATION, Kind
 from whisper_operator.kube.objects import Key, condition
-from whisper_operator.policy.ledger import Ledger
 from whisper_operator.policy.rules import Policy
 from whisper_operator.reconcile import reconcile
 from whisper_operator.rollouts.progress import COMPLETE, LATE
@@ -115,7 +114,7 @@ class Fleet:
             with self.cache.train.look(key):
                 await reconcile(
                     *(key, self.cache, self.applier, cast(StatusWriter, self), self.settings),
-                    *(Policy(), Ledger()),
+                    Policy(),
                 )
         except Retry:
             pass

@@ -128,17 +128,6 @@ def test_a_configuration_that_cannot_be_read_stops_with_one_line(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_policy_that_cannot_be_used_stops_the_start_with_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "policy.yaml"
-    path.write_text("preset: strict\n")
-    assert main(["run", "--policy", str(path)]) == 2
-    assert capsys.readouterr().err == (
-        f"whisper-operator: cannot use the policy {path}: preset: 'strict' is not one of ['none', 'multi-tenant']\n"
-    )
-
-
 def test_a_port_that_is_taken_stops_the_start_with_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

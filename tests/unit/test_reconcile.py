@@ -13,14 +13,15 @@ from whisper_operator.config import Settings
 from whisper_operator.informer.cache import Cache
 from whisper_operator.kube.errors import Retry
 from whisper_operator.kube.kinds import ENDPOINT
-from whisper_operator.policy.ledger import Ledger
 from whisper_operator.policy.reading import load
+from whisper_operator.policy.rules import Policy
 from whisper_operator.reconcile import reconcile, weigh
 from whisper_operator.spec.endpoint import SpecError
 from whisper_operator.status.status import Report
 from whisper_operator.status.writer import StatusWriter
 
 KEY = ("n", "w")
+NAMES = {"namespace": "n", "name": "w", "uid": "u"}
 
 
 @dataclass
@@ -31,7 +32,8 @@ class Cluster:
     plans: list[Plan] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
     held_back: float | None = None
-    ledger: Ledger = field(default_factory=Ledger)
+    version: int = 0
+    cache: Cache = field(default_factory=Cache)
 
     async def apply(self, _: Any, plan: Plan) -> Outcome:
         self.plans.append(plan)
@@ -41,14 +43,16 @@ class Cluster:
         self.reports.append(report)
         return self.held_back
 
-    def reconcile(self, settings: Settings, policy: str = "{}", **spec: Any) -> float | None:
-        cache = Cache()
-        metadata = {"namespace": "n", "name": "w", "uid": "u", "resourceVersion": "1", "generation": 1}
-        cache.upsert(ENDPOINT, {"metadata": metadata, "spec": spec})
+    def reconcile(self, settings: Settings, policy: str = "", **spec: Any) -> float | None:
+        self.version += 1
+        metadata = {"namespace": "n", "name": "w", "uid": "u", "generation": 1}
+        metadata |= {"resourceVersion": str(self.version)}
+        self.cache.upsert(ENDPOINT, {"metadata": metadata, "spec": spec})
+        return self.look(settings, load(f"preset: none\n{policy}", settings))
+
+    def look(self, settings: Settings, policy: Policy) -> float | None:
         applier, writer = cast(Applier, self), cast(StatusWriter, self)
-        return asyncio.run(
-            reconcile(KEY, cache, applier, writer, settings, load(policy, settings), self.ledger)
-        )
+        return asyncio.run(reconcile(KEY, self.cache, applier, writer, settings, policy))
 
     def told(self) -> dict[str, Any]:
         (report,) = self.reports
@@ -119,36 +123,120 @@ def test_what_the_policy_does_not_allow_is_told_and_changes_nothing(policy: str,
     cluster.reconcile(SETTINGS, policy, image="x/y", replicas=3)
     assert cluster.plans == [Plan()]
     ready = cluster.told()
-    assert (ready["status"], ready["reason"]) == ("False", "PolicyViolation")
+    reason = "CeilingReached" if words.startswith(("gpus", "cpu")) else "PolicyViolation"
+    assert (ready["status"], ready["reason"]) == ("False", reason)
     assert words in ready["message"]
+    (report,) = cluster.reports
+    stalled = [each for each in report.patch["conditions"] if each["type"] == "Stalled"]
+    assert bool(stalled) == (reason == "PolicyViolation"), "room comes by itself"
 
 
 def test_all_is_weighed_before_the_first_is_told_that_there_is_room() -> None:
     """Also beside one that can't be understood."""
-    cache, ledger = Cache(), Ledger()
+    cache = Cache()
     for created, (name, spec) in enumerate({"old": {}, "bad": {"replicas": "x"}, "new": {}}.items()):
         metadata = {"namespace": "n", "name": name, "uid": name, "resourceVersion": f"{created + 1}"}
         cache.upsert(ENDPOINT, {"metadata": {**metadata, "creationTimestamp": f"{created}"}, "spec": spec})
-    policy = load("everywhere: {ceilings: {namespace: {gpus: 1}}}", SETTINGS)
-    weigh(cache.endpoints(), cache, SETTINGS, policy, ledger)
+    policy = load("{preset: none, everywhere: {ceilings: {namespace: {gpus: 1}}}}", SETTINGS)
+    weigh(cache.endpoints(), cache, SETTINGS, policy)
     with pytest.raises(SpecError, match="gpus 1"):
-        ledger.grant(("n", "new"), policy)
-    ledger.grant(("n", "old"), policy)
+        cache.ledger.grant(("n", "new"), policy)
+    cache.ledger.grant(("n", "old"), policy)
+
+
+def test_what_is_allowed_anew_is_given_by_age() -> None:
+    """Who was refused before has asked for nothing since: all are weighed again when the policy changes."""
+    cluster = Cluster()
+    strict = load("{preset: none, everywhere: {registries: []}}", SETTINGS)
+    wide = load("{preset: none, everywhere: {ceilings: {namespace: {gpus: 1}}}}", SETTINGS)
+    for created, name in enumerate(("old", "w")):
+        metadata = {"namespace": "n", "name": name, "uid": name, "resourceVersion": f"{created + 1}"}
+        metadata |= {"creationTimestamp": f"{created}"}
+        cluster.cache.upsert(ENDPOINT, {"metadata": metadata, "spec": {"image": "x/y"}})
+    keys = cluster.cache.endpoints()
+    weigh(keys, cluster.cache, SETTINGS, strict)
+    weigh(keys, cluster.cache, SETTINGS, wide)
+    cluster.look(SETTINGS, wide)
+    assert cluster.told()["reason"] == "CeilingReached"
+
+
+ROOM = "everywhere: {registries: [], ceilings: {namespace: {gpus: 2}}}"
 
 
 @pytest.mark.parametrize("then", [{"image": "x/y", "replicas": 2}, {"replicas": "x"}, None])
-def test_who_is_refused_or_gone_keeps_no_room(then: dict[str, Any] | None) -> None:
-    text = "everywhere: {registries: [], ceilings: {namespace: {gpus: 2}}}"
-    cluster, policy = Cluster(), load(text, SETTINGS)
-    cluster.reconcile(SETTINGS, text, replicas=2)
-    other = {"metadata": {"namespace": "n", "name": "other"}}
-    cluster.ledger.note(other, {"gpus": 2000}, {})
+def test_who_is_refused_or_gone_keeps_no_room_beyond_what_runs(then: dict[str, Any] | None) -> None:
+    cluster, policy = Cluster(Outcome(delays=(("Deployment w", "no answer"),))), load(
+        f"preset: none\n{ROOM}", SETTINGS
+    )  # fmt: skip
+    with pytest.raises(Retry):
+        cluster.reconcile(SETTINGS, ROOM, replicas=2)  # which may have been written
+    ledger = cluster.cache.ledger
+    ledger.ask({"metadata": {"namespace": "n", "name": "other"}}, {"gpus": 2000})
     with pytest.raises(SpecError, match="gpus 2"):
-        cluster.ledger.grant(("n", "other"), policy)
+        ledger.grant(("n", "other"), policy)
+    cluster.outcome = Outcome()
     if then is None:
-        writer = cast(StatusWriter, cluster)
-        applier = cast(Applier, cluster)
-        asyncio.run(reconcile(KEY, Cache(), applier, writer, SETTINGS, policy, cluster.ledger))
+        cluster.cache.delete(ENDPOINT, {"metadata": {**NAMES, "resourceVersion": "9"}})
+        cluster.look(SETTINGS, policy)
     else:
-        cluster.reconcile(SETTINGS, text, **then)
-    cluster.ledger.grant(("n", "other"), policy)
+        cluster.reconcile(SETTINGS, ROOM, **then)
+    ledger.grant(("n", "other"), policy)
+
+
+def test_who_may_have_a_host_and_writes_nothing_leaves_the_room_to_others() -> None:
+    """As where a quota refuses its Deployment."""
+    cluster = Cluster()
+    cluster.reconcile(SETTINGS, ROOM, replicas=2)
+    ledger = cluster.cache.ledger
+    ledger.ask({"metadata": {"namespace": "n", "name": "other"}}, {"gpus": 2000})
+    ledger.grant(("n", "other"), load(f"preset: none\n{ROOM}", SETTINGS))
+
+
+def test_one_on_its_way_out_asks_for_nothing_and_is_left_alone() -> None:
+    cluster = Cluster()
+    metadata = {"namespace": "n", "name": "w", "uid": "u", "resourceVersion": "1", "deletionTimestamp": "x"}
+    cluster.cache.upsert(ENDPOINT, {"metadata": {**metadata, "finalizers": ["a/b"]}, "spec": {}})
+    cluster.look(SETTINGS, load("preset: none", SETTINGS))
+    assert cluster.plans == []
+
+
+W = "w.example.com"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"image": "evil.org/x"},
+        {"replicas": 9},
+        {},  # without keys
+    ],
+)
+def test_who_may_not_have_what_it_asks_for_keeps_nobody_from_a_host(spec: dict[str, Any]) -> None:
+    """However early it asked, and though its host alone would be its own."""
+    text = "everywhere: {registries: [], publicWithoutAuth: deny, ceilings: {namespace: {gpus: 4}}}"
+    cluster = Cluster()
+    metadata = {
+        "namespace": "m",
+        "name": "late",
+        "uid": "v",
+        "resourceVersion": "7",
+        "creationTimestamp": "9",
+    }
+    cluster.cache.upsert(ENDPOINT, {"metadata": metadata, "spec": {"host": W}})
+    cluster.reconcile(SETTINGS, text, host=W, auth={"secretName": "k"})
+    assert cluster.cache.claimed_by_others(("m", "late")) == [(("host", W), KEY)]
+    keys = {} if not spec else {"auth": {"secretName": "k"}}
+    cluster.reconcile(SETTINGS, text, host=W, **keys, **spec)
+    assert cluster.cache.claimed_by_others(("m", "late")) == []
+    weigh([KEY], cluster.cache, SETTINGS, load(f"preset: none\n{text}", SETTINGS))
+    assert (cluster.cache.claimed_by_others(("m", "late")) == []) or spec == {"replicas": 9}
+
+
+def test_while_the_policy_cant_be_read_nothing_changes_and_a_suspension_works() -> None:
+    cluster = Cluster()
+    cluster.cache.upsert(ENDPOINT, {"metadata": {**NAMES, "resourceVersion": "1"}, "spec": {}})
+    cluster.look(SETTINGS, Policy.closed())
+    assert cluster.plans == [Plan()]
+    ready = cluster.told()
+    assert (ready["reason"], ready["status"]) == ("PolicyViolation", "False")
+    assert "policy can't be used" in ready["message"]

@@ -151,7 +151,7 @@ def test_what_the_files_ask_for_together_is_held_against_the_ceilings(
     assert main(["render", "-f", str(file), "--config", config, "--policy", str(policy)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert (
-        "WhisperEndpoint b: PolicyViolation: The installation's policy leaves no room for this: gpus 2"
+        "WhisperEndpoint b: CeilingReached: The installation's policy leaves no room for this now: gpus 2"
         in line
     )
 
@@ -172,7 +172,7 @@ def test_a_policy_that_makes_no_sense_is_unreadable_input(
     config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy, file = tmp_path / "policy.yaml", tmp_path / "endpoints.yaml"
-    policy.write_text("everywhere: {host: []}\n")
+    policy.write_text("preset: none\neverywhere: {host: []}\n")
     file.write_text(yaml.safe_dump(endpoint("whisper")))
     monkeypatch.setenv("WHISPER_OPERATOR_POLICY", str(policy))
     assert main(["render", "-f", str(file), "--config", config]) == 2

@@ -94,9 +94,18 @@ def plan(change: Change, turn: Turn, observed: Observed, now: datetime) -> Plan:
     return replace(due, update=update, scale=scale)
 
 
+def gives_new_pods(change: Change) -> bool:
+    """Whether its live pods are to be others than were declared last."""
+    manifest = next((each for each in change.desired if each.kind is DEPLOYMENT), None)
+    if change.live is None or manifest is None:
+        return False
+    return _turns_over(change.live, manifest.body["metadata"].get("annotations", {}))
+
+
 def is_paused(resource: Raw, settings: Settings) -> bool:
     """Whether upgrades of the endpoint are held, by its users or by who runs the operator."""
-    return settings.paused or paused_by(resource) not in ("", "false")
+    by_users = settings.endpoints_may_pause and paused_by(resource) not in ("", "false")
+    return settings.paused or by_users
 
 
 def paused_by(resource: Raw) -> str:
@@ -125,7 +134,7 @@ def _waits_its_turn(resource: Raw, manifest: Manifest, live: Child, marks: Mappi
 
 def _turns_over(live: Child, marks: Mapping[str, str]) -> bool:
     """Whether its pods are to be others than were declared last."""
-    return live.annotations.get(TEMPLATE_ANNOTATION) != marks[TEMPLATE_ANNOTATION]
+    return live.annotations.get(TEMPLATE_ANNOTATION) != marks.get(TEMPLATE_ANNOTATION)
 
 
 def _is_news(resource: Raw) -> bool:

@@ -18,6 +18,7 @@ from whisper_operator.kube.kinds import (
     ENDPOINT,
     EVENT,
     INGRESS,
+    PAUSED_ANNOTATION,
     POD,
     REPLICA_SET,
     Kind,
@@ -26,9 +27,13 @@ from whisper_operator.kube.objects import Key, Raw
 from whisper_operator.observed.children import Child, Observed, controller
 from whisper_operator.observed.pods import Pod, ReplicaSet, label_of
 from whisper_operator.observed.warnings import Warning
+from whisper_operator.policy.amounts import running
+from whisper_operator.policy.ledger import Ledger
 from whisper_operator.rollouts.train import Train
 
 OPTIONAL = frozenset(kind for kind in CHILDREN if kind.optional)
+LONGEST_WORD = 100
+"""Characters kept of an annotation's value, of which a few mean something."""
 
 
 class Cache:
@@ -38,13 +43,11 @@ class Cache:
         self,
         access: Access | None = None,
         wake: Callable[[Key], None] = lambda key: None,
-        permits: Callable[[str, Claim], bool] = lambda namespace, claim: True,
     ) -> None:
-        """`wake` is called with each endpoint that news of another's changed something for: of a host that it may have now.
-        `permits`: whether an endpoint of a namespace may have what it claims."""
+        """`wake` is called with each endpoint that news of another's changed something for: of a host that it may have now."""
         self._access = access or Access()
         self._wake = wake
-        self._endpoints = Objects[Raw](_without_managers, lambda raw: [_key(raw)])
+        self._endpoints = Objects[Raw](_cut_down, lambda raw: [_key(raw)])
         self._children = {kind: Objects[Child](_child_of(kind), _endpoint_of) for kind in CHILDREN}
         self._pods = Objects[Pod](lambda raw, _: Pod.of(raw), _labelled)
         self._replica_sets = Objects[ReplicaSet](lambda raw, _: ReplicaSet.of(raw), _labelled)
@@ -56,9 +59,13 @@ class Cache:
             REPLICA_SET: self._replica_sets,
             EVENT: self._warnings,
         }
-        self._claims = Claims(permits)
+        self._claims = Claims()
+        self._refused: set[Key] = set()
+        """Endpoints that the policy lets have nothing more than they have."""
         self.train = Train(wake)
         """Of the upgrades of all endpoints."""
+        self.ledger = Ledger(wake)
+        """Of all that runs under endpoints' names, and of what they ask for."""
 
     def endpoint(self, key: Key) -> Raw | None:
         """The endpoint as last seen."""
@@ -72,9 +79,17 @@ class Cache:
         """What an endpoint asks for that another one has, and which."""
         return self._claims.held_against(key)
 
-    def claim_anew(self) -> None:
-        """Take in that other claims are permitted than before."""
-        self._note_claims(ENDPOINT, self.endpoints())
+    def refuse(self, key: Key, *, refused: bool) -> None:
+        """Take in whether the policy lets an endpoint have what it asks for."""
+        if refused != (key in self._refused):
+            (self._refused.add if refused else self._refused.discard)(key)
+            self._note_claims(ENDPOINT, [key])
+
+    def orphans(self) -> list[Key]:
+        """Names under which something runs and takes room, and no endpoint stands behind it."""
+        known = {key for kind in (DEPLOYMENT, INGRESS) for key in self._children[kind].filed()}
+        made = (key for key in known if self._made(DEPLOYMENT, key) or self._made(INGRESS, key))
+        return [key for key in made if not self._endpoints.of(key)]
 
     def observed(self, resource: Raw) -> Observed:
         """An endpoint's children, their pods, and the warnings about all of them.
@@ -158,6 +173,16 @@ class Cache:
                 for of in (DEPLOYMENT, AUTOSCALER)
             )
             self.train.note(key, resource, deployment, scaler)
+        for key in keys if kind in (DEPLOYMENT, AUTOSCALER, INGRESS, POD) else ():
+            deployments, scalers, ingresses = (
+                self._made(of, key) for of in (DEPLOYMENT, AUTOSCALER, INGRESS)
+            )
+            self.ledger.hold(key, running(deployments, scalers, ingresses, self._pods.of(key)))
+
+    def _made(self, kind: Kind, key: Key) -> list[Child]:
+        """What the operator has made under an endpoint's name, whoever it belongs to by now: what of an earlier endpoint of that
+        name is still there, and what a deletion that orphans has left."""
+        return [child for child in self._children[kind].of(key) if child.made_by_operator]
 
     def _note_claims(self, kind: Kind, keys: Iterable[Key]) -> None:
         """Note what these endpoints ask for and have, if that may have changed, and wake the others that this changes something
@@ -165,10 +190,12 @@ class Cache:
         woken: set[Key] = set()
         for key in keys if kind in (ENDPOINT, INGRESS) else ():
             resource = self.endpoint(key)
+            if resource is None:
+                self._refused.discard(key)
             uid = resource["metadata"]["uid"] if resource is not None else ""
             ingresses = self._children[INGRESS].of(key)
-            own = [each for each in ingresses if _is_of(each, uid)]
-            woken |= self._claims.note(key, resource, own)
+            own = [each for each in ingresses if each.made_by_operator or _is_of(each, uid)]
+            woken |= self._claims.note(key, resource, own, refused=key in self._refused)
         for key in woken:
             self._wake(key)
 
@@ -199,9 +226,20 @@ def _is_of(child: Child, uid: str) -> bool:
     return child.made_by_operator or not child.kind.owned
 
 
-def _without_managers(raw: Raw, _: Raw | None) -> Raw:
-    """Field sets of its managers are of no use here, and a good part of the size."""
-    kept = {name: value for name, value in raw["metadata"].items() if name != "managedFields"}
+KEPT_METADATA = (
+    *("name", "namespace", "uid", "resourceVersion", "generation"),
+    *("creationTimestamp", "deletionTimestamp"),
+)
+
+
+def _cut_down(raw: Raw, _: Raw | None) -> Raw:
+    """Of an endpoint's metadata, what is looked at: field sets of managers, and whatever else its users write there, may be a
+    hundred times as large as all of the rest, and every replica of the operator has it in memory."""
+    metadata = raw["metadata"]
+    kept = {name: metadata[name] for name in KEPT_METADATA if name in metadata}
+    paused = (metadata.get("annotations") or {}).get(PAUSED_ANNOTATION)
+    if paused is not None:
+        kept["annotations"] = {PAUSED_ANNOTATION: str(paused)[:LONGEST_WORD]}
     return {**raw, "metadata": kept}
 
 

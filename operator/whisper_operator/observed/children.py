@@ -20,7 +20,7 @@ from whisper_operator.kube.kinds import (
     Kind,
 )
 from whisper_operator.observed.managed_fields import is_others, is_own, union
-from whisper_operator.observed.pods import Pod
+from whisper_operator.observed.pods import Pod, takes
 from whisper_operator.observed.warnings import Warning
 
 SHARED_CERTIFICATES = "ingress.gcp.kubernetes.io/pre-shared-cert"
@@ -138,7 +138,9 @@ class Child:
             else "",
             others_fields=_others_fields(kind, metadata.get("managedFields") or ()),
             **(_of_ingress(raw) if kind is INGRESS else {}),
-            takes=_takes(spec) if kind is DEPLOYMENT else MappingProxyType({}),
+            takes=takes((spec.get("template") or {}).get("spec") or {})
+            if kind is DEPLOYMENT
+            else MappingProxyType({}),
         )
 
 
@@ -199,15 +201,6 @@ def _of_ingress(raw: Mapping[str, Any]) -> dict[str, Any]:
         "static_ip_name": annotations.get(STATIC_IP_ANNOTATIONS.get(ingress_class, ""), ""),
         "secrets": tuple(tls.get("secretName", "") for tls in spec.get("tls") or ()),
     }
-
-
-def _takes(spec: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
-    template = (spec.get("template") or {}).get("spec") or {}
-    server: Mapping[str, Any] = next(
-        (each for each in template.get("containers") or () if each.get("name") == "server"), {}
-    )
-    given = server.get("resources") or {}
-    return {name: given[name] for name in ("requests", "limits") if given.get(name)}
 
 
 def controller(raw: Mapping[str, Any]) -> Owner | None:

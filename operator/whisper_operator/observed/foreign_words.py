@@ -5,7 +5,8 @@ WORDS = 400
 
 
 def shortened(text: str) -> str:
-    """On one line, and no longer than WORDS."""
+    """On one line, no longer than WORDS, and of nothing that a terminal would obey instead of showing it."""
     # Half a surrogate pair, which JSON can spell, would not come back from the API server as it was sent.
-    flat = " ".join(text.encode("utf-8", "replace").decode().split())
+    words = " ".join(text.encode("utf-8", "replace").decode().split())
+    flat = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in words)
     return flat if len(flat) <= WORDS else f"{flat[: WORDS - 3]}..."

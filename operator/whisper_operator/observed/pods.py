@@ -6,7 +6,8 @@ out: a container that crashes every minute looks the same all the time, so that 
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from whisper_operator.kube.kinds import ENDPOINT_LABEL
@@ -57,6 +58,10 @@ class Pod:
     """On a node, and no container made yet, as its volumes are not all mounted."""
     going: bool
     trouble: Trouble | None
+    over: bool = False
+    """Whether it has ended for good: it has nothing any more, and is there to be read of."""
+    takes: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
+    """The requests and limits of its server."""
 
     @staticmethod
     def of(raw: Mapping[str, Any]) -> "Pod":
@@ -70,6 +75,8 @@ class Pod:
             starting=not ready and _starting(status),
             going="deletionTimestamp" in metadata,
             trouble=None if ready else _trouble(raw.get("spec") or {}, status),
+            over=status.get("phase") in ("Failed", "Succeeded"),
+            takes=takes(raw.get("spec") or {}),
         )
 
 
@@ -87,6 +94,14 @@ class ReplicaSet:
         metadata = raw["metadata"]
         revision = str((metadata.get("annotations") or {}).get(REVISION, "0"))
         return ReplicaSet(metadata["uid"], _owner(metadata), int(revision) if revision.isdecimal() else 0)
+
+
+def takes(pod: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """The requests and limits of the server, by the spec of a pod or of a template."""
+    containers = pod.get("containers") or ()
+    server: Mapping[str, Any] = next((each for each in containers if each.get("name") == "server"), {})
+    given = server.get("resources") or {}
+    return {name: given[name] for name in ("requests", "limits") if given.get(name)}
 
 
 def _owner(metadata: Mapping[str, Any]) -> str:

@@ -12,7 +12,8 @@ from typing import Any, TextIO
 
 import yaml
 
-from whisper_operator import manifests
+from whisper_operator import claims, manifests
+from whisper_operator.claims import Claims
 from whisper_operator.config import Settings
 from whisper_operator.kube.kinds import CHILDREN, ENDPOINT, INGRESS, MANAGED_CERTIFICATE, Kind
 from whisper_operator.manifests import Manifest
@@ -20,13 +21,15 @@ from whisper_operator.manifests.frontendconfig import ATTACHED, FROM_SECRET
 from whisper_operator.observed.children import Child, Observed
 from whisper_operator.offline import crd_schema
 from whisper_operator.policy import allowed
-from whisper_operator.policy.amounts import NOTHING, asked
+from whisper_operator.policy.amounts import asked
 from whisper_operator.policy.ledger import Ledger
 from whisper_operator.policy.rules import Policy
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 
 SUFFIXES = (".yaml", ".yml", ".json")
 """Of the files that are read in a folder, as kubectl does."""
+
+NAMESPACE = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 OPTIONAL = {kind.name: kind for kind in CHILDREN if kind.optional}
 """The kinds that are made only where the cluster has them, by name."""
@@ -60,11 +63,12 @@ def render(
 ) -> int:
     """Print the children of every endpoint in files, folders and "-", standard input, as YAML; other kinds are passed over.
 
-    Under a policy's ceilings, endpoints stand in their order for their age, and what is in no file does not count.
+    Of what only one can have, and under a policy's ceilings, endpoints stand in their order for their age, and what is in no file
+    does not count.
 
     Returns the number of endpoints that can't be rendered; each is explained on standard error. Raises InputError.
     """
-    failures, ledger = 0, Ledger()
+    failures, ledger, book = 0, Ledger(), Claims()
     for path in paths:
         found = False
         for where, resource in _resources(path):
@@ -75,7 +79,7 @@ def render(
                 given = _checked(resource, options)
                 rules = policy.of(given["metadata"]["namespace"])
                 endpoint = allowed.parse(given, settings, rules)
-                _grant(endpoint, policy, ledger)
+                _admit(endpoint, given, policy, ledger, book)
                 children = _children(endpoint, settings, options)
             except SpecError as error:
                 failures += 1
@@ -96,6 +100,9 @@ def _checked(resource: dict[str, Any], options: Options) -> dict[str, Any]:
     if version != ENDPOINT.api_version:
         raise SpecError("InvalidSpec", f"apiVersion must be {ENDPOINT.api_version}, not {version!r}")
     metadata = {"namespace": options.namespace, **_mapping(resource.get("metadata"))}
+    namespace = metadata["namespace"]
+    if not isinstance(namespace, str) or not NAMESPACE.fullmatch(namespace):
+        raise SpecError("InvalidSpec", f"metadata.namespace {namespace!r} is not the name of a namespace")
     metadata.pop("uid", None)  # of another cluster, perhaps: the owner is the controller's affair
     given = {**resource, "metadata": metadata}
     if wrong := crd_schema.complaints(given):
@@ -103,11 +110,21 @@ def _checked(resource: dict[str, Any], options: Options) -> dict[str, Any]:
     return given
 
 
-def _grant(endpoint: WhisperEndpoint, policy: Policy, ledger: Ledger) -> None:
-    """Raise SpecError if the endpoints before it have left no room for it."""
-    metadata = {"namespace": endpoint.namespace, "name": endpoint.name}
-    ledger.note({"metadata": metadata}, asked(endpoint), NOTHING)
-    ledger.grant((endpoint.namespace, endpoint.name), policy)
+def _admit(
+    endpoint: WhisperEndpoint, resource: dict[str, Any], policy: Policy, ledger: Ledger, book: Claims
+) -> None:
+    """Raise SpecError if one before it has its host or its address, or those before it have left no room for it."""
+    key, order = (endpoint.namespace, endpoint.name), f"{len(book):09}"
+    given = {**resource, "metadata": {**resource["metadata"], "uid": order, "creationTimestamp": order}}
+    try:
+        book.note(key, given)
+        claims.check(book.held_against(key), endpoint.namespace)
+        ledger.ask(given, asked(endpoint))
+        ledger.grant(key, policy)
+    except SpecError:
+        book.note(key, None)
+        ledger.forget(key)
+        raise
 
 
 def _children(endpoint: WhisperEndpoint, settings: Settings, options: Options) -> tuple[Manifest, ...]:

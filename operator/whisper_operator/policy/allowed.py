@@ -6,11 +6,13 @@ from typing import Any
 
 from whisper_operator.config import Settings
 from whisper_operator.policy.amounts import asked, said
-from whisper_operator.policy.rules import DENY, VIOLATION, Rules, completed
+from whisper_operator.policy.defaults import completed
+from whisper_operator.policy.rules import DENY, VIOLATION, Rules
 from whisper_operator.spec import endpoint as spec_endpoint
 from whisper_operator.spec.egress import Egress
 from whisper_operator.spec.endpoint import CANONICAL_MODELS, SpecError, WhisperEndpoint
 from whisper_operator.spec.fields import without_nulls
+from whisper_operator.spec.weights import in_bytes
 
 LISTED = {
     "image": "registries",
@@ -44,6 +46,12 @@ SHOWN = 8
 
 def parse(resource: Mapping[str, Any], settings: Settings, rules: Rules) -> WhisperEndpoint:
     """The endpoint that a resource describes where these rules hold. Raises SpecError."""
+    if rules.is_closed:
+        raise SpecError(
+            VIOLATION,
+            "The installation's policy can't be used, and nobody knows what it allows: until it can, nothing is changed, but "
+            "that a suspended endpoint stops. What runs is left as it is. The platform team finds the reason in the log.",
+        )
     own = without_nulls(resource.get("spec"))
     if not isinstance(own, Mapping):
         return spec_endpoint.parse(resource, settings)
@@ -56,12 +64,12 @@ def parse(resource: Mapping[str, Any], settings: Settings, rules: Rules) -> Whis
 def check(spec: Mapping[str, Any], endpoint: WhisperEndpoint, rules: Rules) -> None:
     """Raise SpecError for what is not allowed of a spec as its author wrote it; `endpoint` is what was understood of it."""
     wrong = [*_unlisted(spec, endpoint, rules), *_open(endpoint, rules), *_network(spec, endpoint, rules)]
-    wrong += _too_much(endpoint, rules)
+    wrong += [*_beyond_requests(endpoint, rules), *_too_much(endpoint, rules)]
     if wrong:
         raise SpecError(
             VIOLATION,
-            f"The installation's policy does not allow this in namespace {endpoint.namespace}: {'; '.join(wrong)}. What runs was "
-            "left as it is. Change the spec, or ask the platform team to allow it.",
+            f"The installation's policy does not allow this in namespace {endpoint.namespace}: {'; '.join(wrong)}. What runs "
+            "is left as it is. Change the spec, or ask the platform team to allow it.",
         )
 
 
@@ -118,7 +126,7 @@ def is_open(endpoint: WhisperEndpoint) -> bool:
 
 
 def _network(spec: Mapping[str, Any], endpoint: WhisperEndpoint, rules: Rules) -> Iterator[str]:
-    if "enabled" in (spec.get("networkPolicy") or {}) and not rules.without_network_policy:
+    if (spec.get("networkPolicy") or {}).get("enabled") is False and not rules.without_network_policy:
         yield "spec.networkPolicy.enabled (not for endpoints to decide)"
     if rules.egress is None:
         return
@@ -128,9 +136,19 @@ def _network(spec: Mapping[str, Any], endpoint: WhisperEndpoint, rules: Rules) -
 
 
 def _too_much(endpoint: WhisperEndpoint, rules: Rules) -> Iterator[str]:
-    for name, amount in asked(endpoint).items() if rules.endpoint else ():
-        if amount > rules.endpoint.get(name, amount):
-            yield f"{name} {said(name, amount)} (an endpoint may ask for {said(name, rules.endpoint[name])})"
+    for name, amount in asked(endpoint).items() if rules.ceiling_of_one else ():
+        if amount > rules.ceiling_of_one.get(name, amount):
+            yield f"{name} {said(name, amount)} (an endpoint may ask for {said(name, rules.ceiling_of_one[name])})"
+
+
+def _beyond_requests(endpoint: WhisperEndpoint, rules: Rules) -> Iterator[str]:
+    requests, limits = endpoint.resources.requests, endpoint.resources.limits
+    for name in () if rules.overcommit else ("memory", "ephemeral-storage"):
+        if in_bytes(limits[name]) > in_bytes(requests[name]):
+            yield (
+                f"spec.resources.limits.{name} {limits[name]}, which is more than is requested ({requests[name]}; where a node "
+                "runs out of it, others' pods end as well)"
+            )
 
 
 def _within(way: Egress, allowed: Egress) -> bool:

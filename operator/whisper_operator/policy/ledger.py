@@ -1,201 +1,225 @@
 """Who may have what there is not enough of: one namespace's share, and that of all.
 
 Who has something keeps it: what runs counts first, and of those that ask for more, the oldest gets it as long as there is room.
-What runs is read off the live Deployments, so that a restart changes nothing.
+What runs is read off live Deployments, Ingresses and pods, whoever stands behind them: an endpoint, one that is being deleted, or
+none any more. So a restart changes nothing, and neither orphans nor pods that take long to end make room that is not there.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
 
 from whisper_operator.kube.objects import Key, Raw
-from whisper_operator.policy.amounts import Amounts, said
-from whisper_operator.policy.rules import VIOLATION, Policy
+from whisper_operator.policy.amounts import NOTHING, Amounts, Running, said
+from whisper_operator.policy.rules import NO_ROOM, Policy
+from whisper_operator.policy.sharing import (
+    EVERYWHERE,
+    Bound,
+    Entry,
+    Lack,
+    Scope,
+    Sums,
+    bounds,
+    freed,
+    over,
+    share_out,
+)
 from whisper_operator.spec.endpoint import SpecError
 
-Scope = str | None
-"""A namespace, or EVERYWHERE."""
-EVERYWHERE = None
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """What one endpoint asks for and has."""
-
-    age: tuple[str, str]
-    asked: Amounts
-    held: Amounts
-    granted: Amounts = field(default_factory=dict)
-    """What it was told it may have, until the cluster shows it: else two could be told the same."""
-
-    @cached_property
-    def has(self) -> Amounts:
-        return _most(self.held, self.granted)
-
-    @cached_property
-    def at_most(self) -> Amounts:
-        return _most(self.asked, self.has)
-
-    @cached_property
-    def more(self) -> Amounts:
-        """What it asks for beyond what it has."""
-        found = {name: amount - self.has.get(name, 0) for name, amount in self.asked.items()}
-        return {name: amount for name, amount in found.items() if amount > 0}
-
-    @property
-    def shrinks(self) -> bool:
-        return not self.more and self.asked != self.has
-
-
-Lack = tuple[Scope, str]
-"""Where there is no room, and of what."""
+BLANK = Entry()
 
 
 class Ledger:
-    """What all endpoints ask for and have. Not thread-safe."""
+    """What all endpoints ask for, and all that runs. What it works out it keeps until something there changes: a namespace whose
+    endpoints wait by the thousand makes looks at others' no dearer. Not thread-safe."""
 
     def __init__(self, wake: Callable[[Key], None] = lambda key: None) -> None:
         """`wake` is called with each endpoint that had no room and may have it now."""
         self._wake = wake
-        self._entries: dict[Key, _Entry] = {}
-        self._has: defaultdict[Scope, Counter[str]] = defaultdict(Counter)
-        self._at_most: defaultdict[Scope, Counter[str]] = defaultdict(Counter)
-        """Sums by scope."""
-        self._waiting: set[Key] = set()
-        self._shared: tuple[Policy, dict[Key, list[Lack]]] | None = None
-        """Under which policy everything was last shared out, and who got nothing; None: something has changed since."""
+        self._policy = Policy()
+        self._entries: dict[Key, Entry] = {}
+        self._keys: defaultdict[str, set[Key]] = defaultdict(set)
+        """By namespace."""
+        self._sums = Sums()
+        self._waiting: dict[Key, Lack] = {}
+        """Who was told that there is no room, and the first thing that it lacks: without more of that, nothing changes."""
+        self._lacking: defaultdict[Lack, set[Key]] = defaultdict(set)
+        """The same the other way round."""
+        self._candidates: dict[str, list[Key]] = {}
+        self._shared: dict[Scope, dict[Key, list[Lack]]] = {}
+        self._over: dict[tuple[Scope, str], set[Key]] = {}
 
-    def note(self, resource: Raw, wanted: Amounts, has: Amounts) -> None:
-        """Take in what an endpoint asks for and has by now."""
+    def begin(self, policy: Policy) -> None:
+        """Forget what was asked for, and not what runs: another term."""
+        for key in list(self._entries):
+            self.forget(key)
+        self._under(policy)
+
+    def hold(self, key: Key, running: Running) -> None:
+        """Take in what there is in the cluster under an endpoint's name by now."""
+        known = self._entries.get(key, BLANK)
+        if known.running != running:
+            self._put(key, replace(known, running=running))
+
+    def ask(self, resource: Raw, wanted: Amounts) -> None:
+        """Take in what an endpoint asks for. NOTHING is what one that is refused may have beyond what it has."""
         metadata = resource["metadata"]
         key = (metadata["namespace"], metadata["name"])
         age = (metadata.get("creationTimestamp") or "", metadata.get("uid") or "")
-        known = self._entries.get(key)
-        entry = _Entry(age, wanted, has)
-        if known is not None and (known.asked, known.age) == (wanted, age):
-            entry = replace(entry, granted=known.granted)
-        if entry != known:
-            self._put(key, entry)
-            self._shared = None
-            if known is not None and not _within(known.at_most, entry.at_most):
-                self._wake_others(key)
+        known = self._entries.get(key, BLANK)
+        if known.asked != wanted:
+            self._wait(key, None)
+        granted = known.granted if (known.asked, known.age) == (wanted, age) else NOTHING
+        self._put(key, Entry(age, wanted, known.running, granted))
 
     def forget(self, key: Key) -> None:
-        """Take in that an endpoint is gone."""
-        if key in self._entries:
-            self._put(key, None)
-            self._shared = None
-            self._waiting.discard(key)
-            self._wake_others(key)
+        """Take in that an endpoint is gone, or another installation's. What runs of it is still there."""
+        known = self._entries.get(key)
+        if known is not None:
+            self._put(key, Entry(running=known.running))
+            self._wait(key, None)
 
-    def grant(self, key: Key, policy: Policy) -> None:
-        """Let a noted endpoint have what it asks for. Raises SpecError if there is no room for that."""
-        entry = self._entries[key]
-        lacks = [] if entry.shrinks else self._lacks(key, policy)
-        if lacks:
-            self._waiting.add(key)
-            raise _no_room(key[0], [_told(scope, name, entry, policy) for scope, name in lacks])
-        self._waiting.discard(key)
-        # Sharing out again would come to the same, since it has counted on this.
-        self._put(key, replace(entry, granted=entry.asked))
+    def grant(self, key: Key, policy: Policy, *, new_pods: bool = False) -> None:
+        """Let an endpoint have what it asks for. Raises SpecError if there is no room for that.
 
-    def _lacks(self, key: Key, policy: Policy) -> list[Lack]:
-        """Of what there is too little for one endpoint. What is plain is not worked out."""
-        entry, bounds = self._entries[key], _bounds(key, policy)
-        if all(self._at_most[scope][name] <= most for scope, name, most in bounds):
-            return []
-        plain = [
-            (scope, name) for scope, name, most in bounds if _exceeds(entry, name, self._has[scope], most)
-        ]
-        if plain:
-            return plain
-        if self._shared is None or self._shared[0] is not policy:
-            self._shared = (policy, self._share_out(policy))
-        return self._shared[1].get(key, [])
-
-    def _share_out(self, policy: Policy) -> dict[Key, list[Lack]]:
-        """First all that runs, by age; then what is asked for beyond, by age, where all of it fits."""
-        in_order = sorted(self._entries, key=lambda key: self._entries[key].age)
-        lacks: dict[Key, list[Lack]] = {}
-        kept: defaultdict[Scope, Counter[str]] = defaultdict(Counter)
-        for key in in_order:
-            entry = self._entries[key]
-            for scope, name, most in _bounds(key, policy):
-                own = min(entry.asked.get(name, 0), entry.has.get(name, 0))
-                kept[scope][name] += own
-                if own and kept[scope][name] > most:
-                    lacks.setdefault(key, []).append((scope, name))
-        total = {scope: Counter(sums) for scope, sums in self._has.items()}
-        for key in in_order:
-            entry = self._entries[key]
-            if key in lacks or not entry.more:
-                continue
-            if missing := [
+        `new_pods`: it changes what its pods are. Those before may take long to end; it gets no third kind of pods until then, or
+        it would have as many as it makes changes.
+        """
+        self._under(policy)
+        entry = self._entries.get(key, BLANK)
+        lacks = self._lacks(key, entry)
+        if not lacks and new_pods:
+            lacks = [
                 (scope, name)
-                for scope, name, most in _bounds(key, policy)
-                if _exceeds(entry, name, total[scope], most)
-            ]:
-                lacks[key] = missing
-                continue
-            for scope in (key[0], EVERYWHERE):
-                total[scope].update(entry.more)
-        return lacks
+                for scope, name, most in bounds(policy, key[0])
+                if entry.running.going.get(name) and self._sums.occupied[scope][name] > most
+            ]
+        self._wait(key, lacks[0] if lacks else None)
+        if lacks:
+            raise _no_room(key[0], [_told(scope, name, entry, policy) for scope, name in lacks])
+        # What was shared out is as it was: it has counted on this.
+        self._put(key, replace(entry, granted=entry.asked), is_news=False)
 
-    def _put(self, key: Key, entry: _Entry | None) -> None:
-        known = self._entries.pop(key, None)
-        for scope in (key[0], EVERYWHERE):
-            if known is not None:
-                self._has[scope].subtract(known.has)
-                self._at_most[scope].subtract(known.at_most)
-            if entry is not None:
-                self._has[scope].update(entry.has)
-                self._at_most[scope].update(entry.at_most)
-            if not any(self._at_most[scope].values()):  # a namespace that may be gone
-                del self._at_most[scope], self._has[scope]
-        if entry is not None:
+    def settle(self, key: Key) -> None:
+        """Take in that an endpoint's writes are made, for now. What it was granted and has not taken, others may have."""
+        known = self._entries.get(key)
+        if known is not None and known.granted:
+            after = replace(known, granted=NOTHING)
+            self._put(key, replace(after, gives_way=bool(after.more)), is_news=bool(after.more))
+
+    def _under(self, policy: Policy) -> None:
+        if policy is not self._policy:
+            self._policy = policy
+            for kept in (self._candidates, self._shared, self._over):
+                kept.clear()
+
+    def _lacks(self, key: Key, entry: Entry) -> list[Lack]:
+        """Of what there is too little for one endpoint. What is plain is not worked out."""
+        if entry.shrinks:
+            return []
+        limits = bounds(self._policy, key[0])
+        if too_many := [bound[:2] for bound in limits if key in self._over_of(bound)]:
+            return too_many
+        if all(self._sums.at_most[scope][name] <= most for scope, name, most in limits):
+            return []
+        return entry.lacks(limits, self._sums.occupied) or self._shares(key[0]).get(key, [])
+
+    def _over_of(self, bound: Bound) -> set[Key]:
+        scope, name, most = bound
+        if self._sums.own[scope][name] <= most:
+            return set()
+        if (scope, name) not in self._over:
+            keys = self._entries if scope is EVERYWHERE else self._keys[scope]
+            self._over[scope, name] = over(self._entries, keys, name, most)
+        return self._over[scope, name]
+
+    def _shares(self, namespace: str) -> dict[Key, list[Lack]]:
+        """Who gets nothing, if what is scarce is so in that namespace only, or else of all namespaces."""
+        total = self._sums.at_most[EVERYWHERE]
+        here = all(total[name] <= most for name, most in self._policy.ceilings.items())
+        scope = namespace if here else EVERYWHERE
+        if scope not in self._shared:
+            places = [namespace] if here else list(self._keys)
+            found = [key for place in places for key in self._candidates_of(place)]
+            self._shared[scope] = share_out(self._entries, found, self._policy, self._sums)
+        return self._shared[scope]
+
+    def _candidates_of(self, namespace: str) -> list[Key]:
+        """Who asks for more, and would find room in the namespace if nobody else asked."""
+        if namespace not in self._candidates:
+            limits = [bound for bound in bounds(self._policy, namespace) if bound[0] is not EVERYWHERE]
+            occupied = self._sums.occupied
+            found = ((key, self._entries[key]) for key in self._keys[namespace])
+            self._candidates[namespace] = [
+                key
+                for key, entry in found
+                if entry.more and not entry.gives_way and not entry.lacks(limits, occupied)
+            ]
+        return self._candidates[namespace]
+
+    def _put(self, key: Key, entry: Entry, *, is_news: bool = True) -> None:
+        known, namespace = self._entries.get(key, BLANK), key[0]
+        entry = BLANK if entry.is_blank else entry
+        if entry == known:
+            return
+        self._sums.replace(namespace, known, entry)
+        if entry is BLANK:
+            del self._entries[key]
+            self._keys[namespace].discard(key)
+        else:
             self._entries[key] = entry
+            self._keys[namespace].add(key)
+        if entry.own != known.own:
+            for scope, name in list(self._over):
+                if scope in (namespace, EVERYWHERE):
+                    del self._over[scope, name]
+        if is_news:
+            self._candidates.pop(namespace, None)
+            self._shared.pop(namespace, None)
+            self._shared.pop(EVERYWHERE, None)
+            self._wake_others(key, freed(known, entry))
+        if not self._keys[namespace]:
+            del self._keys[namespace]
+            self._sums.drop(namespace)
 
-    def _wake_others(self, key: Key) -> None:
-        for other in sorted(self._waiting - {key}):
-            self._wake(other)
+    def _wait(self, key: Key, lack: Lack | None) -> None:
+        before = self._waiting.pop(key, None)
+        if before is not None:
+            self._lacking[before].discard(key)
+            if not self._lacking[before]:
+                del self._lacking[before]
+        if lack is not None:
+            self._waiting[key] = lack
+            self._lacking[lack].add(key)
+
+    def _wake_others(self, key: Key, names: set[str]) -> None:
+        """Those for which there is room now, the oldest first."""
+        found: set[Key] = set()
+        for scope in (key[0], EVERYWHERE):
+            for name in names:
+                found |= self._lacking.get((scope, name), set())
+        for other in sorted(found - {key}, key=lambda other: self._entries[other].age):
+            lacks = self._lacks(other, self._entries[other])
+            self._wait(other, lacks[0] if lacks else None)
+            if not lacks:
+                self._wake(other)
 
 
-def _bounds(key: Key, policy: Policy) -> list[tuple[Scope, str, int]]:
-    """The ceilings that an endpoint is under: scope, what is counted, and how much."""
-    return [
-        (scope, name, most)
-        for scope, ceiling in ((key[0], policy.together(key[0])), (EVERYWHERE, policy.ceilings))
-        for name, most in ceiling.items()
-    ]
-
-
-def _exceeds(entry: _Entry, name: str, total: Mapping[str, int], most: int) -> bool:
-    more = entry.more.get(name, 0)
-    return more > 0 and total.get(name, 0) + more > most
-
-
-def _told(scope: Scope, name: str, entry: _Entry, policy: Policy) -> str:
+def _told(scope: Scope, name: str, entry: Entry, policy: Policy) -> str:
     """Of the whole installation no amounts: they are others'."""
     wanted = f"{name} {said(name, entry.asked[name])}"
+    if name in entry.running.going:
+        wanted += f" beside {said(name, entry.running.going[name])} of its pods that are on their way out"
     if scope is EVERYWHERE:
         return f"{wanted} (all that the installation may use is spoken for)"
     return f"{wanted} (namespace {scope} may ask for {said(name, policy.together(scope)[name])} in all)"
 
 
-def _most(one: Amounts, other: Amounts) -> Amounts:
-    return {name: max(one.get(name, 0), other.get(name, 0)) for name in {*one, *other}}
-
-
-def _within(one: Amounts, other: Amounts) -> bool:
-    return all(amount <= other.get(name, 0) for name, amount in one.items())
-
-
 def _no_room(namespace: str, wrong: list[str]) -> SpecError:
     """In the words of a condition."""
     return SpecError(
-        VIOLATION,
-        f"The installation's policy leaves no room for this: {'; '.join(wrong)}. What runs was left as it is. Ask for less, "
+        NO_ROOM,
+        f"The installation's policy leaves no room for this now: {'; '.join(wrong)}. What runs is left as it is. Ask for less, "
         f"suspend another endpoint, or ask the platform team for a higher ceiling for namespace {namespace}; it goes on by "
         "itself once there is room.",
         waits_for_room=True,

@@ -17,7 +17,7 @@ from whisper_operator.kube.kinds import ENDPOINT
 from whisper_operator.kube.metrics import REGISTRY
 from whisper_operator.kube.objects import Key, Raw, condition
 from whisper_operator.leader.leadership import Leadership
-from whisper_operator.policy.rules import VIOLATION
+from whisper_operator.policy.rules import NO_ROOM, VIOLATION
 from whisper_operator.workqueue import ACTIVE, DEPTH, FAILING, WorkQueue
 
 READINESS = ("ready", "progressing", "suspended", "stalled")
@@ -38,6 +38,17 @@ UPGRADES = Gauge(
 REFUSED = Gauge(
     "whisper_operator_policy_violations",
     "WhisperEndpoints that ask for what the installation's policy does not allow; what they have was left as it is.",
+    registry=REGISTRY,
+)
+WITHOUT_ROOM = Gauge(
+    "whisper_operator_ceilings_reached",
+    "WhisperEndpoints that ask for what is allowed, and that the policy's ceilings leave no room for now.",
+    registry=REGISTRY,
+)
+ORPHANS = Gauge(
+    "whisper_operator_orphans",
+    "Names of WhisperEndpoints that are gone and have left a Deployment or an Ingress, for good where the deletion was one that "
+    "orphans: what runs there takes room under the policy's ceilings, and keeps its host.",
     registry=REGISTRY,
 )
 DEAD_WATCHES = Gauge(
@@ -84,9 +95,10 @@ class Health:
         DEAD_WATCHES.set(len(self.watches.dead))
         resources = [self.cache.endpoint(key) or {} for key in self.cache.endpoints()]
         found = Counter(map(readiness, resources))
-        REFUSED.set(
-            sum(condition(each.get("status") or {}, "Ready").get("reason") == VIOLATION for each in resources)
-        )
+        reasons = Counter(condition(each.get("status") or {}, "Ready").get("reason") for each in resources)
+        REFUSED.set(reasons[VIOLATION])
+        WITHOUT_ROOM.set(reasons[NO_ROOM])
+        ORPHANS.set(len(self.cache.orphans()))
         for name in READINESS:
             ENDPOINTS.labels(name).set(found[name])
         for state, count in self.cache.train.states().items():

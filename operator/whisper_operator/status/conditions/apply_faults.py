@@ -12,7 +12,8 @@ def fault(endpoint: WhisperEndpoint | SpecError, outcome: Outcome) -> Fault | No
         failed = (*outcome.refusals, *(outcome.delays if outcome.delay_lasts else ()))
         told = [f"And {what} failed, and is tried again: {why}" for what, why in failed]
         told += [_fought_about(outcome.fights).message] if outcome.fights else []
-        return Fault(endpoint.reason, " ".join([endpoint.message, *told]))
+        waits = endpoint.waits_for_room and not told
+        return Fault(endpoint.reason, " ".join([endpoint.message, *told]), needs_action=not waits)
     if outcome.names_taken:
         names = ", ".join(f"{manifest.kind.qualified} {manifest.name}" for manifest in outcome.names_taken)
         reserved = any(not manifest.kind.owned for manifest in outcome.names_taken)
