@@ -119,7 +119,7 @@ class Operator:
         seen = self._told_of_policies() if self._process is not None else 0
         self._policy = policy
         new = self._policy_path.with_suffix(".new")
-        new.write_text(yaml.safe_dump(policy))
+        new.write_text(yaml.safe_dump({"preset": "none", **policy}))
         new.rename(self._policy_path)
         if self._process is not None:
             eventually(lambda: self._told_of_policies() > seen, what="a line of the log about the new policy")

@@ -133,7 +133,7 @@ def test_what_an_installation_does_not_offer(
             "change the spec, or the policy",
         ),
         (
-            *("room", "PolicyViolation", {"replicas": 3}),
+            *("room", "CeilingReached", {"replicas": 3}),
             "ask for less, or raise the ceiling in the policy",
         ),
     )
@@ -141,7 +141,8 @@ def test_what_an_installation_does_not_offer(
         operator.wait_until_working()
         installed.apply(*(endpoint(name, namespace, **spec) for name, _, spec, _ in cases))
         for (name, reason, _, cure), symptom in zip(cases, troubleshooting.INSTALLATION[5:], strict=True):
-            resource = wait_for_condition(installed, namespace, name, "Stalled", "True", reason)
+            kind, status = ("Ready", "False") if name == "room" else ("Stalled", "True")
+            resource = wait_for_condition(installed, namespace, name, kind, status, reason)
             assert "ask the platform team" in condition(resource, "Ready")["message"]
             note(written, symptom, cure, resource)
 

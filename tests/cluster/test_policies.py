@@ -1,5 +1,6 @@
 """A policy and its changes: who is refused says so, what runs stays, and nobody takes what is another's."""
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -45,6 +46,12 @@ def tenants(installed: Cluster, namespace: str) -> Iterator[tuple[str, str]]:
 def violation(cluster: Cluster, namespace: str, name: str = "whisper") -> str:
     """What it says, once it does."""
     resource = wait_for_condition(cluster, namespace, name, "Stalled", "True", "PolicyViolation")
+    return str(condition(resource, "Ready")["message"])
+
+
+def without_room(cluster: Cluster, namespace: str, name: str) -> str:
+    resource = wait_for_condition(cluster, namespace, name, "Ready", "False", "CeilingReached")
+    assert not condition(resource, "Stalled"), "it goes on by itself"
     return str(condition(resource, "Ready")["message"])
 
 
@@ -154,13 +161,13 @@ def test_no_more_is_made_than_a_namespace_may_have_and_room_is_used_when_it_come
     installed.apply(*(endpoint(name, namespace) for name in ("a", "b", "c", "d")))
     for name in ("a", "b", "c"):
         until(lambda name=name: f"Deployment/{name}" in children(installed, namespace), name)  # type: ignore[misc]
-    assert "gpus 1 (namespace" in violation(installed, namespace, "d")
+    assert "gpus 1 (namespace" in without_room(installed, namespace, "d")
     assert not [name for name in children(installed, namespace) if name.endswith("/d")]
     # Scaling up waits as well, and leaves what runs; an HPA may not reach for more either.
     patch(installed, namespace, name="a", replicas=2)
-    violation(installed, namespace, "a")
+    without_room(installed, namespace, "a")
     patch(installed, namespace, name="b", replicas=None, autoscaling={"max": 9})
-    violation(installed, namespace, "b")
+    without_room(installed, namespace, "b")
     made = children(installed, namespace)
     assert made["Deployment/a"]["spec"]["replicas"] == made["Deployment/b"]["spec"]["replicas"] == 1
     assert "HorizontalPodAutoscaler/b" not in made
@@ -175,4 +182,86 @@ def test_no_more_is_made_than_a_namespace_may_have_and_room_is_used_when_it_come
     until(
         lambda: children(installed, namespace)["Deployment/a"]["spec"]["replicas"] == 2, "the oldest's turn"
     )
-    violation(installed, namespace, "d")
+    without_room(installed, namespace, "d")
+
+
+def made(cluster: Cluster, namespace: str, name: str) -> bool:
+    return f"Deployment/{name}" in children(cluster, namespace)
+
+
+@pytest.mark.timeout(300)
+def test_deletions_that_leave_something_running_give_no_room_away(
+    installed: Cluster, under: Operator, namespace: str
+) -> None:
+    """Orphans, what a finalizer of somebody's keeps, and pods that take long to end: all that runs counts until it is gone."""
+    under.set_policy({"everywhere": {"ceilings": {"namespace": {"gpus": 2}}}})
+    host = f"w.{namespace}.example.com"
+    installed.apply(endpoint("a", namespace, replicas=2, host=host))
+    until(lambda: "Ingress/a" in children(installed, namespace), "its Ingress")
+    installed.kubectl("delete", "wep", "a", "-n", namespace, "--cascade=orphan")
+    installed.apply(endpoint("b", namespace, host=host))
+    resource = wait_for_condition(installed, namespace, "b", "Stalled", "True", "HostConflict")
+    assert "An Ingress that is left of WhisperEndpoint a" in condition(resource, "Ready")["message"]
+    patch(installed, namespace, name="b", host=None)
+    without_room(installed, namespace, "b")
+    assert under.metric("whisper_operator_orphans") == 1
+    # A restart finds the orphans as well.
+    under.stop()
+    under.start().wait_until_working()
+    wait_until_quiet(installed)
+    assert not made(installed, namespace, "b")
+    # Who is made anew under the name has them, and its deletion is held up.
+    held = endpoint("a", namespace, replicas=2)
+    held["metadata"]["finalizers"] = ["example.com/hold"]
+    installed.apply(held)
+    wait_for_condition(installed, namespace, "a")
+    assert under.metric("whisper_operator_orphans") == 0
+    without_room(installed, namespace, "b")
+    installed.kubectl("delete", "wep", "a", "-n", namespace, "--wait=false")
+    time.sleep(2)
+    without_room(installed, namespace, "b")
+    assert not made(installed, namespace, "b")
+    # Its pods stay for a while when it is gone.
+    pods = [each["metadata"]["name"] for each in installed.get("pods", "-n", namespace)["items"]]
+    assert len(pods) == 2
+    for pod in pods:
+        hold(installed, namespace, pod, ["example.com/hold"])
+    installed.kubectl(
+        "patch", "wep", "a", "-n", namespace, "--type=merge", "-p", '{"metadata": {"finalizers": null}}'
+    )
+    until(lambda: not made(installed, namespace, "a"), "its Deployment gone")
+    time.sleep(2)
+    without_room(installed, namespace, "b")
+    hold(installed, namespace, pods[0], None)
+    until(lambda: made(installed, namespace, "b"), "the room that one pod leaves")
+    hold(installed, namespace, pods[1], None)
+
+
+def hold(cluster: Cluster, namespace: str, pod: str, finalizers: list[str] | None) -> None:
+    patched = json.dumps({"metadata": {"finalizers": finalizers}})
+    cluster.kubectl("patch", "pod", pod, "-n", namespace, "--type=merge", "-p", patched)
+
+
+@pytest.mark.timeout(300)
+def test_an_operator_that_starts_with_a_bad_policy_changes_nothing_until_it_is_good(
+    installed: Cluster, under: Operator, namespace: str
+) -> None:
+    installed.apply(endpoint("whisper", namespace, device="cpu", replicas=2))
+    wait_for_condition(installed, namespace, "whisper")
+    under.stop()
+    under.set_policy({"preset": "multi-tennant"})
+    start = now()
+    under.start().wait_until_working()
+    assert "policy can't be used" in violation(installed, namespace)
+    patch(installed, namespace, replicas=1)
+    installed.apply(endpoint("other", namespace, device="cpu"))
+    violation(installed, namespace, "other")
+    wait_until_quiet(installed)
+    assert {each.resource for each in writes(installed, start, namespace)} <= TELLING
+    patch(installed, namespace, suspend=True)
+    until(
+        lambda: children(installed, namespace)["Deployment/whisper"]["spec"]["replicas"] == 0,
+        "the Deployment scaled to nothing",
+    )
+    under.set_policy({})
+    wait_for_condition(installed, namespace, "other")

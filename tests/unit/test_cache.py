@@ -76,6 +76,23 @@ def test_objects_are_cut_down_to_what_decisions_need() -> None:
     assert "managedFields" not in resource["metadata"]
 
 
+def test_of_an_endpoint_is_kept_what_is_looked_at_however_much_its_users_write_there() -> None:
+    """Every replica of the operator has all endpoints in memory: their number is bounded, and so is what each takes."""
+    cache, raw = Cache(), endpoint()
+    huge = "x" * 200_000
+    raw["metadata"] |= {
+        "annotations": {"a": huge, "whisper-operator.io/paused": huge},
+        "labels": {"a": "b" * 60},
+        "finalizers": [huge],
+        "ownerReferences": [{"name": huge}],
+    }
+    cache.upsert(ENDPOINT, {**raw, "spec": {"model": "tiny"}})
+    kept = cache.endpoint(KEY)
+    assert kept is not None
+    assert len(str(kept)) < 500
+    assert kept["spec"] == {"model": "tiny"}
+
+
 def test_a_deletion_of_an_earlier_object_does_not_hit_the_new_one() -> None:
     cache = Cache()
     cache.upsert(DEPLOYMENT, deployment(5, uid="new"))

@@ -214,6 +214,38 @@ def test_an_ingress_that_has_lost_its_owner_is_still_the_endpoints() -> None:
     assert cache.claimed_by_others(C) == [(("host", W), A)]
 
 
+def test_an_ingress_that_outlives_its_endpoint_keeps_its_host_until_it_is_gone() -> None:
+    """By a deletion that orphans, or while its load balancer is taken down."""
+    served = Served()
+    live = served.ingress(5, W)
+    live["metadata"] |= {"annotations": {"whisper-operator.io/applied-hash": "h"}}
+    served.cache.upsert(INGRESS, live)
+    served.cache.delete(ENDPOINT, served.endpoint(A, 6, "1", W))
+    assert served.cache.claimed_by_others(C) == [(("host", W), A)]
+    assert served.cache.orphans() == [A]
+    with pytest.raises(SpecError) as error:
+        claims.check(served.cache.claimed_by_others(C), C[0], exists=lambda key: False)
+    assert "An Ingress that is left of WhisperEndpoint a in namespace n has the host" in error.value.message
+    assert "delete that Ingress" in error.value.message
+    served.woken.clear()
+    live["metadata"]["resourceVersion"] = "7"
+    served.cache.delete(INGRESS, live)
+    assert served.cache.claimed_by_others(C) == []
+    assert served.woken == [C]
+
+
+def test_who_is_refused_has_what_its_ingress_has_and_nothing_that_it_only_asks_for() -> None:
+    served = Served()
+    served.cache.refuse(A, refused=True)
+    assert served.cache.claimed_by_others(C) == [(("host", W), A)]
+    served.cache.replace(INGRESS, set(), 9)
+    assert served.cache.claimed_by_others(C) == []
+    served.woken.clear()
+    served.cache.refuse(A, refused=False)
+    assert served.cache.claimed_by_others(C) == [(("host", W), A)], "the older one again"
+    assert C in served.woken
+
+
 def test_a_change_of_something_else_wakes_nobody() -> None:
     book = Claims()
     book.note(A, endpoint("a", "1", host="w.example.com"))

@@ -1,19 +1,27 @@
 """The policy file: what it may say, how its parts add up, and what is said of one that makes no sense."""
 
+import json
 import re
+import textwrap
+import time
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from whisper_operator import claims
+from whisper_operator.apply import upgrade
 from whisper_operator.offline import crd_schema
 from whisper_operator.policy import allowed
 from whisper_operator.policy.allowed import LISTED
+from whisper_operator.policy.amounts import asked
 from whisper_operator.policy.defaults import completed
+from whisper_operator.policy.ledger import Ledger
 from whisper_operator.policy.reading import PolicyError, load
 from whisper_operator.policy.rules import Policy
-from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
+from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint, parse
 
 from tests.unit.making import SETTINGS, Body, made
 
@@ -40,6 +48,25 @@ def refused(spec: Body, under: Policy, namespace: str = "asr") -> str:
     ("text", "words"),
     [
         ("a: [", "while parsing a flow node"),
+        (
+            "# preset: multi-tenant",
+            "preset has to be said: multi-tenant, or none, by which everything is allowed",
+        ),
+        ("everywhere: {}", "preset has to be said"),
+        ("ceilings: {cpu: .inf}", "line 2: .inf is no amount: write none for no ceiling"),
+        ("ceilings: {cpu: .nan}", "line 2: .nan is no amount"),
+        ("ceilings: {cpu: inf}", "'inf' can't stand there, but an amount such as 32 or 192Gi, or none"),
+        (
+            "everywhere: {server: {version: ''}}",
+            "everywhere.server.version: '' can't stand there, but a tag's beginning",
+        ),
+        ("everywhere: {hosts: ['*..']}", "a host, or *.DOMAIN"),
+        (
+            "a: &a [1,2,3,4,5,6,7,8,9]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
+            "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\n"
+            "g: [*f,*f,*f,*f,*f,*f,*f,*f,*f]",
+            "it has more than 1000000 values, with all that its aliases (*) stand for",
+        ),
         ("[]", "[] is not of type 'object'"),
         ("preset: strict", "preset: 'strict' is not one of ['none', 'multi-tenant']"),
         ("hosts: []", "unknown field 'hosts': use ceilings, everywhere, namespaces, preset"),
@@ -91,7 +118,7 @@ def refused(spec: Body, under: Policy, namespace: str = "asr") -> str:
     ],
 )
 def test_what_makes_no_sense_is_named(text: str, words: str) -> None:
-    if text.startswith(("everywhere: {", "namespaces: {", "ceilings: {")):
+    if text.startswith(("everywhere: {", "namespaces: {", "ceilings: {")) and "preset" not in words:
         text = f"preset: none\n{text}"
     with pytest.raises(PolicyError) as error:
         load(text, SETTINGS, crd_schema.complaints)
@@ -292,11 +319,141 @@ def test_a_default_never_makes_a_spec_that_the_api_server_would_refuse(
     assert completed({}, {name: default}) == {name: default}
 
 
+DEFAULTS: tuple[Body, ...] = (
+    {"model": "turbo"},
+    {"model": "small.en"},
+    {"model": "medium"},
+    {"defaults": {"task": "translate"}},
+    {"defaults": {"language": "yue"}},
+    {"defaults": {"language": "de", "prompt": "x"}},
+    {"limits": {"maxQueue": 1}},
+    {"limits": {"maxQueue": 4}},
+    {"engine": "faster-whisper"},
+    {"accelerator": {"type": "nvidia-l4", "spot": True}},
+    {"resources": {"limits": {"memory": "8Gi", "cpu": 2}}},
+    {"resources": {"requests": {"memory": "32Gi", "cpu": 8}}},
+    {"resources": {"limits": {"ephemeral-storage": "8Gi"}}},
+    {"ingress": {"httpsRedirect": True}},
+    {"ingress": {"sslPolicy": "modern", "securityPolicy": "office"}},
+    {"scheduling": {"nodeSelector": {"a": "b"}, "tolerations": [{"key": "a"}]}},
+)
+CLAIM = {"persistentVolumeClaim": {"claimName": "m"}}
+SPECS: tuple[Body, ...] = (
+    {"defaults": {"task": "translate"}},
+    {"defaults": {"language": "de"}},
+    {"defaults": {"language": "yue", "prompt": "y"}},
+    {"model": "turbo"},
+    {"model": "small.en"},
+    {"model": "/models/a.pt", "modelVolume": CLAIM},
+    {"model": "turbo", "modelVolume": {"emptyDir": {"sizeLimit": "20Gi"}}},
+    {"autoscaling": {"max": 3}},
+    {"autoscaling": {"max": 3, "targetInFlight": 31}},
+    {"autoscaling": {"max": 3, "targetInFlight": 7}, "limits": {"maxQueue": 8}},
+    {"limits": {"maxQueue": 1}},
+    {"device": "cpu", "computeType": "int8", "engine": "faster-whisper"},
+    {"device": "cpu", "autoscaling": {"max": 2}},
+    {"computeType": "bfloat16", "accelerator": {"type": "nvidia-l4"}},
+    {"accelerator": {"spot": True}},
+    {"resources": {"requests": {"memory": "16Gi", "cpu": 4, "ephemeral-storage": "99Gi"}}},
+    {"resources": {"limits": {"memory": "4Gi"}}},
+    {"host": "a.example.com"},
+    {"host": "a.example.com", "ingress": {"tls": {"mode": "none"}}},
+    {"host": "a.example.com", "ingress": {"tls": {"secretName": "s"}}},
+    {"host": "a.example.com", "ingress": {"class": "gce-internal"}},
+    {"host": "a.example.com", "ingress": {"class": "nginx", "annotations": {"a": "b"}}},
+)
+
+
+@pytest.mark.parametrize("default", DEFAULTS, ids=str)
+def test_beside_any_default_every_good_spec_is_still_good(default: Body) -> None:
+    """Else a new default would break what runs; by the CRD's own rules, and by what the operator makes of it."""
+    for spec in SPECS:
+        whole = completed(spec, default)
+        assert complaints(json.dumps(spec)) == []
+        assert complaints(json.dumps(whole)) == [], (spec, default)
+        parse({"metadata": METADATA, "spec": whole}, SETTINGS)
+
+
+METADATA = {"name": "whisper", "namespace": "asr"}
+
+
+@cache
+def complaints(spec: str) -> list[str]:
+    head = {"apiVersion": "whisper-operator.io/v1alpha1", "kind": "WhisperEndpoint", "metadata": METADATA}
+    return crd_schema.complaints({**head, "spec": json.loads(spec)})
+
+
+def test_a_default_of_a_thousand_namespaces_is_tried_once() -> None:
+    """That takes a tenth of a second, and the operator's Lease some seconds."""
+    tried = []
+    text = yaml.safe_dump({
+        "preset": "none",
+        "everywhere": {"defaults": {"model": "turbo"}},
+        "namespaces": {f"n{number}": {"hosts": []} for number in range(1000)},
+    })  # fmt: skip
+    load(text, SETTINGS, lambda resource: tried.append(resource) or [])  # type: ignore[func-returns-value]
+    assert len(tried) == 1
+
+
+def test_a_large_policy_is_read_in_seconds() -> None:
+    said = {
+        "preset": "none",
+        "namespaces": {f"n{number}": {"hosts": ["a.example.com"]} for number in range(5000)},
+    }
+    text, start = yaml.safe_dump(said), time.process_time()
+    load(text, SETTINGS)
+    assert time.process_time() - start < 8
+
+
+def test_a_ceiling_of_the_presets_can_be_taken_off() -> None:
+    under = policy(
+        preset="multi-tenant",
+        namespaces={"asr": {"ceilings": {"namespace": {"cpu": "none", "gpus": "none"}}}},
+    )
+    assert "cpu" not in under.together("asr")
+    assert "gpus" not in under.together("asr")
+    assert under.together("asr")["memory"] > 0
+    assert under.together("shop")["gpus"] == 4000
+
+
+def test_an_endpoint_may_be_stricter_than_the_policy_asks() -> None:
+    under = policy(everywhere={"withoutNetworkPolicy": False})
+    understood({"networkPolicy": {"enabled": True}}, under)
+    assert "networkPolicy.enabled" in refused({"networkPolicy": {"enabled": False}}, under)
+
+
+def test_who_may_not_pause_is_upgraded_all_the_same() -> None:
+    """Whoever runs the installation may still hold all upgrades."""
+    resource = {"metadata": {"annotations": {"whisper-operator.io/paused": "true"}}}
+    assert upgrade.is_paused(resource, policy().of("asr").settings(SETTINGS))
+    strict = policy(preset="multi-tenant").of("asr")
+    assert not upgrade.is_paused(resource, strict.settings(SETTINGS))
+    assert upgrade.is_paused(resource, strict.settings(replace(SETTINGS, paused=True)))
+
+
+def test_the_example_of_the_readme_gives_what_it_says() -> None:
+    text = (ROOT / "README.md").read_text()
+    block = text[text.index("       preset: multi-tenant") :].split("\n\n")[0]
+    under = load(textwrap.dedent(block), SETTINGS, crd_schema.complaints)
+    ledger = Ledger()
+    for number in range(4):
+        spec = {
+            "replicas": 4,
+            "host": f"w{number}.radiology.example.com",
+            "auth": {"secretName": "whisper-keys"},
+        }
+        resource = {"metadata": {"name": f"w{number}", "namespace": "radiology"}, "spec": spec}
+        ledger.ask(resource, asked(allowed.parse(resource, SETTINGS, under.of("radiology"))))
+        ledger.grant(("radiology", f"w{number}"), under)
+
+
 def test_what_rules_have_in_common_may_be_written_once() -> None:
     text = (
         "preset: none\neverywhere: &all {hosts: [a.example.com]}\nnamespaces: {asr: {<<: *all, secrets: []}}"
     )
     assert set(load(text, SETTINGS).of("asr").lists) == {"hosts", "secrets"}
+    other = text.replace("secrets: []", "hosts: [b.example.com]")  # said once, and once in what is taken over
+    assert load(other, SETTINGS).of("asr").lists["hosts"] == ("b.example.com",)
 
 
 def test_a_namespace_may_have_another_server() -> None:

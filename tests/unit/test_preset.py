@@ -3,8 +3,15 @@
 docs/security.md is the same list in words; test_security_page.py holds the two together.
 """
 
+import json
+from pathlib import Path
+
 import pytest
+import yaml
+from whisper_operator import manifests
 from whisper_operator.manifests import environment
+from whisper_operator.observed.children import Observed
+from whisper_operator.observed.pods import Pod
 from whisper_operator.offline import crd_schema
 from whisper_operator.policy import allowed
 from whisper_operator.policy.amounts import asked
@@ -52,6 +59,10 @@ REFUSED: dict[str, tuple[Body, str]] = {
     "resources.limits.ephemeral-storage": (
         {"resources": {"limits": {"ephemeral-storage": "1Ti"}}},
         "ephemeral-storage 1024Gi",
+    ),
+    "resources.limits.memory over requests": (
+        {"device": "cpu", "resources": {"requests": {"cpu": "1m", "memory": "1Mi"}, "limits": {"memory": "24Gi"}}},
+        "spec.resources.limits.memory 24Gi, which is more than is requested (1Mi;",
     ),
     "image": ({"image": "docker.io/evil/miner:1"}, "spec.image 'docker.io/evil/miner:1' (no registries are allowed)"),
     "imagePullSecrets.[].name": (
@@ -288,3 +299,57 @@ def test_the_preset_names_every_list_there_is() -> None:
     rules = PRESET.of("asr")
     assert set(rules.lists) == set(allowed.LISTED.values())
     assert rules.egress == ()
+
+
+def test_metadata_of_an_endpoint_reaches_none_of_its_children() -> None:
+    own: Body = {"labels": {"evil": "label"}, "annotations": {"evil": "note"}, "finalizers": ["evil/final"]}
+    own["ownerReferences"] = [{"name": "evil-owner", "uid": "e", "kind": "Pod", "apiVersion": "v1"}]
+    names = {"name": "whisper", "namespace": "asr", "uid": "u"}
+    resource: Body = {"metadata": {**names, **own}, "spec": PUBLIC}
+    endpoint = allowed.parse(resource, SETTINGS, WITH_HOSTS.of("asr"))
+    made = manifests.of(endpoint, Observed.nothing(), SETTINGS)
+    assert len(made) > 5
+    assert "evil" not in str([each.body for each in made])
+
+
+def test_a_tenant_can_hold_no_upgrade() -> None:
+    assert not PRESET.of("asr").may_pause
+
+
+def test_hosts_have_a_ceiling_as_each_has_a_certificate() -> None:
+    hosts = [f"w{number}.asr.example.com" for number in range(4)]
+    with pytest.raises(SpecError, match=r"hosts 5 .namespace asr may ask for 4 in all"):
+        understood({**PUBLIC, "additionalHosts": hosts})
+    understood({**PUBLIC, "additionalHosts": hosts[:3]})
+
+
+def test_a_quota_for_tenants_bounds_the_number_of_objects() -> None:
+    """Which the operator can't: by the time that it sees one, it is there."""
+    path = Path(__file__).resolve().parents[2] / "deploy" / "tenant" / "resourcequota.yaml"
+    hard = yaml.safe_load(path.read_text())["spec"]["hard"]
+    assert (
+        int(hard["count/whisperendpoints.whisper-operator.io"]) >= PRESET.together("asr")["endpoints"] / 1000
+    )
+
+
+@pytest.mark.parametrize("field", ["model", "image"])
+def test_the_contract_takes_no_control_characters_into_what_is_shown(field: str) -> None:
+    volume: Body = {"persistentVolumeClaim": {"claimName": "whisper-m"}}
+    for sign in ("\x1b", "\x00", "\x7f", "\x9b"):
+        spec: Body = {field: f"/models/a{sign}]0;owned", "modelVolume": volume}
+        resource = {
+            "apiVersion": "whisper-operator.io/v1alpha1",
+            "kind": "WhisperEndpoint",
+            "metadata": {"name": "w"},
+        }
+        assert any("control characters" in each for each in crd_schema.complaints({**resource, "spec": spec}))
+
+
+def test_what_a_server_logs_is_shown_without_what_a_terminal_would_obey() -> None:
+    log = json.dumps({"message": "no file /models/\x1b]0;owned\x07 \u202egnp.exe"})
+    ended = {"exitCode": 3, "message": log}
+    status = {"containerStatuses": [{"name": "server", "state": {"terminated": ended}, "restartCount": 1}]}
+    trouble = Pod.of({"metadata": {"name": "p", "uid": "p"}, "status": status}).trouble
+    assert trouble is not None
+    assert trouble.words.isprintable()
+    assert trouble.words.startswith("no file /models/")

@@ -156,6 +156,33 @@ def test_what_the_files_ask_for_together_is_held_against_the_ceilings(
     )
 
 
+def test_two_files_with_one_host_are_told(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b", "c"):
+        host = "one.example.com" if name != "c" else "two.example.com"
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(endpoint(name, host=host)))
+    assert main(["render", "-f", str(tmp_path), "--config", config]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (
+        "WhisperEndpoint b: HostConflict: WhisperEndpoint a in namespace default has the host one.example.com"
+        in line
+    )
+
+
+@pytest.mark.parametrize("namespace", ["", 5, ["a"], "A_b", {"a": 1}])
+def test_a_namespace_that_is_none_is_told(
+    namespace: object, config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, policy = tmp_path / "whisper.yaml", tmp_path / "policy"
+    body = endpoint("whisper")
+    body["metadata"]["namespace"] = namespace
+    file.write_text(yaml.safe_dump(body))
+    policy.write_text("preset: multi-tenant")
+    assert main(["render", "-f", str(file), "--config", config, "--policy", str(policy)]) == 1
+    assert f"metadata.namespace {namespace!r} is not the name of a namespace" in capsys.readouterr().err
+
+
 def test_all_that_is_allowed_is_printed_as_without_a_policy(
     config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
