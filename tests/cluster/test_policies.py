@@ -158,9 +158,11 @@ def test_no_more_is_made_than_a_namespace_may_have_and_room_is_used_when_it_come
     installed: Cluster, under: Operator, namespace: str
 ) -> None:
     under.set_policy({"everywhere": {"ceilings": {"namespace": {"gpus": 3}}}})
-    installed.apply(*(endpoint(name, namespace) for name in ("a", "b", "c", "d")))
+    installed.apply(*(endpoint(name, namespace) for name in ("a", "b", "c")))
     for name in ("a", "b", "c"):
         until(lambda name=name: f"Deployment/{name}" in children(installed, namespace), name)  # type: ignore[misc]
+    time.sleep(1)  # creationTimestamps have seconds
+    installed.apply(endpoint("d", namespace))
     assert "gpus 1 (namespace" in without_room(installed, namespace, "d")
     assert not [name for name in children(installed, namespace) if name.endswith("/d")]
     # Scaling up waits as well, and leaves what runs; an HPA may not reach for more either.

@@ -23,6 +23,7 @@ from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 from tests.unit.making import SETTINGS, Body
 from tests.unit.test_every_field import SPEC, leaves
 
+ROOT = Path(__file__).resolve().parents[2]
 PRESET = load("preset: multi-tenant", SETTINGS)
 WITH_HOSTS = load('{preset: multi-tenant, everywhere: {hosts: ["*.{namespace}.example.com"]}}', SETTINGS)
 """As an installation has it that lets its tenants have hosts."""
@@ -301,6 +302,16 @@ def test_the_preset_names_every_list_there_is() -> None:
     assert rules.egress == ()
 
 
+@pytest.mark.parametrize("name", ["internal", "model-volume", "model-download", "cpu"])
+def test_the_preset_takes_the_examples_for_inside_the_cluster(name: str) -> None:
+    (resource,) = (
+        each
+        for each in yaml.safe_load_all((ROOT / "examples" / f"{name}.yaml").read_text())
+        if each["kind"] == "WhisperEndpoint"
+    )
+    understood({field: value for field, value in resource["spec"].items() if field != "host"}, PRESET)
+
+
 def test_metadata_of_an_endpoint_reaches_none_of_its_children() -> None:
     own: Body = {"labels": {"evil": "label"}, "annotations": {"evil": "note"}, "finalizers": ["evil/final"]}
     own["ownerReferences"] = [{"name": "evil-owner", "uid": "e", "kind": "Pod", "apiVersion": "v1"}]
@@ -325,7 +336,7 @@ def test_hosts_have_a_ceiling_as_each_has_a_certificate() -> None:
 
 def test_a_quota_for_tenants_bounds_the_number_of_objects() -> None:
     """Which the operator can't: by the time that it sees one, it is there."""
-    path = Path(__file__).resolve().parents[2] / "deploy" / "tenant" / "resourcequota.yaml"
+    path = ROOT / "deploy" / "tenant" / "resourcequota.yaml"
     hard = yaml.safe_load(path.read_text())["spec"]["hard"]
     assert (
         int(hard["count/whisperendpoints.whisper-operator.io"]) >= PRESET.together("asr")["endpoints"] / 1000

@@ -116,13 +116,8 @@ def _built_in(path: str, endpoint: WhisperEndpoint, rules: Rules) -> list[str]:
 
 
 def _open(endpoint: WhisperEndpoint, rules: Rules) -> Iterator[str]:
-    if rules.public_without_auth == DENY and is_open(endpoint):
+    if rules.public_without_auth == DENY and endpoint.is_open:
         yield "spec.host without spec.auth (anybody could use it: name a Secret with API keys)"
-
-
-def is_open(endpoint: WhisperEndpoint) -> bool:
-    """Whether anybody on the internet may use it, and so run up a bill."""
-    return endpoint.public is not None and endpoint.public.on_internet and endpoint.keys_secret is None
 
 
 def _network(spec: Mapping[str, Any], endpoint: WhisperEndpoint, rules: Rules) -> Iterator[str]:

@@ -45,6 +45,7 @@ class Ledger:
         """Who was told that there is no room, and the first thing that it lacks: without more of that, nothing changes."""
         self._lacking: defaultdict[Lack, set[Key]] = defaultdict(set)
         """The same the other way round."""
+        self._bounds: dict[str, list[Bound]] = {}
         self._candidates: dict[str, list[Key]] = {}
         self._shared: dict[Scope, dict[Key, list[Lack]]] = {}
         self._over: dict[tuple[Scope, str], set[Key]] = {}
@@ -91,7 +92,7 @@ class Ledger:
         if not lacks and new_pods:
             lacks = [
                 (scope, name)
-                for scope, name, most in bounds(policy, key[0])
+                for scope, name, most in self._bounds_of(key[0])
                 if entry.running.going.get(name) and self._sums.occupied[scope][name] > most
             ]
         self._wait(key, lacks[0] if lacks else None)
@@ -110,19 +111,24 @@ class Ledger:
     def _under(self, policy: Policy) -> None:
         if policy is not self._policy:
             self._policy = policy
-            for kept in (self._candidates, self._shared, self._over):
+            for kept in (self._bounds, self._candidates, self._shared, self._over):
                 kept.clear()
 
     def _lacks(self, key: Key, entry: Entry) -> list[Lack]:
         """Of what there is too little for one endpoint. What is plain is not worked out."""
         if entry.shrinks:
             return []
-        limits = bounds(self._policy, key[0])
+        limits = self._bounds_of(key[0])
         if too_many := [bound[:2] for bound in limits if key in self._over_of(bound)]:
             return too_many
         if all(self._sums.at_most[scope][name] <= most for scope, name, most in limits):
             return []
         return entry.lacks(limits, self._sums.occupied) or self._shares(key[0]).get(key, [])
+
+    def _bounds_of(self, namespace: str) -> list[Bound]:
+        if namespace not in self._bounds:
+            self._bounds[namespace] = bounds(self._policy, namespace)
+        return self._bounds[namespace]
 
     def _over_of(self, bound: Bound) -> set[Key]:
         scope, name, most = bound
@@ -141,13 +147,13 @@ class Ledger:
         if scope not in self._shared:
             places = [namespace] if here else list(self._keys)
             found = [key for place in places for key in self._candidates_of(place)]
-            self._shared[scope] = share_out(self._entries, found, self._policy, self._sums)
+            self._shared[scope] = share_out(self._entries, found, self._bounds_of, self._sums)
         return self._shared[scope]
 
     def _candidates_of(self, namespace: str) -> list[Key]:
         """Who asks for more, and would find room in the namespace if nobody else asked."""
         if namespace not in self._candidates:
-            limits = [bound for bound in bounds(self._policy, namespace) if bound[0] is not EVERYWHERE]
+            limits = [bound for bound in self._bounds_of(namespace) if bound[0] is not EVERYWHERE]
             occupied = self._sums.occupied
             found = ((key, self._entries[key]) for key in self._keys[namespace])
             self._candidates[namespace] = [

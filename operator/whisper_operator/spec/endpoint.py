@@ -121,6 +121,11 @@ class WhisperEndpoint:
     warn_of_open: bool = True
     """Whether it is to tell that anybody on the internet may use it, if that is so."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody on the internet may use it, and so run up a bill."""
+        return self.public is not None and self.public.on_internet and self.keys_secret is None
+
 
 def parse(resource: Mapping[str, Any], settings: Settings) -> WhisperEndpoint:
     """The endpoint that a resource describes on this installation. Raises SpecError."""

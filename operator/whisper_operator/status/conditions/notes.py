@@ -24,16 +24,10 @@ def _replicas(conditions: list[Condition]) -> list[str]:
 
 
 def _open(endpoint: WhisperEndpoint) -> list[str]:
-    public = endpoint.public
-    if (
-        public is None
-        or not public.on_internet
-        or endpoint.keys_secret is not None
-        or not endpoint.warn_of_open
-    ):
+    if endpoint.public is None or not endpoint.is_open or not endpoint.warn_of_open:
         return []
     return [
-        f"Mind that whoever knows {public.hosts[0]} may use it, at your cost: spec.auth asks for API keys."
+        f"Mind that whoever knows {endpoint.public.hosts[0]} may use it, at your cost: spec.auth asks for API keys."
     ]
 
 
