@@ -21,6 +21,9 @@ HOST = "host"
 ADDRESSES = {EXTERNAL: "global address", INTERNAL: "regional address"}
 """By GKE's class of Ingress; a global and a regional address of one name are two things."""
 
+CONFLICTS = ("HostConflict", "StaticIPConflict")
+"""The reasons of who waits for what another one has."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Claimant:
@@ -135,7 +138,7 @@ def check(
             whose = f"An Ingress that is left of {who[0].lower() + who[1:] if who.startswith('A ') else who}"
             way_out = "delete that Ingress, unless it is on its way out already"
         raise SpecError(
-            "HostConflict" if is_host else "StaticIPConflict",
+            CONFLICTS[0] if is_host else CONFLICTS[1],
             f"{whose} has {words}, which only one endpoint can have: use {other}, or {way_out}. This one was left as it is, and "
             "goes on by itself once it is free.",
         )

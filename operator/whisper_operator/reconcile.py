@@ -72,7 +72,9 @@ async def reconcile(
         endpoint, due, failure = _own_fault(error), frozen(resource, observed), error
     if isinstance(endpoint, SpecError) and not endpoint.waits_for_room:
         ledger.ask(resource, NOTHING)
-    cache.refuse(key, refused=_is_refused(endpoint))
+    if not (isinstance(endpoint, SpecError) and endpoint.reason in claims.CONFLICTS):
+        # Else it had got so far as to wait for a host, and would keep it from who has it, to be refused right after.
+        cache.refuse(key, refused=_is_refused(endpoint))
     outcome = await applier.apply(resource, due)
     if not outcome.delays:  # else its Deployment may have been written, and the answer lost
         ledger.settle(key)

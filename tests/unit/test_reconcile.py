@@ -232,6 +232,26 @@ def test_who_may_not_have_what_it_asks_for_keeps_nobody_from_a_host(spec: dict[s
     assert (cluster.cache.claimed_by_others(("m", "late")) == []) or spec == {"replicas": 9}
 
 
+def test_who_has_no_room_takes_no_host_back_by_waiting_for_it() -> None:
+    """Or the two would take it from each other for ever, the elder to be refused each time."""
+    cluster, late = Cluster(), ("m", "late")
+    cluster.reconcile(SETTINGS, ROOM, host=W, replicas=9)
+    assert cluster.told()["reason"] == "CeilingReached"
+    metadata = {
+        "namespace": "m",
+        "name": "late",
+        "uid": "v",
+        "resourceVersion": "7",
+        "creationTimestamp": "9",
+    }
+    cluster.cache.upsert(ENDPOINT, {"metadata": metadata, "spec": {"host": W}})
+    for _ in range(2):
+        cluster.reports.clear()
+        cluster.look(SETTINGS, load(f"preset: none\n{ROOM}", SETTINGS))
+        assert cluster.told()["reason"] == "HostConflict"
+        assert cluster.cache.claimed_by_others(late) == []
+
+
 def test_while_the_policy_cant_be_read_nothing_changes_and_a_suspension_works() -> None:
     cluster = Cluster()
     cluster.cache.upsert(ENDPOINT, {"metadata": {**NAMES, "resourceVersion": "1"}, "spec": {}})
