@@ -46,8 +46,9 @@ REFUSED = {
 
 
 def apply_crd(cluster: Cluster, crd: Path | dict[str, Any]) -> None:
+    """As docs/upgrades.md tells."""
     text = crd.read_text() if isinstance(crd, Path) else json.dumps(crd)
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=text)
+    cluster.kubectl("apply", "-f", "-", input=text)
     wait_for_kinds(cluster)
 
 
