@@ -1,6 +1,11 @@
-"""What the installation changes of pods goes out one by one, on a real control plane: order, pace, failure, restart, pause."""
+"""What the installation changes of pods goes out one by one, on a real control plane: order, pace, failure, restart, pause.
+
+$WHISPER_UPGRADE_ENDPOINTS says how many endpoints are upgraded in the first test; `pytest -s` shows at what pace.
+"""
 
 import json
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +26,7 @@ from tests.cluster.support import (
     wait_until_quiet,
 )
 
+MANY = int(os.environ.get("WHISPER_UPGRADE_ENDPOINTS", "8"))
 OLD, NEW = {"server": IMAGES}, {"server": {**IMAGES, "version": "0.2.0"}}
 LAB = {"cloud.google.com/gke-accelerator": "nvidia-tesla-t4"}
 NOWHERE = {**LAB, "no-such": "node"}
@@ -73,12 +79,12 @@ def installed_with(cluster: Cluster, settings: dict[str, Any], started: list[Ope
     return started[-1]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(300 + 10 * MANY)
 def test_another_server_version_goes_to_one_endpoint_after_the_other(
     installed: Cluster, endings: list[Operator], namespace: str, tmp_path: Path
 ) -> None:
     """Without a second pod beside the old one, so that each is down for a moment: never two at a time."""
-    names = [f"e{number:02}" for number in range(8)]
+    names = [f"e{number:02}" for number in range(MANY)]
     installed_with(installed, OLD, endings)
     installed.apply(*(endpoint(name, namespace, device="cpu", rollout="Recreate") for name in names))
     for name in names:
@@ -86,23 +92,33 @@ def test_another_server_version_goes_to_one_endpoint_after_the_other(
     with History(installed, namespace, tmp_path, "deployments") as history:
         start = history.seen_up_to("deployments", names[0])
         operator = installed_with(installed, NEW, endings)
+        began = time.monotonic()
         until(lambda: operator.metric("whisper_operator_upgrades", state="waiting"), "some wait")
         assert reason(installed, namespace, names[-1]) == ("True", "UpgradePending")
         operator = installed_with(installed, NEW, endings)  # which keeps the place
-        until(lambda: set(versions(installed, namespace).values()) == {"0.2.0"}, "all upgraded", 150)
+        until(
+            lambda: set(versions(installed, namespace).values()) == {"0.2.0"}, "all upgraded", 150 + 10 * MANY
+        )
         for name in names:
             wait_for_condition(installed, namespace, name, reason="Ready")
+        took = time.monotonic() - began
         wait_until_quiet(installed)
         states = history.states(since=start)
     down: set[str] = set()
     order: list[str] = []
+    most_down = 0
     for state in states:
         name = state.body["metadata"]["name"]
         (down.add if unavailable(state.body) else down.discard)(name)
+        most_down = max(most_down, len(down))
         assert len(down) <= 1, f"{sorted(down)} are down at once"
         if ":0.2.0" in image_of(state.body) and name not in order:
             order.append(name)
     assert order == names
+    assert most_down == 1, "or nobody has looked"
+    print(
+        f"{len(names)} endpoints in {took:.1f} s, {took / len(names):.2f} s each, at most {most_down} down: {', '.join(order)}"
+    )
     assert operator.metric("whisper_operator_upgrades", state="rolling") == 0
     for body in deployments(installed, namespace).values():
         assert UPGRADING_ANNOTATION not in body["metadata"]["annotations"]
