@@ -32,11 +32,9 @@ CRD = ROOT / "crds" / "whisperendpoints.yaml"
 ADDRESSES = "computeaddresses.compute.cnrm.cloud.google.com"
 
 
-def rights(cluster: Cluster, namespace: str) -> None:
-    binding = yaml.safe_load((OVERLAY / "rights.yaml").read_text())
-    binding["metadata"]["namespace"] = namespace
-    cluster.kubectl("create", "namespace", namespace)
-    cluster.apply(binding)
+def give_rights(cluster: Cluster, namespace: str) -> None:
+    text = (OVERLAY / "rights.yaml").read_text().replace("namespace: asr", f"namespace: {namespace}")
+    cluster.kubectl("apply", "-f", "-", input=text)
 
 
 def said(operator: Operator, *words: str) -> list[str]:
@@ -51,7 +49,8 @@ def two() -> Iterator[Cluster]:
     with Cluster.start() as cluster:
         cluster.kubectl("create", "namespace", "asr")
         install(cluster, "overlays/namespaced")
-        rights(cluster, "nlp")
+        cluster.kubectl("create", "namespace", "nlp")
+        give_rights(cluster, "nlp")
         yield cluster
 
 
@@ -81,7 +80,8 @@ def test_a_namespace_that_turns_forbidden_and_goes_stops_no_other(two: Cluster) 
         }
         assert operator.metric("whisper_operator_unreadable", **unreadable) == 1
 
-        rights(two, "nlp")
+        two.kubectl("create", "namespace", "nlp")
+        give_rights(two, "nlp")
         two.apply(endpoint("again", "nlp", host="nlp.example.com"))
         wait_for_condition(two, "nlp", "again")
         until(
@@ -108,9 +108,7 @@ def test_a_namespace_that_turns_forbidden_while_it_is_watched_stops_no_other(two
         two.kubectl("delete", "wep", "goes", "-n", "nlp")
         two.apply(endpoint("heir", "asr", host="goes.example.com"))
         wait_for_condition(two, "asr", "heir")
-        binding = yaml.safe_load((OVERLAY / "rights.yaml").read_text())
-        binding["metadata"]["namespace"] = "nlp"
-        two.apply(binding)
+        give_rights(two, "nlp")
         two.kubectl("delete", "service", "stays", "-n", "nlp")
         until(lambda: "Service/stays" in children(two, "nlp"), "the Service back")
         assert "Service/goes" not in children(two, "nlp")
