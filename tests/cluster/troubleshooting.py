@@ -16,6 +16,9 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "troubleshooting.md"
 HEAD = """\
 # Troubleshooting
 
+`whisper-operator doctor NAME` says what is wrong and how to mend it, of an endpoint, the installation and what both need of the
+cluster, DNS included: [what it looks at](doctor.md). What follows is what an endpoint says of itself.
+
 `kubectl describe wep NAME` shows the conditions of an endpoint. The first thing in the way is what `Ready` speaks of; `Stalled`
 is there, and True, when nothing will change until somebody acts. A message says what is wrong, in which object, and what to do.
 

@@ -49,9 +49,9 @@ class Connection(Api):
         self.no_list: Exception | None = None
         self.has_written = True
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> dict[str, Any] | None:
         self._meet()
-        return self.cluster.objects.get((namespace, name))
+        return self.cluster.objects.get((namespace or "", name))
 
     async def create(self, kind: Kind, body: Any) -> dict[str, Any]:
         self._meet()

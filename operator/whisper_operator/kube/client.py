@@ -16,7 +16,7 @@ from kubernetes.aio import client
 
 from whisper_operator.kube import metrics
 from whisper_operator.kube.errors import Conflict, Forbidden, NoSuchKind, Refused, Unavailable
-from whisper_operator.kube.kinds import EVENT, FIELD_MANAGER, HASH_ANNOTATION, Kind
+from whisper_operator.kube.kinds import EVENT, FIELD_MANAGER, HASH_ANNOTATION, POD, Kind
 
 REQUEST_SECONDS = 30.0
 IN_FLIGHT = 16
@@ -84,7 +84,19 @@ class Api:
             trust_env=configuration.client_session_kwargs["trust_env"],
         )
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
+    async def server_version(self) -> str:
+        """The API server's own, such as v1.31.0."""
+        return str((await self._request("get", "/version")).get("gitVersion"))
+
+    async def log(self, namespace: str, pod: str, container: str, *, lines: int, most: int) -> str:
+        """The last lines that a container has written, and no more than so many bytes."""
+        path = POD.path(namespace, pod, "log")
+        text = await self._ask(
+            "get", path, accept="*/*", container=container, tailLines=str(lines), limitBytes=str(most)
+        )
+        return text.decode(errors="replace")
+
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> dict[str, Any] | None:
         """The object as it is now, or None if there is none of that name (or no such kind)."""
         try:
             return await self._request("get", kind.path(namespace, name))
@@ -233,23 +245,35 @@ class Api:
         metrics.WRITES.labels(what, kind.name).inc()
         return answer
 
-    async def _request(
+    async def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """The answer's object."""
+        text = await self._ask(method, path, **options)
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise Unavailable(f"{method.upper()} {path}: the answer is no object")
+        return answer
+
+    async def _ask(
         self,
         method: str,
         path: str,
         *,
         body: Any = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
         share: str | None = None,
         **parameters: str | None,
-    ) -> dict[str, Any]:
-        """The answer's object. `share`: whose requests it counts among, if not the namespace's in `path`; `parameters` are those
+    ) -> bytes:
+        """The answer's text. `share`: whose requests it counts among, if not the namespace's in `path`; `parameters` are those
         of the URL, by the API's names."""
         request = await self._connection.param_serialize(
             method.upper(),
             path,
             query_params=[(name, value) for name, value in parameters.items() if value is not None],
-            header_params={"Accept": "application/json", "Content-Type": content_type},
+            header_params={"Accept": accept, "Content-Type": content_type},
             body=body,
             auth_settings=["BearerToken"],
         )
@@ -262,7 +286,7 @@ class Api:
                     response = await self._connection.call_api(
                         *request, _request_timeout=self._request_seconds
                     )
-                    text = await response.read()
+                    text: bytes = await response.read()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             metrics.REQUEST_ERRORS.labels("unavailable").inc()
             raise Unavailable(f"{what}: {type(error).__name__}: {error}") from error
@@ -271,13 +295,7 @@ class Api:
             if response.status != 404:
                 metrics.REQUEST_ERRORS.labels(_counted_as(failure)).inc()
             raise failure
-        try:
-            answer = json.loads(text)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise Unavailable(f"{what}: the answer is no object")
-        return answer
+        return text
 
     @contextmanager
     def _under_way(self, is_write: bool) -> Iterator[None]:

@@ -113,5 +113,11 @@ LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 ACCESS_REVIEW = Kind("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview")
 """A question that is asked by creating it: of no namespace, and kept nowhere."""
 
+NODE = Kind("", "v1", "nodes", "Node")
+QUOTA = Kind("", "v1", "resourcequotas", "ResourceQuota")
+CONFIG_MAP = Kind("", "v1", "configmaps", "ConfigMap")
+CRD = Kind("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition")
+API_SERVICE = Kind("apiregistration.k8s.io", "v1", "apiservices", "APIService")
+
 WARNINGS = "type=Warning"
 """Field selector of the Events that matter."""

@@ -55,12 +55,12 @@ class Installations:
 
     def senior(self, own: Raw, now: float) -> str | None:
         """Another installation for the whole cluster that was there before us."""
-        older = [lease for lease in self._rivals(now) if _age(lease) < _age(own)]
-        return min(older, key=_age)["metadata"]["namespace"] if older else None
+        older = [lease for lease in self._rivals(now) if age(lease) < age(own)]
+        return min(older, key=age)["metadata"]["namespace"] if older else None
 
     def junior(self, own: Raw, now: float) -> str | None:
         """One that will stop for us."""
-        younger = (lease for lease in self._rivals(now) if _age(lease) > _age(own))
+        younger = (lease for lease in self._rivals(now) if age(lease) > age(own))
         return next((str(lease["metadata"]["namespace"]) for lease in younger), None)
 
     def _there(self, now: float) -> list[Raw]:
@@ -81,6 +81,6 @@ def holder(lease: Raw) -> str:
     return str((lease.get("spec") or {}).get("holderIdentity") or "")
 
 
-def _age(lease: Raw) -> tuple[str, str]:
+def age(lease: Raw) -> tuple[str, str]:
     """Older ones come first; the API server's clock counts in seconds."""
     return lease["metadata"]["creationTimestamp"], lease["metadata"]["uid"]

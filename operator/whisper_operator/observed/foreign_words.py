@@ -9,3 +9,8 @@ def shortened(text: str) -> str:
     # Half a surrogate pair, which JSON can spell, would not come back from the API server as it was sent.
     flat = " ".join(text.encode("utf-8", "replace").decode().split())
     return flat if len(flat) <= WORDS else f"{flat[: WORDS - 3]}..."
+
+
+def printable(text: str) -> str:
+    """As a terminal can show it without obeying it: no control characters, and none that turn the direction of writing."""
+    return "".join(each if each.isprintable() else "?" for each in " ".join(text.split()))
