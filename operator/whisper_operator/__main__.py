@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from whisper_operator import __version__, config
-from whisper_operator.doctor import command as doctor
+from whisper_operator.doctor import arguments as doctor
 from whisper_operator.kube.errors import NoCluster
 from whisper_operator.offline.render import OPTIONAL, InputError, Options, render
 from whisper_operator.policy.live import LivePolicy
@@ -24,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.command == "doctor":
-            return doctor.run(options)
+            from whisper_operator.doctor import command  # Slow to import, and not needed by others.
+
+            return command.run(options)
         settings = config.load(options.config)
         policy = LivePolicy(options.policy, settings)
         if options.command == "render":

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from whisper_operator.doctor import command
+from whisper_operator.doctor.arguments import add_to
 from whisper_operator.doctor.facts import Answer
 from whisper_operator.doctor.resolver import Resolve, resolve
 from whisper_operator.kube.errors import NoCluster
@@ -38,8 +39,7 @@ def own() -> Iterator[Cluster]:
     """A whole installation, whose operator runs beside its Deployment's pods, which are simulated."""
     with Cluster.start() as cluster:
         install(cluster, OVERLAY)
-        rendered = yaml.safe_load_all(cluster.kubectl("kustomize", str(ROOT / "deploy" / OVERLAY)))
-        cluster.apply(*(each for each in rendered if each["kind"] == "Deployment"))
+        deploy(cluster, OVERLAY)
         cluster.kubectl("create", "serviceaccount", "doctor")
         cluster.kubectl(
             *("create", "clusterrolebinding", "doctor", "--clusterrole=cluster-admin"),
@@ -47,9 +47,15 @@ def own() -> Iterator[Cluster]:
         )
         with Operator(cluster) as operator:
             operator.wait_until_working()
-            wait = ("--for=condition=Available", "--timeout=60s", "deployment/whisper-operator")
-            cluster.kubectl("wait", "-n", "whisper-operator", *wait)
             yield cluster
+
+
+def deploy(cluster: Cluster, folder: str) -> None:
+    """The operator's Deployment, which `install` leaves out."""
+    rendered = yaml.safe_load_all(cluster.kubectl("kustomize", str(ROOT / "deploy" / folder)))
+    cluster.apply(*(each for each in rendered if each["kind"] == "Deployment"))
+    wait = ("--for=condition=Available", "--timeout=60s", "deployment/whisper-operator")
+    cluster.kubectl("wait", "-n", "whisper-operator", *wait)
 
 
 def dns(records: Mapping[str, str]) -> Resolve:
@@ -66,7 +72,7 @@ def dns(records: Mapping[str, str]) -> Resolve:
 def run(kubeconfig: Path, *arguments: str, records: Mapping[str, str] | None = None) -> tuple[int, str]:
     """Exit status, and what is printed."""
     parser = ArgumentParser()
-    command.add_to(parser.add_subparsers())
+    add_to(parser.add_subparsers())
     options = parser.parse_args(["doctor", "--kubeconfig", str(kubeconfig), *arguments])
     output = StringIO()
     return command.run(options, output, dns(records or {})), output.getvalue()
@@ -246,6 +252,38 @@ def test_all_that_is_wrong_with_a_cluster_is_named(own: Cluster) -> None:
     assert policy in about_one
     assert not any("sick" in name or "poor" in name or name.startswith("MetricsAPI") for name in about_one)
     assert of_one == 1
+
+
+@pytest.mark.timeout(300)
+def test_before_anything_is_installed_and_for_some_namespaces_only() -> None:
+    with Cluster.start() as cluster:
+        status, found, _ = examine(cluster.kubeconfig, "-A")
+        assert list(found) == [
+            "CRDMissing CustomResourceDefinition whisperendpoints.whisper-operator.io",
+            "OperatorMissing Deployment whisper-operator",
+        ]
+        assert status == 1
+        for name in ("asr", "other"):
+            cluster.kubectl("create", "namespace", name)
+        install(cluster, "overlays/namespaced")
+        deploy(cluster, "overlays/namespaced")
+        with Operator(cluster, {"namespaces": ["asr"]}) as operator:
+            operator.wait_until_working()
+            cluster.apply(
+                endpoint("whisper", "asr", device="cpu"), endpoint("whisper", "other", device="cpu")
+            )
+            wait_for_condition(cluster, "asr", "whisper")
+            status, found, well = examine(cluster.kubeconfig, "-A")
+            assert of_severity(found, "error") == ["EndpointNotLookedAfter WhisperEndpoint other/whisper"]
+            assert of_severity(found, "warning") == []
+            account = "ServiceAccount whisper-operator/whisper-operator"
+            assert f"{account} has the rights that the operator needs" in well
+            assert examine(cluster.kubeconfig, "-n", "asr")[0] == 0
+            cluster.kubectl("delete", "rolebinding", "whisper-operator", "-n", "asr")
+            _, found, _ = examine(cluster.kubeconfig, "-n", "asr")
+            lacking = found[f"OperatorLacksRights {account}"]["problem"]
+            assert "get, list, watch, create, patch, delete services in namespace asr" in lacking
+            assert "leases" not in lacking
 
 
 def test_nothing_is_written_and_no_secret_is_read(own: Cluster) -> None:

@@ -90,9 +90,12 @@ def test_an_endpoint_that_serves() -> None:
     words = well(given, {HOST: Answer((ADDRESS,))})
     assert f"{HOST} resolves to {ADDRESS}" in words
     assert f"ManagedCertificate asr/whisper-x for {HOST} is active" in words
-    assert (
-        "WhisperEndpoint asr/whisper is ready. The current spec is served, with all it asks for. Mind that whoever"
-        in words
+    assert "WhisperEndpoint asr/whisper is ready. The current spec is served." in words
+    waits = condition("Ready", "True", "UpgradePending", "The current spec is served. An upgrade waits.")
+    assert "An upgrade waits." in well(facts(endpoint(conditions=(waits,), **CPU), objects=RUNS))
+    # Where the operator has said nothing, it is what it would say.
+    assert "is ready. The current spec is served, with all it asks for." in well(
+        facts(endpoint(**CPU), objects=RUNS)
     )
 
 

@@ -152,6 +152,14 @@ def test_an_operator_that_does_not_run_says_why(given: Body | None, words: str) 
     )
 
 
+def test_an_operator_that_could_not_start_is_quoted() -> None:
+    crashed = pod({"lastState": {"terminated": {"exitCode": 2}}})
+    log = '{"message": "x"}\nwhisper-operator: sever is not a setting\n'
+    down = installation(deployment=deployment(available=0), pods=(crashed,), log=log)
+    problem = found(facts(installations=(down,)))["OperatorUnavailable"].problem
+    assert problem.endswith("ended with exit status 2: whisper-operator: sever is not a setting.")
+
+
 def test_an_operator_that_is_scaled_to_nothing_or_stuck_in_a_change() -> None:
     off = installation(deployment=deployment(available=0, replicas=0))
     assert "scaled to nothing" in found(facts(installations=(off,)))["OperatorUnavailable"].problem

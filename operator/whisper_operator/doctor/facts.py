@@ -35,7 +35,7 @@ class Installation:
     deployment: Raw
     pods: Objects | Gap
     log: str | Gap
-    """The end of one pod's log; "" if there is no pod."""
+    """The ends of its pods' logs; "" if there is no pod."""
     config: File | None
     """None: it goes by the defaults."""
     policy_file: File | None

@@ -35,6 +35,7 @@ from whisper_operator.leader.installations import SELECTOR, is_rival
 
 CRD_NAME = f"{ENDPOINT.plural}.{GROUP}"
 LOG_LINES, LOG_BYTES = 400, 1 << 18
+MOST_PODS = 5
 MOST_NAMESPACES = 20
 """In which the rights of an installation for some are looked at."""
 IN_SCOPE = (*CHILDREN, REPLICA_SET, POD)
@@ -153,16 +154,24 @@ async def _file(reader: Reader, deployment: Raw, option: str) -> File | None:
 
 
 async def _log(reader: Reader, pods: Objects | Gap) -> str | Gap:
-    """Of the pod that was started last, which has most to tell of what is wrong now."""
+    """The ends of the pods' logs, one after the other, that of the newest pod last."""
     if isinstance(pods, Gap):
         return pods
-    last = max(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp")), default=None)
-    if last is None:
-        return ""
-    metadata, container = last["metadata"], last["spec"]["containers"][0]["name"]
-    return await reader.log(
-        metadata["namespace"], metadata["name"], container, lines=LOG_LINES, most=LOG_BYTES
+    some = sorted(pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp")))[-MOST_PODS:]
+    logs = await asyncio.gather(
+        *(
+            reader.log(
+                pod["metadata"]["namespace"],
+                pod["metadata"]["name"],
+                pod["spec"]["containers"][0]["name"],
+                lines=LOG_LINES,
+                most=LOG_BYTES,
+            )
+            for pod in some
+        )
     )
+    read = [each for each in logs if not isinstance(each, Gap)]
+    return "\n".join(read) if read or not logs else logs[-1]
 
 
 async def _lacking(

@@ -101,9 +101,18 @@ def _why(installation: Installation) -> str:
             continue
         trouble = pod.trouble
         about = f" {trouble.about}" if trouble.about else ""
-        words = f": {trouble.words}" if trouble.words else ""
+        words = trouble.words or _last_words(installation)
+        words = f": {words}" if words else ""
         return f"Pod {pod.name}: {WORDS.get(trouble.what, trouble.what)}{about}{words}."
     return "" if installation.pods else "It has no pods."
+
+
+def _last_words(installation: Installation) -> str:
+    """What an operator that could not start has printed, which is no line of a log yet."""
+    if isinstance(installation.log, Gap):
+        return ""
+    lines = [each for each in installation.log.splitlines() if each.strip()]
+    return shortened(lines[-1]) if lines and not lines[-1].startswith("{") else ""
 
 
 WORDS = {

@@ -57,7 +57,10 @@ def check(facts: Facts, view: View) -> Iterator[Result]:
             if not each.needs_action
             else "",
         )
-    ready = next((each for each in found if each.type == "Ready" and each.status == "True"), None)
+    # The operator's own words come first, as it alone knows of an upgrade that waits.
+    ready = next(
+        (each for each in (*_said(view), *found) if (each.type, each.status) == ("Ready", "True")), None
+    )
     if ready is not None and not wrong:
         yield Well(f"{view.subject} is ready. {ready.message}")
 
