@@ -450,23 +450,31 @@ def test_an_endpoint_that_is_being_deleted() -> None:
 
 def test_a_suspended_endpoint_needs_nothing() -> None:
     asleep = endpoint(conditions=(READY,), host=HOST, suspend=True, autoscaling={"max": 3})
-    given = facts(asleep, objects={**served(), DEPLOYMENT: (deployed(wanted=0),)})
-    assert found(given) == {}
+    objects = {**served(), DEPLOYMENT: (deployed(wanted=0),)}
+    objects[MANAGED_CERTIFICATE][0]["status"] = {"certificateStatus": "RenewalFailed"}
+    assert found(facts(asleep, objects=objects)) == {}
+    objects[MANAGED_CERTIFICATE][0]["status"] = {"certificateStatus": "Provisioning"}
+    assert found(facts(asleep, objects=objects)) == {}
 
 
 def test_an_object_that_nobody_understands_stops_no_other_from_being_looked_at() -> None:
     objects = served()
     strange = child(MANAGED_CERTIFICATE, "other", spec={"domains": [HOST]}, status={"domainStatus": ["?"]})
     objects[MANAGED_CERTIFICATE] += (strange,)
-    objects[DEPLOYMENT] += (deployed(owner="other"),)
+    confused = deployed(owner="confused")
+    confused["status"]["availableReplicas"] = "many"
+    objects[DEPLOYMENT] += (deployed(owner="other"), confused)
+    objects[POD] = (child(POD, name="strange", metadata={"resourceVersion": "?"}),)
     other = endpoint("other", conditions=(READY,), host="other.example.com", **CPU)
     hopeless = endpoint("hopeless", **CPU)
     hopeless["status"] = "none"
-    report = judged(facts(other, hopeless, public(), objects=objects))
+    report = judged(facts(other, hopeless, endpoint("confused", **CPU), public(), objects=objects))
     failed = [each for each in report.findings if each.code == "CheckFailed"]
+    names = ("other", "hopeless", "confused")
     assert {str(each.subject) for each in failed} == {
-        "WhisperEndpoint asr/other",
-        "WhisperEndpoint asr/hopeless",
+        "Pod asr/strange",
+        "Deployment asr/confused",
+        *(f"WhisperEndpoint asr/{name}" for name in names),
     }
     assert {each.severity for each in failed} == {"not-checked"}
     assert "DNSRecordMissing" in {each.code for each in report.findings if each.subject.name == HOST}

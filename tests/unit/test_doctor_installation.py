@@ -182,9 +182,9 @@ def test_complaints_of_the_operators_log() -> None:
     lines = [
         '{"cut',
         "[]",
-        line("long ago", time="2026-03-01T09:00:00Z"),
         line("all is fine", "INFO"),
         *(line(each) for each in ("one", "two", "one", "three", "four\x1b[2J\nmore")),
+        line("long ago", time="2026-03-01T09:00:00Z"),
     ]
     report = judged(facts(installations=(installation(log="\n".join(lines)),)))
     said = [each.problem for each in report.findings]

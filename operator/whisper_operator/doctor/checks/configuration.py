@@ -48,7 +48,7 @@ def _of(file: File, installation: Installation, code: str, meanwhile: str) -> Re
         ERROR,
         code,
         subject,
-        f"{file.name} makes no sense: {fault}. An operator that starts now ends with that message; one that runs {meanwhile}.",
+        f"{file.name} makes no sense. An operator that starts now ends with this message, one that runs {meanwhile}: {fault}",
         "Correct it where it comes from, and apply the installation anew; or here:",
         command("kubectl", "edit", "configmap", "-n", installation.namespace, file.config_map),
     )

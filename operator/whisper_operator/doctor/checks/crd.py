@@ -103,8 +103,8 @@ def compared(crd: Raw) -> Iterator[Result]:
             ERROR,
             "CRDOlder",
             SUBJECT,
-            f"The CRD is older than this version of the operator: it lacks {_some(lacks)}. Whoever sets them is refused, or sees "
-            "them dropped without a word.",
+            f"The CRD is older than this version of the operator: it lacks {_some(lacks)}. Whoever sets such a field is "
+            "refused, or sees it dropped without a word.",
             "Apply the CRD of the operator's version.",
             APPLY,
         )

@@ -70,13 +70,8 @@ def _conditions(view: View) -> list[Condition]:
     said = _said(view)
     if view.conditions is None:
         return said
-    reasons = {each.reason for each in view.conditions}
-    now = [each for each in view.conditions if each.type in ALL_TYPES]
-    return now + [
-        each
-        for each in said
-        if each.type == "Ready" and each.status == "False" and each.reason not in reasons
-    ]
+    alone = [each for each in said if (each.type, each.status) == ("Ready", "False")]
+    return [*alone, *(each for each in view.conditions if each.type in ALL_TYPES)]
 
 
 def _said(view: View) -> list[Condition]:
