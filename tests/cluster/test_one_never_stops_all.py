@@ -148,8 +148,10 @@ def test_an_optional_kind_that_cannot_be_read_for_a_moment_loses_nothing(own: Cl
 
 
 @contextmanager
-def hanging_webhook(cluster: Cluster, namespace: str) -> Iterator[None]:
-    """Inside, every write to this namespace waits for an admission webhook, as long as the API server lets it."""
+def hanging_webhook(
+    cluster: Cluster, namespace: str, seconds: int = 30, policy: str = "Fail"
+) -> Iterator[None]:
+    """Inside, every write to this namespace waits for an admission webhook, by default as long as the API server lets it."""
     with socket.create_server(("127.0.0.1", 0)) as silent:  # connections are taken, and nothing is said
         rule = {
             "apiGroups": ["*"],
@@ -163,7 +165,8 @@ def hanging_webhook(cluster: Cluster, namespace: str) -> Iterator[None]:
             "clientConfig": {"url": f"https://127.0.0.1:{silent.getsockname()[1]}/"},
             "rules": [rule],
             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-            "timeoutSeconds": 30,
+            "timeoutSeconds": seconds,
+            "failurePolicy": policy,
             "sideEffects": "None",
             "admissionReviewVersions": ["v1"],
         }
@@ -194,6 +197,23 @@ def test_a_namespace_whose_webhook_hangs_keeps_no_other_waiting(own: Cluster) ->
         patch(own, "default", name="good", replicas=2)
         wait_for_condition(own, "default", "good")
         assert children(own, "bad") == {}
+
+
+@pytest.mark.timeout(300)
+def test_a_webhook_that_is_waited_for_longer_than_a_lease_lasts_keeps_nothing_from_being_written(
+    own: Cluster,
+) -> None:
+    """As one behind a firewall: each write takes the webhook's 10 s, and is carried out then."""
+    with Operator(own) as operator:
+        operator.wait_until_working()
+        own.apply(endpoint("whisper", "default", device="cpu"))
+        wait_for_condition(own, "default", "whisper")
+        with hanging_webhook(own, "default", seconds=10, policy="Ignore"):
+            patch(own, "default", name="whisper", replicas=2)
+            until(
+                lambda: children(own, "default")["Deployment/whisper"]["spec"]["replicas"] == 2,
+                "the change carried out",
+            )
 
 
 def role(cluster: Cluster, *, without: str) -> None:

@@ -13,7 +13,7 @@ from whisper_operator.apply.ownership import take_over
 from whisper_operator.informer.access import Access
 from whisper_operator.informer.cache import Cache
 from whisper_operator.kube.client import Api
-from whisper_operator.kube.errors import Conflict, Refused
+from whisper_operator.kube.errors import Conflict, OutOfTime, Refused
 from whisper_operator.kube.kinds import (
     ENDPOINT,
     ENDPOINT_LABEL,
@@ -130,7 +130,12 @@ class Writes:
 
     async def _apply(self, manifest: Manifest, child: Child, version: int | None) -> dict[str, Any]:
         body = planning.applied(replace(manifest, expected_resource_version=version), uid=child.uid)
-        return await self._api.apply(manifest.kind, body, force=True)
+        try:
+            return await self._api.apply(manifest.kind, body, force=True)
+        except OutOfTime:
+            # In this state and no other it may take longer. Not at once: somebody writes to a Deployment all the time.
+            body = planning.applied(replace(manifest, expected_resource_version=child.version), uid=child.uid)
+            return await self._api.apply(manifest.kind, body, force=True)
 
     async def _take_back(
         self,

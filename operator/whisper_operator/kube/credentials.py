@@ -13,6 +13,7 @@ from kubernetes.aio import client, config
 
 from whisper_operator.kube.client import REQUEST_SECONDS, Api
 from whisper_operator.kube.errors import NoCluster
+from whisper_operator.kube.kinds import FIELD_MANAGER
 
 DEFAULT_KUBECONFIG = "~/.kube/config"
 DEFAULT_NAMESPACE = "whisper-operator"
@@ -51,6 +52,11 @@ def namespace(choice: Choice | None = None, default: str = DEFAULT_NAMESPACE) ->
         return str((chosen.get("context") or {}).get("namespace") or default)
     except Exception as error:  # whatever is in the file
         raise NoCluster(_no_cluster(error, choice)) from error
+
+
+def service_account() -> str:
+    """The name of the pod's, as deploy/ tells it."""
+    return os.environ.get("WHISPER_OPERATOR_SERVICE_ACCOUNT") or FIELD_MANAGER
 
 
 @asynccontextmanager
