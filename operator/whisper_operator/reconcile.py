@@ -1,7 +1,8 @@
 """The main flow. A key is all it gets, and what woke it makes no difference: it compares what should be with what is."""
 
+import asyncio
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -24,6 +25,8 @@ from whisper_operator.status import status
 from whisper_operator.status.writer import StatusWriter
 
 DONE = None
+AT_ONCE = 20
+"""Endpoints that are weighed before others run: milliseconds."""
 
 
 async def reconcile(
@@ -83,14 +86,27 @@ async def reconcile(
     )
 
 
-def weigh(keys: Iterable[Key], cache: Cache, settings: Settings, policy: Policy, ledger: Ledger) -> None:
-    """Note what these endpoints ask for and have, before the first of them is told whether there is room."""
-    for key in keys:
+async def weigh(
+    keys: Iterable[Key],
+    cache: Cache,
+    settings: Settings,
+    policy: Policy,
+    ledger: Ledger,
+    leaves: Callable[[str], bool] = lambda namespace: False,
+) -> None:
+    """Note what these endpoints ask for and have, before the first of them is told whether there is room. Of those in a namespace
+    that another installation looks after (`leaves`), what they have counts. Others run in between."""
+    for number, key in enumerate(keys):
+        if number % AT_ONCE == 0:
+            await asyncio.sleep(0)
         resource = cache.endpoint(key)
         if resource is None:
+            ledger.forget(key)
             continue
         try:
-            wanted = asked(allowed.parse(resource, settings, policy.of(key[0])))
+            wanted = (
+                NOTHING if leaves(key[0]) else asked(allowed.parse(resource, settings, policy.of(key[0])))
+            )
         except Exception:  # which its own look will tell of
             wanted = NOTHING
         ledger.note(resource, wanted, held(key[1], cache.observed(resource)))

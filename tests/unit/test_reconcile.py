@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
+import whisper_operator.reconcile as main_flow
 from whisper_operator.apply.applier import Applier
 from whisper_operator.apply.outcome import Outcome
 from whisper_operator.apply.plan import Plan
@@ -15,6 +16,7 @@ from whisper_operator.kube.errors import Retry
 from whisper_operator.kube.kinds import ENDPOINT
 from whisper_operator.policy.ledger import Ledger
 from whisper_operator.policy.reading import load
+from whisper_operator.policy.rules import Policy
 from whisper_operator.reconcile import reconcile, weigh
 from whisper_operator.spec.endpoint import SpecError
 from whisper_operator.status.status import Report
@@ -123,14 +125,14 @@ def test_what_the_policy_does_not_allow_is_told_and_changes_nothing(policy: str,
     assert words in ready["message"]
 
 
-def test_all_is_weighed_before_the_first_is_told_that_there_is_room() -> None:
+async def test_all_is_weighed_before_the_first_is_told_that_there_is_room() -> None:
     """Also beside one that can't be understood."""
     cache, ledger = Cache(), Ledger()
     for created, (name, spec) in enumerate({"old": {}, "bad": {"replicas": "x"}, "new": {}}.items()):
         metadata = {"namespace": "n", "name": name, "uid": name, "resourceVersion": f"{created + 1}"}
         cache.upsert(ENDPOINT, {"metadata": {**metadata, "creationTimestamp": f"{created}"}, "spec": spec})
     policy = load("everywhere: {ceilings: {namespace: {gpus: 1}}}", SETTINGS)
-    weigh(cache.endpoints(), cache, SETTINGS, policy, ledger)
+    await weigh(cache.endpoints(), cache, SETTINGS, policy, ledger)
     with pytest.raises(SpecError, match="gpus 1"):
         ledger.grant(("n", "new"), policy)
     ledger.grant(("n", "old"), policy)
@@ -152,3 +154,44 @@ def test_who_is_refused_or_gone_keeps_no_room(then: dict[str, Any] | None) -> No
     else:
         cluster.reconcile(SETTINGS, text, **then)
     cluster.ledger.grant(("n", "other"), policy)
+
+
+async def test_what_runs_in_a_namespace_that_is_left_takes_up_room_and_what_is_asked_for_there_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else whoever may make a Lease in a namespace could run as much there as everybody may have in all."""
+    cache = Cache()
+    for created, (namespace, name) in enumerate((("left", "old"), ("n", "new"))):
+        metadata = {"namespace": namespace, "name": name, "uid": name, "resourceVersion": f"{created + 1}"}
+        cache.upsert(ENDPOINT, {"metadata": {**metadata, "creationTimestamp": f"{created}"}, "spec": {}})
+    policy = load("ceilings: {gpus: 1}", SETTINGS)
+
+    async def weighed() -> Ledger:
+        ledger = Ledger()
+        await weigh(cache.endpoints(), cache, SETTINGS, policy, ledger, lambda namespace: namespace == "left")
+        return ledger
+
+    (await weighed()).grant(("n", "new"), policy)
+    monkeypatch.setattr(main_flow, "held", lambda name, _: {"gpus": 1} if name == "old" else {})
+    with pytest.raises(SpecError, match="all that the installation may use is spoken for"):
+        (await weighed()).grant(("n", "new"), policy)
+
+
+async def test_weighing_many_endpoints_lets_others_run() -> None:
+    """Such as the renewal of the Lease, which would run out for ever on a slow machine."""
+    cache = Cache()
+    for number in range(200):
+        metadata = {"namespace": "n", "name": f"e{number}", "uid": f"{number}", "resourceVersion": "1"}
+        cache.upsert(ENDPOINT, {"metadata": metadata, "spec": {}})
+    ran = 0
+
+    async def run() -> None:
+        nonlocal ran
+        while True:
+            ran += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(run())
+    await weigh(cache.endpoints(), cache, SETTINGS, Policy(), Ledger())
+    other.cancel()
+    assert ran >= 10

@@ -68,6 +68,15 @@ class Train:
         """All these are about to be looked at: nobody goes before each was, as only then it is known who else waits."""
         self._unseen = set(keys)
 
+    def join(self, keys: Iterable[Key]) -> None:
+        """These, which were another installation's, are about to be looked at as well."""
+        self._unseen |= set(keys)
+
+    def end(self) -> None:
+        """Forget who waits: another replica goes on with it. Who is on its way stands in the cluster."""
+        for memory in (self._unseen, self._line, self._paused, self._boarding):
+            memory.clear()
+
     def note(self, key: Key, resource: Raw | None, deployment: Child | None, scaler: Child | None) -> None:
         """An endpoint and its live Deployment as they are now; None for what is gone."""
         before = self._rolling.pop(key, None)
