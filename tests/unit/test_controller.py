@@ -90,7 +90,7 @@ async def test_nobody_is_upgraded_before_all_were_looked_at_and_who_could_not_be
     finally:
         leading.cancel()
         await asyncio.gather(leading, return_exceptions=True)
-    assert turns == [("a", Turn.WAIT), ("b", Turn.WAIT), ("a", Turn.BOARD), ("b", Turn.BOARD)]
+    assert turns[:4] == [("a", Turn.WAIT), ("b", Turn.WAIT), ("a", Turn.BOARD), ("b", Turn.BOARD)]
 
 
 async def test_what_is_left_to_another_installation_while_it_waits_to_be_looked_at_holds_nobody(
@@ -165,8 +165,7 @@ async def test_what_comes_to_be_ours_is_weighed_and_waited_for_before_anybody_th
     finally:
         leading.cancel()
         await asyncio.gather(leading, return_exceptions=True)
-    assert sorted(turns[:3]) == [("a", Turn.WAIT), ("b", Turn.WAIT), ("c", Turn.WAIT)] or turns[2][1].goes
-    assert {name for name, _ in turns[:3]} == {"a", "b", "c"}
+    assert turns[:4] == [("a", Turn.WAIT), ("b", Turn.WAIT), ("c", Turn.WAIT), ("a", Turn.BOARD)]
 
 
 async def test_a_kind_that_hangs_holds_up_a_new_leader_for_a_moment_only(

@@ -648,10 +648,13 @@ async def test_a_replica_that_never_led_gives_nothing_back_while_a_write_may_be_
     assert not await second.round()
 
 
-async def test_a_term_ends_with_the_lease_though_it_is_taken_anew_at_once(clock: Clock) -> None:
+@pytest.mark.parametrize("namespaces", [(), ("asr",)])
+async def test_a_term_ends_with_the_lease_though_it_is_taken_anew_at_once(
+    clock: Clock, namespaces: tuple[str, ...]
+) -> None:
     """As after the machine slept, whose timers know nothing of it: what was known before is old."""
     server = Server()
-    replica, terms = Replica(server), list[str]()
+    replica, terms = Replica(server, namespaces=namespaces), list[str]()
     replica.leadership._lock.timing = Timing(retry=0.01)
 
     async def lead() -> None:
@@ -663,6 +666,7 @@ async def test_a_term_ends_with_the_lease_though_it_is_taken_anew_at_once(clock:
         while terms != ["begun"]:
             await asyncio.sleep(0)
         clock.now += 7
+        await replica.leadership._renew()  # before anything else runs
         while terms != ["begun", "begun"]:
             await asyncio.sleep(0.001)
     running.cancel()
