@@ -98,6 +98,7 @@ class _Running:
         )
         api.may_write = self.leadership.may_write
         self.cache.train.leaves = self._leaves
+        self.cache.train.later = lambda *what: asyncio.get_running_loop().call_later(*what)
         self.ledger = Ledger()
         """Of the present term."""
         self.claimed = asyncio.Queue[str]()

@@ -19,9 +19,12 @@ from whisper_operator.policy import allowed
 from whisper_operator.policy.amounts import NOTHING, asked, held
 from whisper_operator.policy.ledger import Ledger
 from whisper_operator.policy.rules import Policy
-from whisper_operator.rollouts.train import Turn
+from whisper_operator.rollouts.progress import Progress, Standing
+from whisper_operator.rollouts.turn import Turn
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.status import status
+from whisper_operator.status.condition import Previous
+from whisper_operator.status.conditions import rollout
 from whisper_operator.status.writer import StatusWriter
 
 DONE = None
@@ -52,26 +55,36 @@ async def reconcile(
     rules = policy.of(key[0])
     endpoint: WhisperEndpoint | SpecError
     failure: Exception | None = None
-    turn, now = Turn.GO, datetime.now(UTC)
+    turn, now = Turn.FREE, datetime.now(UTC)
+    progress = Progress.of(
+        *(observed, now),
+        server=upgrade.server(resource, rules.settings(settings)),
+        fault=rollout.unmended(observed, Previous.of(resource)),
+        held_by=upgrade.paused(resource, settings),
+    )
+    cache.train.judge(key, progress)
     try:
         endpoint = allowed.parse(resource, settings, rules)
         claims.check(cache.claimed_by_others(key), key[0], names_others=rules.names_others)
         ledger.note(resource, asked(endpoint), held(key[1], observed))
         ledger.grant(key, policy)
-        change = upgrade.of(resource, manifests.of(endpoint, observed, settings), observed)
-        if change.progress is not None:
-            paused = upgrade.is_paused(resource, settings)
-            turn = cache.train.ask(key, change.progress, most=settings.max_rollouts, paused=paused)
-        due = upgrade.plan(change, turn, observed, now)
+        desired = manifests.of(endpoint, observed, settings)
+        change = upgrade.of(resource, endpoint, desired, observed, progress.standing)
+        if change.waits:
+            turn = cache.train.ask(key, progress, most=settings.max_rollouts)
+        due = upgrade.plan(change, turn, progress, observed, now)
     except SpecError as error:
         endpoint, due = error, frozen(resource, observed)  # keep what runs, say so
     except Exception as error:  # of the operator's own: to be logged and tried again, but to be told as well
         endpoint, due, failure = _own_fault(error), frozen(resource, observed), error
     if isinstance(endpoint, SpecError) and not endpoint.waits_for_room:
         ledger.note(resource, NOTHING, held(key[1], observed))
-    outcome = await applier.apply(resource, due)
-    if not turn.goes:
-        outcome = replace(outcome, held=Held(turn, upgrade.paused_by(resource)))
+    outcome = await applier.apply(resource, upgrade.unmarked(due, progress.standing, observed))
+    outcome = replace(
+        outcome,
+        held=None if turn.goes else Held(turn, progress.held_by, upgrade.edited(change)),
+        stops_others=progress.standing is Standing.FAILED,
+    )
     if outcome.delays and not outcome.delay_lasts:
         raise Retry(outcome.delayed, outcome.retry_after, within=outcome.delay_lasts_in)
     now = datetime.now(UTC)
@@ -81,9 +94,9 @@ async def reconcile(
         raise failure
     if outcome.delays:
         raise Retry(outcome.delayed, outcome.retry_after, within=math.inf if held_back is None else held_back)
-    return min(
-        (each for each in (outcome.next_look, report.next_look, held_back) if each is not None), default=None
-    )
+    settles_in = progress.settles_in or None if progress.mark else None
+    looks = (outcome.next_look, report.next_look, held_back, settles_in)
+    return min((each for each in looks if each is not None), default=None)
 
 
 async def weigh(

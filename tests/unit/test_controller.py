@@ -16,7 +16,7 @@ from whisper_operator.leader.leadership import Leadership
 from whisper_operator.policy.live import LivePolicy
 from whisper_operator.process.shutdown import ShutdownWatchdog
 from whisper_operator.rollouts.progress import WHOLE, Progress
-from whisper_operator.rollouts.train import Turn
+from whisper_operator.rollouts.turn import Turn
 
 
 class Nowhere(Api):
@@ -71,10 +71,10 @@ async def test_nobody_is_upgraded_before_all_were_looked_at_and_who_could_not_be
     running.cache.train.begin([("theirs", "c")])  # as after a term in which it was ours
     turns: list[tuple[str, Turn]] = []
     enough = asyncio.Event()
-    whole = Progress(serves=WHOLE, complete=True, proven=True, late=False, upgrading="")
+    whole = Progress(serves=WHOLE)
 
     async def ask(key: Key, *_: Any, **__: Any) -> None:
-        turns.append((key[1], running.cache.train.ask(key, whole, most=1, paused=False)))
+        turns.append((key[1], running.cache.train.ask(key, whole, most=1)))
         if len(turns) == 4:
             enough.set()
 
@@ -104,11 +104,11 @@ async def test_what_is_left_to_another_installation_while_it_waits_to_be_looked_
         running.cache.upsert(ENDPOINT, {"metadata": metadata, "spec": {}})
     left = set[str]()
     boarded = asyncio.Event()
-    whole = Progress(serves=WHOLE, complete=True, proven=True, late=False, upgrading="")
+    whole = Progress(serves=WHOLE)
 
     async def ask(key: Key, *_: Any, **__: Any) -> None:
         left.add("n" if key[0] == "m" else "m")  # the other one, which was queued as ours
-        if running.cache.train.ask(key, whole, most=1, paused=False).goes:
+        if running.cache.train.ask(key, whole, most=1).goes:
             boarded.set()
 
     async def at_once(*_: object) -> None: ...

@@ -95,6 +95,14 @@ class Writes:
         logger.info("Scaled %s to %s", _what(child), replicas or "nothing, as spec.suspend says")
         self._repaired(resource, scaled_for(resource, child), child, {REPLICAS: ""})
 
+    async def annotate(self, child: Child, annotations: Mapping[str, str | None]) -> None:
+        """Write down what is known of a child, and leave it as it is otherwise. Raises Refused, Retry."""
+        self._cache.upsert(
+            child.kind,
+            await self._api.annotate(child.kind, child.namespace, child.name, child.uid, annotations),
+        )
+        logger.info("Annotated %s: %s", _what(child), ", ".join(annotations))
+
     def lost(self, manifest: Manifest, child: Child) -> frozenset[str]:
         """Paths of a child's fields that somebody has changed, its hash among them if it was put right before."""
         lost = planning.lost(manifest, child)

@@ -12,7 +12,6 @@ from whisper_operator.claims import Claim, Claims
 from whisper_operator.informer.access import FORBIDDEN, Access
 from whisper_operator.informer.newest import Objects
 from whisper_operator.kube.kinds import (
-    AUTOSCALER,
     CHILDREN,
     DEPLOYMENT,
     ENDPOINT,
@@ -150,14 +149,11 @@ class Cache:
     def _note(self, kind: Kind, keys: Iterable[Key]) -> None:
         keys = list(keys)
         self._note_claims(kind, keys)
-        for key in keys if kind in (ENDPOINT, DEPLOYMENT, AUTOSCALER) else ():
+        for key in keys if kind in (ENDPOINT, DEPLOYMENT) else ():
             resource = self.endpoint(key)
             uid = resource["metadata"]["uid"] if resource is not None else ""
-            deployment, scaler = (
-                next((each for each in self._children[of].of(key) if _is_of(each, uid)), None)
-                for of in (DEPLOYMENT, AUTOSCALER)
-            )
-            self.train.note(key, resource, deployment, scaler)
+            deployments = self._children[DEPLOYMENT].of(key)
+            self.train.note(key, resource, next((each for each in deployments if _is_of(each, uid)), None))
 
     def _note_claims(self, kind: Kind, keys: Iterable[Key]) -> None:
         """Note what these endpoints ask for and have, if that may have changed, and wake the others that this changes something

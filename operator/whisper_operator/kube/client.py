@@ -239,6 +239,20 @@ class Api:
             fieldManager=FIELD_MANAGER,
         )
 
+    async def annotate(
+        self, kind: Kind, namespace: str, name: str, uid: str, annotations: Mapping[str, str | None]
+    ) -> dict[str, Any]:
+        """Set annotations of that very object, or take them away (None), and leave it as it is otherwise; its new state."""
+        return await self._write(
+            "annotate",
+            kind,
+            "patch",
+            kind.path(namespace, name),
+            body={"metadata": {"uid": uid, "annotations": dict(annotations)}},
+            content_type="application/merge-patch+json",
+            fieldManager=FIELD_MANAGER,
+        )
+
     async def patch_status(
         self, kind: Kind, namespace: str, name: str, body: Mapping[str, Any]
     ) -> dict[str, Any]:
