@@ -12,8 +12,8 @@ HASH_ANNOTATION = f"{GROUP}/applied-hash"
 SPEC_ANNOTATION = f"{GROUP}/spec-hash"
 TEMPLATE_ANNOTATION = f"{GROUP}/template-hash"
 UPGRADING_ANNOTATION = f"{GROUP}/upgrading"
-"""On a Deployment: what of the endpoint's own spec its pods were made for, what pods were declared, and, until those serve, since
-when they are on their way, if the installation has changed them and not the spec."""
+"""On a Deployment: what of the endpoint's own spec its pods were made for, what pods were declared, and, until those have served
+for a while, that they are on their way, if the installation has changed them and not the spec (rollouts.progress.Mark)."""
 PAUSED_ANNOTATION = f"{GROUP}/paused"
 """On an endpoint, by its users: the installation changes nothing of its pods."""
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"
