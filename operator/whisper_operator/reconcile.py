@@ -60,7 +60,8 @@ async def reconcile(
         *(observed, now),
         server=upgrade.server(resource, rules.settings(settings)),
         fault=rollout.unmended(observed, Previous.of(resource)),
-        held_by=upgrade.paused(resource, settings),
+        held_by=upgrade.paused(resource, rules.settings(settings)),
+        passed_over=upgrade.passed_over(resource),
     )
     cache.train.judge(key, progress)
     try:

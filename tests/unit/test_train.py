@@ -635,6 +635,11 @@ def test_one_that_fails_and_is_paused_is_passed_over(restarted: bool) -> None:
     fleet.serve("a")
     fleet.fail("a")
     assert "whisper-operator.io/paused=true on it has the others pass" in fleet.ready("a")[2]
+    fleet.restart(replace(NEXT, paused=True))
+    fleet.run()
+    assert fleet.cache.train.states()["failed"] == 1  # to have all wait is not to pass over one
+    fleet.restart(NEXT)
+    fleet.run()
     fleet.apply("a", annotations=PAUSED)
     if restarted:
         fleet.restart(NEXT)
@@ -792,3 +797,18 @@ def test_one_whose_mark_can_not_be_taken_off_is_upgraded_the_next_time_like_any_
     fleet.look("c")
     assert fleet.rolled[3:] == ["a", "b", "c"]
     assert fleet.cache.train.states()["rolling"] == 1
+
+
+def test_a_term_ends_with_nobody_in_the_line_and_who_joins_is_waited_for() -> None:
+    """What another replica does meanwhile is not known: all is asked anew."""
+    fleet = upgraded()
+    fleet.run()
+    train = fleet.cache.train
+    train.end()
+    assert train.states() == {"waiting": 0, "paused": 0, "rolling": 1, "failed": 0}
+    train.join([("n", "z")])
+    fleet.serve("a")
+    fleet.look("b")
+    assert fleet.rolled == ["a"]
+    fleet.wait(PATIENCE_SECONDS)
+    assert fleet.rolled == ["a", "b"]

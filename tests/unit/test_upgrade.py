@@ -277,7 +277,7 @@ def test_an_upgrade_fails_by_what_may_be_the_new_pods_own_fault(fault: str) -> N
     mark, lacking = boarded({}, live({})), boarded({}, live({}, status=STARTING))
     assert standing(mark, STARTING) is Standing.ROLLING
     assert standing(mark, STARTING, fault) is Standing.FAILED
-    assert standing(mark, STARTING, fault, held_by=("it",)) is Standing.ASIDE
+    assert standing(mark, STARTING, fault, passed_over=True) is Standing.ASIDE
     assert standing(lacking, STARTING, fault) is Standing.ASIDE
     assert standing(mark, SERVING, fault) is Standing.THROUGH
 

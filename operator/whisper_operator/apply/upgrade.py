@@ -121,11 +121,15 @@ def server(resource: Raw, settings: Settings) -> str:
 
 def paused(resource: Raw, settings: Settings) -> tuple[str, ...]:
     """What holds upgrades of the endpoint, of its users' doing or of who runs the operator, in words; nothing, if none does."""
-    # One that is neither true nor false is taken for true: to hold harms less.
-    value = str((resource["metadata"].get("annotations") or {}).get(PAUSED_ANNOTATION) or "false")
+    value = _annotation(resource)
     doubt = "" if value == "true" else f" (it says {value!r}, which counts as true)"
     own = f"the annotation {PAUSED_ANNOTATION}{doubt}" if value != "false" else ""
     return tuple(each for each in (own, "paused in the operator's configuration" * settings.paused) if each)
+
+
+def passed_over(resource: Raw) -> bool:
+    """Whether the endpoint's annotation has others not wait for it."""
+    return _annotation(resource) != "false"
 
 
 def edited(change: Change) -> bool:
@@ -139,6 +143,11 @@ def spec_hash(resource: Raw) -> str:
     front = spec.get("ingress", {}).get("class") if "host" in spec else None
     by_load = "targetInFlight" in spec.get("autoscaling", {})  # which defaults for limits don't go with
     return _hash([{name: value for name, value in spec.items() if name not in NOT_OF_PODS}, front, by_load])
+
+
+def _annotation(resource: Raw) -> str:
+    """What it says of pausing. A value that is neither true nor false is taken for true: to hold harms less."""
+    return str((resource["metadata"].get("annotations") or {}).get(PAUSED_ANNOTATION) or "false")
 
 
 def _waits_its_turn(resource: Raw, manifest: Manifest, live: Child, marks: Mapping[str, str]) -> bool:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from typing import Any
 
 from whisper_operator.kube.kinds import AUTOSCALER, DEPLOYMENT, TEMPLATE_ANNOTATION, UPGRADING_ANNOTATION
 from whisper_operator.kube.objects import Raw, condition
@@ -64,6 +65,10 @@ class Standing(Enum):
     THROUGH = "through"
     """Its new pods have served for a while."""
 
+    @property
+    def takes_place(self) -> bool:
+        return self in (Standing.ROLLING, Standing.FAILED)
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -84,14 +89,15 @@ class Progress:
     """The reason for which somebody has to mend its pods; "": nobody has to."""
     held_by: tuple[str, ...] = ()
     """In words, what has its upgrades paused."""
+    passed_over: bool = False
+    """Whether somebody said that of this very endpoint, so that nobody is to wait for it."""
 
     @staticmethod
-    def of(
-        observed: Observed, now: datetime, *, server: str = "", fault: str = "", held_by: tuple[str, ...] = ()
-    ) -> "Progress":
+    def of(observed: Observed, now: datetime, **said: Any) -> "Progress":
+        """`said`: the other fields, from `server` on."""
         deployment = next(iter(observed.of_kind(DEPLOYMENT)), None)
         if deployment is None:
-            return Progress(server=server, held_by=held_by)
+            return Progress(**said)
         live, mark = deployment.status, Mark.of(deployment)
         needed: int = deployment.spec.get("replicas", 1)
         for autoscaler in observed.of_kind(AUTOSCALER):  # what it wants beyond its least is not needed
@@ -110,9 +116,7 @@ class Progress:
             proven=condition(live, "Progressing").get("reason") == COMPLETE,
             mark=mark,
             settles_in=_settles_in(live, now) if whole and needed else 0.0 if whole else None,
-            server=server,
-            fault=fault,
-            held_by=held_by,
+            **said,
         )
 
     @property
@@ -121,7 +125,7 @@ class Progress:
             return Standing.NONE
         if self.settles_in == 0:
             return Standing.THROUGH
-        if self.held_by:
+        if self.passed_over:
             return Standing.ASIDE
         if self.serves == WHOLE or not self.fault:
             return Standing.ROLLING

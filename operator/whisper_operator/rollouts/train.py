@@ -13,9 +13,8 @@ change of their own; then those that serve nothing. These go all at once as soon
 they have nothing to lose and may have waited for that very change; and whose pods have never worked, and need somebody, go at
 any time. Behind all others go those that could not be written or do not come when called: until a write of theirs works.
 
-Where the train is stands in the cluster: which pods an endpoint has and which it would get, and on each Deployment that is on
-its way, that it is. What is kept here is an index of that, and who waits; both come again with the first look at every endpoint,
-before which nobody goes, unless a look takes too long.
+Where the train is stands in the cluster: on each Deployment that is on its way, that it is. What is kept here is an index of
+that, and who waits; both come again with the first look at every endpoint, before which nobody goes, unless it takes too long.
 """
 
 import logging
@@ -26,12 +25,9 @@ from functools import partial
 from whisper_operator.kube.objects import Key, Raw
 from whisper_operator.observed.children import Child
 from whisper_operator.rollouts.progress import DOWN, Mark, Progress, Standing
-from whisper_operator.rollouts.turn import Rolling, Turn
+from whisper_operator.rollouts.turn import STATES, Rolling, Turn
 
 logger = logging.getLogger(__name__)
-
-STATES = ("waiting", "paused", "rolling", "failed")
-"""Of upgrades."""
 
 PATIENCE_SECONDS = 60.0
 """How long is waited for who is to be looked at for the first time, or was called: his namespace's API may hang."""
@@ -49,33 +45,37 @@ class Train:
         """Whether a namespace is another installation's, whose upgrades are nothing to this one."""
         self.later: Callable[[float, Callable[[], None]], object] = lambda seconds, call: None
         """Has something done in so many seconds."""
+        self._rolling: dict[Key, Rolling] = {}
+        """Those whose Deployment says that they are on their way."""
+        self._unsure: list[Key] = []
+        """Those of which nobody knows whether their Deployment was written, once for each try."""
+        self.end()
+
+    def end(self) -> None:
+        """Forget who waits: another replica goes on with it. Who is on its way stands in the cluster."""
         self._unseen: set[Key] = set()
-        """Endpoints that have not been looked at, of those that there were at the start."""
+        """Endpoints that are about to be looked at for the first time."""
         self._line: dict[Key, Progress] = {}
-        """Who waits."""
         self._called: set[Key] = set()
         self._behind: dict[Key, int] = {}
         """Who is to wait behind all others, and behind whom of these."""
         self._paused: set[Key] = set()
         self._boarding: dict[Key, Mark | None] = {}
         """Those that may go, and whose Deployment is being written; the mark of an earlier upgrade that it has until then."""
-        self._unsure: list[Key] = []
-        """Those of which nobody knows whether it was, once for each try."""
-        self._rolling: dict[Key, Rolling] = {}
-        """Those whose Deployment says that they are on their way."""
         self._proven: set[str] = set()
         """Servers with which an endpoint has come through since the start."""
 
     def begin(self, keys: Iterable[Key]) -> None:
         """All these are about to be looked at: nobody goes before each was, as only then it is known who else waits."""
-        unseen = self._unseen = set(keys)
+        self._unseen.clear()
         self._proven.clear()
+        self.join(keys)
 
-        def lose_patience() -> None:
-            unseen.intersection_update(self._rolling)  # one of those may have failed
-            self._call_next()
-
-        self.later(PATIENCE_SECONDS, lose_patience)
+    def join(self, keys: Iterable[Key]) -> None:
+        """These are about to be looked at as well."""
+        new = set(keys)
+        self._unseen |= new
+        self.later(PATIENCE_SECONDS, partial(self._lose_patience, new))
 
     def join(self, keys: Iterable[Key]) -> None:
         """These, which were another installation's, are about to be looked at as well."""
@@ -106,8 +106,7 @@ class Train:
 
     @contextmanager
     def look(self, key: Key) -> Iterator[None]:
-        """Around each look at an endpoint: who does not ask in it does not wait any more; who boards has been written after it,
-        or could not be."""
+        """Around each look at an endpoint: after it, who has not asked waits no more, and who boards is written or can't be."""
         waited = self._line.pop(key, None) is not None
         self._paused.discard(key)
         self._called.discard(key)
@@ -135,9 +134,9 @@ class Train:
                 self._proven.add(server)
             if now is Standing.FAILED and was.standing is not now and not self.leaves(key[0]):
                 logger.warning(
-                    "The upgrade of WhisperEndpoint %s in namespace %s fails (%s): no other is upgraded to %s until it serves; "
-                    "%d wait. The annotation whisper-operator.io/paused=true on it has the others pass",
-                    *(key[1], key[0], progress.fault, server, len(self._line)),
+                    "The upgrade of WhisperEndpoint %s in namespace %s fails (%s): no other is upgraded to %s until it serves. "
+                    "The annotation whisper-operator.io/paused=true on it has the others pass",
+                    *(key[1], key[0], progress.fault, server),
                 )
         if self._saw(key) or (was is not None and was.standing is not now):
             self._call_next()
@@ -188,6 +187,10 @@ class Train:
                 self.later(PATIENCE_SECONDS, partial(self._miss, key))
             self._wake(key)
 
+    def _lose_patience(self, keys: set[Key]) -> None:
+        self._unseen -= keys - self._rolling.keys()  # one of these may have failed
+        self._call_next()
+
     def _miss(self, key: Key) -> None:
         if key in self._called and key in self._line:
             self._put_behind(key)
@@ -209,8 +212,8 @@ class Train:
 
     def _waiting(self) -> list[Key]:
         """Who might go now."""
-        rolling = [self._rolling[key] for key in self._ours(self._rolling)]
-        failed = {each.server for each in rolling if each.standing is Standing.FAILED}
+        places = (self._rolling[key] for key in self._ours(self._rolling))
+        failed = {each.server for each in places if each.standing is Standing.FAILED}
         return [key for key in self._ours(self._line) if self._line[key].server not in failed]
 
     def _is_free(self, key: Key) -> bool:
@@ -220,8 +223,7 @@ class Train:
         return self._behind.get(key, 0), self._line[key].serves, key
 
     def _places(self) -> set[Key]:
-        taking = (Standing.ROLLING, Standing.FAILED)
-        return {key for key, each in self._rolling.items() if each.standing in taking}
+        return {key for key, each in self._rolling.items() if each.standing.takes_place}
 
     def _ours(self, keys: Iterable[Key]) -> list[Key]:
         return [key for key in keys if not self.leaves(key[0])]

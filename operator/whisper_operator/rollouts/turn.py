@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 from whisper_operator.rollouts.progress import Mark, Standing
 
+STATES = ("waiting", "paused", "rolling", "failed")
+"""Of upgrades."""
+
 
 class Turn(Enum):
     """The answer to an endpoint whose pods the installation has changed."""
