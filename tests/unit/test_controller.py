@@ -139,11 +139,11 @@ async def test_what_comes_to_be_ours_is_weighed_and_waited_for_before_anybody_th
     left = {"n"}
     turns: list[tuple[str, Turn]] = []
     enough = asyncio.Event()
-    whole = Progress(serves=WHOLE, complete=True, proven=True, late=False, upgrading="")
+    whole = Progress(serves=WHOLE)
 
     async def ask(key: Key, *_: Any, **__: Any) -> None:
         assert len(running.ledger._entries) == 3
-        turns.append((key[1], running.cache.train.ask(key, whole, most=1, paused=False)))
+        turns.append((key[1], running.cache.train.ask(key, whole, most=1)))
         if turns[-1][1].goes:
             enough.set()
 
@@ -206,7 +206,7 @@ def test_who_follows_counts_and_tells_of_no_upgrade() -> None:
     )
     train = running.cache.train
     with train.look(("n", "a")):
-        train.ask(("n", "a"), Progress(WHOLE, True, True, False, ""), most=1, paused=False)
+        train.ask(("n", "a"), Progress(serves=WHOLE), most=1)
     assert set(train.states().values()) == {0}
     train.end()
     assert not train._line

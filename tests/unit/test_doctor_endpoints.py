@@ -473,7 +473,6 @@ def test_an_object_that_nobody_understands_stops_no_other_from_being_looked_at()
     names = ("other", "hopeless", "confused")
     assert {str(each.subject) for each in failed} == {
         "Pod asr/strange",
-        "Deployment asr/confused",
         *(f"WhisperEndpoint asr/{name}" for name in names),
     }
     assert {each.severity for each in failed} == {"not-checked"}

@@ -77,15 +77,6 @@ class Train:
         self._unseen |= new
         self.later(PATIENCE_SECONDS, partial(self._lose_patience, new))
 
-    def join(self, keys: Iterable[Key]) -> None:
-        """These, which were another installation's, are about to be looked at as well."""
-        self._unseen |= set(keys)
-
-    def end(self) -> None:
-        """Forget who waits: another replica goes on with it. Who is on its way stands in the cluster."""
-        for memory in (self._unseen, self._line, self._paused, self._boarding):
-            memory.clear()
-
     def note(self, key: Key, resource: Raw | None, deployment: Child | None) -> None:
         """An endpoint and its live Deployment as they are now; None for what is gone."""
         gone = resource is None or "deletionTimestamp" in resource["metadata"]
