@@ -28,14 +28,15 @@ USER = f"system:serviceaccount:{NAMESPACE}:whisper-operator"
 """The name under which the operator's requests stand in the audit log."""
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
 
+CRD = HERE.parent / "crds" / "whisperendpoints.yaml"
 IMAGES = {"repository": "registry.example.com/whisper-server", "version": "0.1.0"}
 
 
 def install(cluster: Cluster, folder: str = "base") -> None:
-    """Apply a folder of deploy/, all of it but the Deployment: there are no containers here, `Operator` stands for it."""
+    """Apply the CRD and a folder of deploy/, but for the Deployment: there are no containers here, `Operator` stands for it."""
     rendered = cluster.kubectl("kustomize", str(HERE.parent / "deploy" / folder))
     documents = [each for each in yaml.safe_load_all(rendered) if each["kind"] != "Deployment"]
-    cluster.kubectl("apply", "--server-side", "-f", "-", input=yaml.safe_dump_all(documents))
+    cluster.kubectl("apply", "--server-side", "-f", str(CRD), "-f", "-", input=yaml.safe_dump_all(documents))
     wait_for_kinds(cluster)
 
 

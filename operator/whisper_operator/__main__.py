@@ -1,4 +1,5 @@
-"""Command line: `whisper-operator run` is the controller, `whisper-operator render` shows what it would make of a file."""
+"""Command line: `whisper-operator run` is the controller, `render` shows what it would make of a file, `doctor` says what is
+wrong with a cluster."""
 
 import argparse
 import asyncio
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from whisper_operator import __version__, config
+from whisper_operator.doctor import arguments as doctor
 from whisper_operator.kube.errors import NoCluster
 from whisper_operator.offline.render import OPTIONAL, InputError, Options, render
 from whisper_operator.policy.live import LivePolicy
@@ -17,10 +19,14 @@ from whisper_operator.process.shutdown import ShutdownWatchdog
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; its exit status: 0 done, 1 some endpoint's spec can't work or is not allowed, 2 wrong usage or input that
-    can't be read."""
+    """Run a command; its exit status: 0 done, 1 some endpoint's spec can't work or is not allowed, or something is wrong in the
+    cluster, 2 wrong usage, or input or a cluster that can't be read."""
     options = _parser().parse_args(arguments)
     try:
+        if options.command == "doctor":
+            from whisper_operator.doctor import command  # Slow to import, and not needed by others.
+
+            return command.run(options)
         settings = config.load(options.config)
         policy = LivePolicy(options.policy, settings)
         if options.command == "render":
@@ -94,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="a kind that the cluster is taken to have: %(choices)s; may be repeated",
     )
+    doctor.add_to(commands)
     for command in (run, show):
         for name, what in (
             ("config", "settings of the installation"),

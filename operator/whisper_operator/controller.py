@@ -19,8 +19,9 @@ from whisper_operator.informer.gate import Gate
 from whisper_operator.informer.liveness import GRACE_SECONDS, Watches
 from whisper_operator.informer.relist import Lister, WentBack, names
 from whisper_operator.kube.client import Api
-from whisper_operator.kube.credentials import connect, namespace
+from whisper_operator.kube.credentials import connect, namespace, service_account
 from whisper_operator.kube.errors import Retry
+from whisper_operator.kube.kinds import ENDPOINT
 from whisper_operator.kube.metrics import REGISTRY
 from whisper_operator.kube.objects import Key
 from whisper_operator.leader.leadership import Leadership
@@ -39,6 +40,9 @@ logger = logging.getLogger(__name__)
 NAME = "whisper-operator"
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15.0
 """From one try to list while the API server can't be asked to the next, in seconds."""
+CATCH_UP_SECONDS = 5.0
+"""That a new leader waits for a kind of children that hangs, to see what the last one wrote. What it can't see it might write
+once more, which changes nothing; what it would make has to be absent, or the API server refuses it."""
 PATIENCE_SECONDS = 15.0
 """That all endpoints wait at the start for a kind that can't be listed: of what was never seen nothing can be kept."""
 LOOK_SECONDS = 2.0
@@ -84,9 +88,16 @@ class _Running:
         seconds = settings.list_again_seconds
         self.lister = Lister(api, self.cache, self.access, self.watches, seconds, self.queue.add)
         self.told_to_end = False
-        self.leadership = Leadership(leases, api, namespace, settings.namespaces, self._look_into)
+        self.leadership = Leadership(
+            *(leases, api, namespace, settings.namespaces, self._look_into), service_account=service_account()
+        )
         api.may_write = self.leadership.may_write
-        self.cache.train.leaves = self.leadership.leaves
+        self.cache.train.leaves = self._leaves
+        self.cache.train.later = lambda *what: asyncio.get_running_loop().call_later(*what)
+        self.claimed = asyncio.Queue[str]()
+        """Namespaces that are ours, or no longer, since the term began, and whose endpoints have not been weighed anew."""
+        self.unweighed: set[str] = set()
+        """Namespaces that nobody works in before their endpoints have been weighed."""
         self.health = Health(self.cache, self.queue, self.access, self.watches, self.leadership)
 
     async def run(self, watchdog: ShutdownWatchdog) -> bool:
@@ -161,10 +172,21 @@ class _Running:
     async def _lead(self) -> None:
         """Look at all endpoints, and work on them until cancelled. Raises WentBack."""
         # What the leader before us wrote is to be seen before anything is written: a watch may be behind.
-        await self._list(self.lister.behind(self.leadership.predecessor))
+        behind = self.lister.behind(self.leadership.predecessor)
+        await self._list(
+            [place for place in behind if place[0] is ENDPOINT]
+        )  # or an old spec would be written
+        try:
+            async with asyncio.timeout(CATCH_UP_SECONDS):
+                await self._list([place for place in behind if place[0] is not ENDPOINT])
+        except TimeoutError:
+            logger.info("Not all has been seen that the last leader wrote: going on all the same")
+            for place in self.lister.behind(self.leadership.predecessor):
+                self.lister.soon(place)
         self.queue.open()
         self.cache.ledger.begin(self.policy.current)
-        weigh(self._ours(), self.cache, self.settings, self.policy.current)
+        self.unweighed.clear()
+        await self._weigh(self.cache.endpoints())
         self._look_at_all()
         logger.info("Reconciling %d endpoints", len(self.queue))
         applier, writer = Applier(self.api, self.cache, self.access), StatusWriter(self.api, self.cache)
@@ -172,6 +194,9 @@ class _Running:
         async def job(key: Key) -> float | None:
             result: str | None = "error"
             try:
+                if key[0] in self.unweighed:
+                    result = None
+                    return None  # it is queued when that ends
                 with logs.about(key), self.cache.train.look(key):
                     if self.leadership.leaves(key[0]):
                         result = None
@@ -196,9 +221,26 @@ class _Running:
             return next_look
 
         try:
-            await self.queue.work(self.settings.workers, job)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.queue.work(self.settings.workers, job))
+                group.create_task(self._take_up())
         finally:
             self.queue.close()
+            self.cache.train.end()
+
+    async def _take_up(self) -> None:
+        """Begin to work where another installation has, or no longer: nobody is upgraded or given room before all are
+        known."""
+        while True:
+            namespace = await self.claimed.get()
+            keys = [key for key in self.cache.endpoints() if key[0] == namespace]
+            await self._weigh(keys)
+            self.unweighed.discard(namespace)
+            for key in keys:
+                self.queue.add(key)
+
+    async def _weigh(self, keys: Collection[Key]) -> None:
+        await weigh(keys, self.cache, self.settings, self.policy.current, self.leadership.leaves)
 
     def _look_at_all(self) -> None:
         """Of one's own; nobody is upgraded before all were looked at."""
@@ -212,9 +254,15 @@ class _Running:
 
     def _look_into(self, namespace: str) -> None:
         """Its endpoints are another installation's from now on, or this one's; "": all are, of which `_lead` knows."""
-        for key in self.cache.endpoints():
-            if key[0] == namespace:
-                self.queue.add(key)
+        self.unweighed.add(namespace)
+        self.cache.train.join(
+            key for key in self.cache.endpoints() if key[0] == namespace and not self._leaves(namespace)
+        )
+        self.claimed.put_nowait(namespace)
+
+    def _leaves(self, namespace: str) -> bool:
+        """Whether its endpoints are not this replica's to work on: only the leader counts and tells of them."""
+        return not self.leadership.leads or self.leadership.leaves(namespace)
 
     async def _follow_policy(self) -> None:
         """Have every endpoint looked at once another policy is in force."""
@@ -222,7 +270,11 @@ class _Running:
             await asyncio.sleep(POLICY_SECONDS)
             read = await asyncio.to_thread(self.policy.read)  # of a large file, longer than a Lease may wait
             if self.policy.take(read):
-                weigh(self._ours(), self.cache, self.settings, self.policy.current)
+                keys = self.cache.endpoints()
+                namespaces = {namespace for namespace, _ in keys}
+                self.unweighed |= namespaces
+                await self._weigh(keys)
+                self.unweighed -= namespaces
                 self._look_at_all()
 
     async def _keep_true(self) -> bool:

@@ -1,8 +1,9 @@
 """The main flow. A key is all it gets, and what woke it makes no difference: it compares what should be with what is."""
 
+import asyncio
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -18,14 +19,19 @@ from whisper_operator.kube.objects import Key
 from whisper_operator.policy import allowed
 from whisper_operator.policy.amounts import NOTHING, asked
 from whisper_operator.policy.rules import NO_ROOM, VIOLATION, Policy
-from whisper_operator.rollouts.train import Turn
+from whisper_operator.rollouts.progress import Progress, Standing
+from whisper_operator.rollouts.turn import Turn
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.status import status
+from whisper_operator.status.condition import Previous
+from whisper_operator.status.conditions import rollout
 from whisper_operator.status.writer import StatusWriter
 
 logger = logging.getLogger(__name__)
 
 DONE = None
+AT_ONCE = 20
+"""Endpoints that are weighed before others run: milliseconds."""
 
 
 async def reconcile(
@@ -51,7 +57,15 @@ async def reconcile(
     rules = policy.of(key[0])
     endpoint: WhisperEndpoint | SpecError
     failure: Exception | None = None
-    turn, now = Turn.GO, datetime.now(UTC)
+    turn, now = Turn.FREE, datetime.now(UTC)
+    progress = Progress.of(
+        *(observed, now),
+        server=upgrade.server(resource, rules.settings(settings)),
+        fault=rollout.unmended(observed, Previous.of(resource)),
+        held_by=upgrade.paused(resource, rules.settings(settings)),
+        passed_over=upgrade.passed_over(resource),
+    )
+    cache.train.judge(key, progress)
     try:
         endpoint = allowed.parse(resource, settings, rules)
         claims.check(
@@ -59,13 +73,13 @@ async def reconcile(
             names_others=rules.names_others,
             exists=lambda other: cache.endpoint(other) is not None,
         )
-        change = upgrade.of(resource, manifests.of(endpoint, observed, settings), observed)
+        desired = manifests.of(endpoint, observed, settings)
+        change = upgrade.of(resource, endpoint, desired, observed, progress.standing)
         ledger.ask(resource, asked(endpoint))
-        ledger.grant(key, policy, new_pods=upgrade.gives_new_pods(change))
-        if change.progress is not None:
-            paused = upgrade.is_paused(resource, rules.settings(settings))
-            turn = cache.train.ask(key, change.progress, most=settings.max_rollouts, paused=paused)
-        due = upgrade.plan(change, turn, observed, now)
+        ledger.grant(key, policy, new_pods=upgrade.gives_new_pods(change) and not change.waits)
+        if change.waits:
+            turn = cache.train.ask(key, progress, most=settings.max_rollouts)
+        due = upgrade.plan(change, turn, progress, observed, now)
     except SpecError as error:
         endpoint, due = error, frozen(resource, observed)  # keep what runs, say so
     except Exception as error:  # of the operator's own: to be logged and tried again, but to be told as well
@@ -75,11 +89,14 @@ async def reconcile(
     if not (isinstance(endpoint, SpecError) and endpoint.reason in claims.CONFLICTS):
         # Else it had got so far as to wait for a host, and would keep it from who has it, to be refused right after.
         cache.refuse(key, refused=_is_refused(endpoint))
-    outcome = await applier.apply(resource, due)
+    outcome = await applier.apply(resource, upgrade.unmarked(due, progress.standing, observed))
     if not outcome.delays:  # else its Deployment may have been written, and the answer lost
         ledger.settle(key)
-    if not turn.goes:
-        outcome = replace(outcome, held=Held(turn, upgrade.paused_by(resource) if rules.may_pause else ""))
+    outcome = replace(
+        outcome,
+        held=None if turn.goes else Held(turn, progress.held_by, upgrade.edited(change)),
+        stops_others=progress.standing is Standing.FAILED,
+    )
     if outcome.delays and not outcome.delay_lasts:
         raise Retry(outcome.delayed, outcome.retry_after, within=outcome.delay_lasts_in)
     now = datetime.now(UTC)
@@ -89,16 +106,26 @@ async def reconcile(
         raise failure
     if outcome.delays:
         raise Retry(outcome.delayed, outcome.retry_after, within=math.inf if held_back is None else held_back)
-    return min(
-        (each for each in (outcome.next_look, report.next_look, held_back) if each is not None), default=None
-    )
+    settles_in = progress.settles_in or None if progress.mark else None
+    looks = (outcome.next_look, report.next_look, held_back, settles_in)
+    return min((each for each in looks if each is not None), default=None)
 
 
-def weigh(keys: Iterable[Key], cache: Cache, settings: Settings, policy: Policy) -> None:
-    """Note what these endpoints ask for, and who is refused, before the first of them is told whether there is room."""
-    for key in keys:
+async def weigh(
+    keys: Iterable[Key],
+    cache: Cache,
+    settings: Settings,
+    policy: Policy,
+    leaves: Callable[[str], bool] = lambda namespace: False,
+) -> None:
+    """Note what these endpoints ask for, and who is refused, before the first of them is told whether there is room. Those in a
+    namespace that another installation looks after (`leaves`) ask for nothing here. Others run in between."""
+    for number, key in enumerate(keys):
+        if number % AT_ONCE == 0:
+            await asyncio.sleep(0)
         resource = cache.endpoint(key)
-        if resource is None or "deletionTimestamp" in resource["metadata"]:
+        if resource is None or "deletionTimestamp" in resource["metadata"] or leaves(key[0]):
+            cache.ledger.forget(key)
             continue
         wanted, refused = NOTHING, False
         try:

@@ -164,12 +164,12 @@ def test_a_leader_that_ends_hands_over_at_once(pair: Pair, namespace: str) -> No
 
 
 def _handed_over(cluster: Cluster, since: datetime) -> tuple[datetime, datetime]:
-    """When the Lease was given back, and when the next one's first write came, or its first renewal."""
+    """When the Lease was given back, and when the next one's first write came, or its taking of the Lease where none was left."""
     lease = cluster.get("lease", "whisper-operator-leader", "-n", "whisper-operator")["spec"]
     gained = datetime.fromisoformat(lease["acquireTime"])
     updates = [event for event in cluster.audit(verbs=["update"], since=since) if event.resource == LEASES]
     released = max(event.time for event in updates if event.time < gained and event.code == 200)
-    return released, gained
+    return released, min((each.time for each in writes(cluster, since) if each.time > gained), default=gained)
 
 
 @pytest.mark.timeout(300)

@@ -16,12 +16,27 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "troubleshooting.md"
 HEAD = """\
 # Troubleshooting
 
+`whisper-operator doctor NAME` says what is wrong and how to mend it, of an endpoint, the installation and what both need of the
+cluster, DNS included: [what it looks at](doctor.md). What follows is what an endpoint says of itself.
+
 `kubectl describe wep NAME` shows the conditions of an endpoint. The first thing in the way is what `Ready` speaks of; `Stalled`
 is there, and True, when nothing will change until somebody acts. A message says what is wrong, in which object, and what to do.
 
 Where nothing is wrong, `Ready` may still add a limit to mind: with `accelerator.spot`, a request that takes longer than the 25 s
 that a Spot node gives its pods is lost when the node is taken back; and GKE waits 10 minutes at most for the pods of a node that
 it scales down, so that a longer `limits.requestTimeoutSeconds` may be cut short.
+
+An endpoint that is Ready with the reason `UpgradePending` waits for its turn ([Upgrades](../README.md#upgrades)). If that
+lasts:
+
+- Who is on the way: `kubectl get deployments -A -l app.kubernetes.io/managed-by=whisper-operator -o json | jq -r '.items[] |
+  select(.metadata.annotations["whisper-operator.io/upgrading"]) | .metadata.namespace + "/" + .metadata.name'`.
+- Who stops the others: the metric `whisper_operator_upgrades{state="failed"}` counts them, the operator's log has `The upgrade of
+  WhisperEndpoint NAME in namespace NAMESPACE fails (REASON)`, and that endpoint's `Ready` says what is wrong and that no other
+  endpoint is upgraded to the same.
+- If the new version is at fault, put `server.version` or what else was changed back: that endpoint gets its old pods again, and
+  nobody else is restarted. If it is something of that endpoint's own, mend it, or have the others pass:
+  `kubectl annotate wep -n NAMESPACE NAME whisper-operator.io/paused=true`. Take that away again once it may be upgraded.
 
 This table is made by the tests, which bring each of these faults about on a development cluster, read the message off, and
 mend it: `pytest tests/cluster/test_faults.py tests/cluster/test_faults_of_installations.py --write-troubleshooting`.

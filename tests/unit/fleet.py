@@ -15,7 +15,7 @@ from whisper_operator.config import Settings
 from whisper_operator.informer.access import Access
 from whisper_operator.informer.cache import Cache
 from whisper_operator.kube.client import Api
-from whisper_operator.kube.errors import Retry
+from whisper_operator.kube.errors import Retry, Unavailable
 from whisper_operator.kube.kinds import DEPLOYMENT, ENDPOINT, UPGRADING_ANNOTATION, Kind
 from whisper_operator.kube.objects import Key, condition
 from whisper_operator.policy.rules import Policy
@@ -35,15 +35,45 @@ AFTER_THAT = replace(SETTINGS, server_version="3.0.0")
 class Deployments(Server):
     """Counts generations as the API server does, and lets others run while it answers."""
 
+    hanging: frozenset[str] = frozenset()
+    """Names of those whose writes get no answer."""
+    carries_out = False
+    """Whether those are carried out all the same."""
+
     async def apply(self, kind: Kind, body: Raw, *, force: bool) -> Raw:
         await asyncio.sleep(0)
-        before = self.objects.get((kind, body["metadata"]["name"]))
+        name = body["metadata"]["name"]
+        if name in self.hanging and not self.carries_out:
+            raise Unavailable("no answer")
+        before = self.objects.get((kind, name))
         answer = await super().apply(kind, body, force=force)
         generation = before["metadata"].get("generation", 1) if before else 0
         changed = before is None or before["spec"] != answer["spec"]
         metadata = {**answer["metadata"], "generation": generation + changed}
         status = {"status": before["status"]} if before is not None and "status" in before else {}
-        return self.put(kind, {**answer, **status, "metadata": metadata})
+        made = self.put(kind, {**answer, **status, "metadata": metadata})
+        if name in self.hanging:
+            raise Unavailable("no answer")
+        return made
+
+    async def annotate(
+        self, kind: Kind, _: str, name: str, uid: str, annotations: Mapping[str, str | None]
+    ) -> Raw:
+        self._fail("annotate", kind)
+        held = self.objects[kind, name]
+        assert held["metadata"]["uid"] == uid
+        all_of_them = {**held["metadata"]["annotations"], **annotations}
+        left = {key: value for key, value in all_of_them.items() if value is not None}
+        return self.put(kind, {**held, "metadata": {**held["metadata"], "annotations": left}})
+
+
+def merged(before: Any, patch: Any) -> Any:
+    """By RFC 7386."""
+    if not isinstance(patch, Mapping):
+        return patch
+    both = {**(before if isinstance(before, Mapping) else {})}
+    both |= {name: merged(both.get(name), value) for name, value in patch.items()}
+    return {name: value for name, value in both.items() if patch.get(name, value) is not None}
 
 
 class Fleet:
@@ -55,6 +85,11 @@ class Fleet:
         self.resources: dict[str, Raw] = {}
         self.broken: Callable[[str, str], bool] = lambda name, image: False
         """Whether an endpoint's pods of an image never serve."""
+        self.policy = Policy()
+        self.next_look: dict[str, float | None] = {}
+        """When each asked to be looked at again."""
+        self.served_at = ""
+        """When Deployments say that they have come to serve; "": they don't say."""
         self.rolled: list[str] = []
         """Whose pods were changed, in that order."""
         self.restart(settings)
@@ -68,8 +103,10 @@ class Fleet:
         """A new process, which knows what the API server tells."""
         self.settings = settings
         self.woken: list[Key] = []
+        self.timers: list[tuple[float, Callable[[], None]]] = []
         access = Access()
         self.cache = Cache(access, self.woken.append)
+        self.cache.train.later = lambda seconds, call: self.timers.append((seconds, call))
         self.applier = Applier(cast(Api, self.server), self.cache, access)
         for raw in self.resources.values():
             self.cache.upsert(ENDPOINT, copy.deepcopy(raw))
@@ -88,6 +125,10 @@ class Fleet:
         }
         self._store(name, {"metadata": metadata, "spec": spec, "status": (before or {}).get("status", {})})
 
+    def watch(self, name: str) -> None:
+        """News of a Deployment come in."""
+        self.woken += self.cache.upsert(DEPLOYMENT, copy.deepcopy(self.server.objects[DEPLOYMENT, name]))
+
     def delete(self, name: str) -> None:
         self.woken += self.cache.delete(ENDPOINT, self.resources.pop(name))
 
@@ -98,6 +139,18 @@ class Fleet:
                 return
             self.look(self.woken.pop(0)[1])
         raise AssertionError("it never comes to rest")
+
+    def wait(self, seconds: float) -> None:
+        """So long, and see to what is due then."""
+        self.expire(seconds)
+        self.run()
+
+    def expire(self, seconds: float) -> None:
+        """So long, in which nobody is looked at."""
+        due = [call for after, call in self.timers if after <= seconds]
+        self.timers = [(after - seconds, call) for after, call in self.timers if after > seconds]
+        for call in due:
+            call()
 
     def look(self, *names: str) -> None:
         """At these at the same time."""
@@ -112,9 +165,9 @@ class Fleet:
         before = self._templates()
         try:
             with self.cache.train.look(key):
-                await reconcile(
+                self.next_look[name] = await reconcile(
                     *(key, self.cache, self.applier, cast(StatusWriter, self), self.settings),
-                    Policy(),
+                    self.policy,
                 )
         except Retry:
             pass
@@ -126,7 +179,7 @@ class Fleet:
         """A status, as StatusWriter would."""
         if report.patch:
             name = resource["metadata"]["name"]
-            status = {**self.resources[name].get("status", {}), **report.patch}
+            status = merged(self.resources[name].get("status", {}), report.patch)
             self._store(name, {**self.resources[name], "status": status}, wake=False)
 
     def serve(self, *names: str) -> None:
@@ -150,19 +203,28 @@ class Fleet:
         self._status(name, live["replicas"], live["updatedReplicas"], live["availableReplicas"], LATE)
         self.run()
 
+    def refuse(self, name: str, serving: int = 1) -> None:
+        """The namespace's quota has no room for its new pods."""
+        words = 'pods "x" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1'
+        failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": words}
+        self._status(name, serving, 0, serving, "ReplicaSetUpdated", failure)
+        self.run()
+
     def lose(self, name: str, serving: int = 0) -> None:
         """Its node is gone: its pods are pods of its template as they were, and don't serve."""
         wanted = self.server.objects[DEPLOYMENT, name]["spec"].get("replicas", 1)
         self._status(name, wanted, wanted, serving, COMPLETE)
         self.run()
 
-    def _status(self, name: str, replicas: int, updated: int, serving: int, reason: str) -> None:
+    def _status(self, name: str, replicas: int, updated: int, serving: int, reason: str, *more: Raw) -> None:
         raw = self.server.objects[DEPLOYMENT, name]
         late = {"type": "Progressing", "status": str(reason != LATE), "reason": reason}
+        if self.served_at and reason == COMPLETE:
+            late["lastUpdateTime"] = self.served_at
         status = {
             "observedGeneration": raw["metadata"]["generation"],
             **{"replicas": replicas, "updatedReplicas": updated, "availableReplicas": serving},
-            "conditions": [late],
+            "conditions": [late, *more],
         }
         self.woken += self.cache.upsert(DEPLOYMENT, self.server.put(DEPLOYMENT, {**raw, "status": status}))
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from whisper_operator.apply.memory import MOST, remember
 from whisper_operator.apply.outcome import Fight, Outcome
-from whisper_operator.kube.errors import Refused, Unavailable
+from whisper_operator.kube.errors import OutOfTime, Refused, Unavailable
 from whisper_operator.kube.kinds import (
     BACKEND_CONFIG,
     DEPLOYMENT,
@@ -291,3 +291,16 @@ def test_a_label_that_takes_a_child_out_of_sight_each_time_is_answered_ever_more
         outcome = bench.once()
     assert len(bench.sent(DEPLOYMENT)) == 3
     assert outcome.repair_in == 5.0
+
+
+def test_an_apply_that_may_not_take_as_long_as_it_takes_is_tried_in_this_state_and_no_other() -> None:
+    """As behind an admission webhook that nobody answers, which lets pass after 10 s. No leader undoes another's work by it."""
+    bench = Bench(replicas=2)
+    bench.settle()
+    before = bench.server.objects[DEPLOYMENT, "whisper"]["metadata"]["resourceVersion"]
+    bench.resource["spec"]["replicas"] = 3
+    bench.server.failing["apply", DEPLOYMENT] = [OutOfTime("not done within 8 s")]
+    assert bench.once() == Outcome()
+    (body,) = bench.sent(DEPLOYMENT)
+    assert body["spec"]["replicas"] == 3
+    assert body["metadata"]["resourceVersion"] == before

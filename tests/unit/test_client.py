@@ -14,7 +14,15 @@ from aiohttp import web
 from kubernetes.aio import client
 from whisper_operator.kube import client as clients
 from whisper_operator.kube.client import IN_FLIGHT, LONGEST_WAIT, SLOW, Api
-from whisper_operator.kube.errors import Conflict, Forbidden, NoSuchKind, NotLeading, Refused, Unavailable
+from whisper_operator.kube.errors import (
+    Conflict,
+    Forbidden,
+    NoSuchKind,
+    NotLeading,
+    OutOfTime,
+    Refused,
+    Unavailable,
+)
 from whisper_operator.kube.kinds import POD, SERVICE, Kind
 
 
@@ -221,7 +229,7 @@ async def test_a_write_is_asked_about_once_its_turn_has_come_and_a_read_is_not()
         reached.append(request.method)
         return web.Response(text='{"kind":"Service"}')
 
-    def refuse(namespace: str) -> None:
+    def refuse(namespace: str) -> float:
         raise NotLeading(f"not in {namespace}")
 
     async with connected(serve) as api:
@@ -230,13 +238,12 @@ async def test_a_write_is_asked_about_once_its_turn_has_come_and_a_read_is_not()
         with pytest.raises(NotLeading, match="not in n"):
             await api.delete(SERVICE, "n", "w", "u")
         assert reached == ["GET"]
-        api.may_write = lambda namespace: None
+        api.may_write = lambda namespace: 9.0
         await api.delete(SERVICE, "n", "w", "u")
     assert reached == ["GET", "DELETE"]
 
 
-async def test_it_is_known_whether_a_write_may_still_be_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients, "UNSURE_SECONDS", 0.2)
+async def test_it_is_known_whether_a_write_may_still_be_under_way() -> None:
     goes_on, asked = asyncio.Event(), asyncio.Event()
 
     async def serve(_: web.Request) -> web.Response:
@@ -257,11 +264,111 @@ async def test_it_is_known_whether_a_write_may_still_be_under_way(monkeypatch: p
         assert await api.written(0)
         goes_on.clear()
         asked.clear()
+        api.may_write = lambda namespace: 1.3
         writing = asyncio.create_task(api.delete(SERVICE, "n", "w", "u"))
         await asked.wait()
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
         assert not await api.written(0), "it was sent, and nobody knows what comes of it"
-        await asyncio.sleep(0.2)
-        assert await api.written(0)
+        await asyncio.sleep(0.4)
+        assert await api.written(0), "the API server has given it up"
         goes_on.set()
+
+
+async def test_a_write_that_was_never_sent_is_not_under_way() -> None:
+    configuration = client.Configuration(host="http://127.0.0.1:1")
+    async with client.ApiClient(configuration) as connection:
+        api = Api(connection)
+        with pytest.raises(Unavailable):
+            await api.delete(SERVICE, "n", "w", "u")
+        assert await api.written(0)
+
+
+LEASED = {"metadata": {"namespace": "n", "name": "w", "uid": "u"}}
+IN_ONE_STATE = {"metadata": {**LEASED["metadata"], "resourceVersion": "7"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "left", "given"), [(LEASED, 9.0, "8.0s"), (LEASED, 99.0, "30.0s"), (IN_ONE_STATE, 9.0, "30.0s")]
+)
+async def test_the_api_server_is_told_by_when_a_write_has_to_be_over(
+    body: dict[str, Any], left: float, given: str
+) -> None:
+    """Which is before another leader begins, but for what it would be refused for once that has written."""
+    seen = list[str]()
+
+    async def serve(request: web.Request) -> web.Response:
+        seen.append(request.query.get("timeout", "for ever"))
+        return web.Response(text="{}")
+
+    async with connected(serve) as api:
+        api.may_write = lambda namespace: left
+        await api.apply(SERVICE, body, force=True)
+        await api.get(SERVICE, "n", "w")
+    assert seen == [given, "for ever"]
+
+
+@pytest.mark.parametrize("left", [NotLeading("its time was over"), 7.9])
+async def test_a_write_whose_time_is_over_once_it_is_connected_is_not_sent(left: Exception | float) -> None:
+    """As by a process that was stopped meanwhile."""
+    reached, asked = list[str](), list[str]()
+
+    async def serve(request: web.Request) -> web.Response:
+        reached.append(request.method)
+        return web.Response(text='{"kind":"Service"}')
+
+    def may_write(namespace: str) -> float:
+        asked.append(namespace)
+        if len(asked) == 1:
+            return 9.0
+        if isinstance(left, Exception):
+            raise left
+        return left
+
+    async with connected(serve) as api:
+        api.may_write = may_write
+        with pytest.raises(NotLeading):
+            await api.delete(SERVICE, "n", "w", "u")
+        assert await api.written(0)
+    assert (reached, asked) == ([], ["n", "n"])
+
+
+async def test_a_write_that_is_sent_again_over_another_connection_is_asked_about_once_more() -> None:
+    """aiohttp does so by itself, where a connection that it had kept turns out to be broken."""
+    reached, refused = list[str](), False
+
+    async def serve(request: web.Request) -> web.Response:
+        nonlocal refused
+        reached.append(request.method)
+        if len(reached) == 2:
+            assert request.transport is not None
+            request.transport.abort()
+            refused = True
+        return web.Response(text='{"kind":"Service"}')
+
+    def may_write(namespace: str) -> float:
+        if refused:
+            raise NotLeading("its time was over")
+        return 9.0
+
+    async with connected(serve) as api:
+        await api.get(SERVICE, "n", "w")
+        api.may_write = may_write
+        with pytest.raises(NotLeading):
+            await api.delete(SERVICE, "n", "w", "u")
+        assert not await api.written(0), "the first may have been carried out"
+    assert reached == ["GET", "DELETE"]
+
+
+@pytest.mark.parametrize(("left", "kind"), [(9.0, OutOfTime), (99.0, Unavailable)])
+async def test_a_write_that_is_not_over_in_time_is_told_from_one_that_fails(left: float, kind: type) -> None:
+    async def serve(_: web.Request) -> web.Response:
+        return web.Response(
+            status=504, text='{"kind":"Status","message":"Timeout: request did not complete"}'
+        )
+
+    async with connected(serve) as api:
+        api.may_write = lambda namespace: left
+        with pytest.raises(Unavailable) as raised:
+            await api.apply(SERVICE, LEASED, force=True)
+    assert type(raised.value) is kind

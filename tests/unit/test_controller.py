@@ -10,12 +10,13 @@ import pytest
 from whisper_operator import controller
 from whisper_operator.config import Settings
 from whisper_operator.kube.client import Api
-from whisper_operator.kube.kinds import ENDPOINT
+from whisper_operator.kube.kinds import DEPLOYMENT, ENDPOINT
 from whisper_operator.kube.objects import Key
+from whisper_operator.leader.leadership import Leadership
 from whisper_operator.policy.live import LivePolicy
 from whisper_operator.process.shutdown import ShutdownWatchdog
 from whisper_operator.rollouts.progress import WHOLE, Progress
-from whisper_operator.rollouts.train import Turn
+from whisper_operator.rollouts.turn import Turn
 
 
 class Nowhere(Api):
@@ -70,10 +71,10 @@ async def test_nobody_is_upgraded_before_all_were_looked_at_and_who_could_not_be
     running.cache.train.begin([("theirs", "c")])  # as after a term in which it was ours
     turns: list[tuple[str, Turn]] = []
     enough = asyncio.Event()
-    whole = Progress(serves=WHOLE, complete=True, proven=True, late=False, upgrading="")
+    whole = Progress(serves=WHOLE)
 
     async def ask(key: Key, *_: Any, **__: Any) -> None:
-        turns.append((key[1], running.cache.train.ask(key, whole, most=1, paused=False)))
+        turns.append((key[1], running.cache.train.ask(key, whole, most=1)))
         if len(turns) == 4:
             enough.set()
 
@@ -81,6 +82,7 @@ async def test_nobody_is_upgraded_before_all_were_looked_at_and_who_could_not_be
 
     monkeypatch.setattr(controller, "reconcile", ask)
     monkeypatch.setattr(running, "_list", at_once)
+    monkeypatch.setattr(Leadership, "leads", True)
     monkeypatch.setattr(running.leadership, "leaves", lambda namespace: namespace == "theirs")
     leading = asyncio.create_task(running._lead())
     try:
@@ -88,7 +90,7 @@ async def test_nobody_is_upgraded_before_all_were_looked_at_and_who_could_not_be
     finally:
         leading.cancel()
         await asyncio.gather(leading, return_exceptions=True)
-    assert turns == [("a", Turn.WAIT), ("b", Turn.WAIT), ("a", Turn.BOARD), ("b", Turn.BOARD)]
+    assert turns[:4] == [("a", Turn.WAIT), ("b", Turn.WAIT), ("a", Turn.BOARD), ("b", Turn.BOARD)]
 
 
 async def test_what_is_left_to_another_installation_while_it_waits_to_be_looked_at_holds_nobody(
@@ -102,17 +104,18 @@ async def test_what_is_left_to_another_installation_while_it_waits_to_be_looked_
         running.cache.upsert(ENDPOINT, {"metadata": metadata, "spec": {}})
     left = set[str]()
     boarded = asyncio.Event()
-    whole = Progress(serves=WHOLE, complete=True, proven=True, late=False, upgrading="")
+    whole = Progress(serves=WHOLE)
 
     async def ask(key: Key, *_: Any, **__: Any) -> None:
         left.add("n" if key[0] == "m" else "m")  # the other one, which was queued as ours
-        if running.cache.train.ask(key, whole, most=1, paused=False).goes:
+        if running.cache.train.ask(key, whole, most=1).goes:
             boarded.set()
 
     async def at_once(*_: object) -> None: ...
 
     monkeypatch.setattr(controller, "reconcile", ask)
     monkeypatch.setattr(running, "_list", at_once)
+    monkeypatch.setattr(Leadership, "leads", True)
     monkeypatch.setattr(running.leadership, "leaves", lambda namespace: namespace in left)
     leading = asyncio.create_task(running._lead())
     try:
@@ -120,3 +123,90 @@ async def test_what_is_left_to_another_installation_while_it_waits_to_be_looked_
     finally:
         leading.cancel()
         await asyncio.gather(leading, return_exceptions=True)
+
+
+async def test_what_comes_to_be_ours_is_weighed_and_waited_for_before_anybody_there_is_upgraded_or_given_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All of a namespaced installation's first term is that, as its claims begin later; and a namespace that another gave up."""
+    settings = Settings(workers=1, server_repository="r", server_version="1")
+    running = controller._Running(
+        *(Nowhere(), settings, LivePolicy(None, settings), Nowhere(), "whisper-operator")
+    )
+    for name in "abc":
+        metadata = {"namespace": "n", "name": name, "uid": name, "resourceVersion": "1"}
+        running.cache.upsert(ENDPOINT, {"metadata": metadata, "spec": {}})
+    left = {"n"}
+    turns: list[tuple[str, Turn]] = []
+    enough = asyncio.Event()
+    whole = Progress(serves=WHOLE)
+
+    async def ask(key: Key, *_: Any, **__: Any) -> None:
+        assert len(running.cache.ledger._entries) == 3
+        turns.append((key[1], running.cache.train.ask(key, whole, most=1)))
+        if turns[-1][1].goes:
+            enough.set()
+
+    async def at_once(*_: object) -> None: ...
+
+    monkeypatch.setattr(controller, "reconcile", ask)
+    monkeypatch.setattr(running, "_list", at_once)
+    monkeypatch.setattr(Leadership, "leads", True)
+    monkeypatch.setattr(running.leadership, "leaves", lambda namespace: namespace in left)
+    leading = asyncio.create_task(running._lead())
+    try:
+        while running.queue._closed:
+            await asyncio.sleep(0)
+        assert turns == []
+        left.clear()
+        running._look_into("n")
+        running.queue.add(("n", "b"))  # by an event, before all have been weighed
+        await asyncio.wait_for(enough.wait(), 30)
+    finally:
+        leading.cancel()
+        await asyncio.gather(leading, return_exceptions=True)
+    assert turns[:4] == [("a", Turn.WAIT), ("b", Turn.WAIT), ("c", Turn.WAIT), ("a", Turn.BOARD)]
+
+
+async def test_a_kind_that_hangs_holds_up_a_new_leader_for_a_moment_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running = controller._Running(
+        Nowhere(), Settings(), LivePolicy(None, Settings()), Nowhere(), "whisper-operator"
+    )
+    metadata = {"namespace": "n", "name": "a", "uid": "a", "resourceVersion": "1"}
+    running.cache.upsert(ENDPOINT, {"metadata": metadata, "spec": {}})
+    began = asyncio.Event()
+
+    async def hang(places: list[Any]) -> None:
+        if any(kind is not ENDPOINT for kind, _ in places):
+            await asyncio.Event().wait()
+
+    async def begin(*_: Any, **__: Any) -> None:
+        began.set()
+
+    monkeypatch.setattr(controller, "CATCH_UP_SECONDS", 0.05)
+    monkeypatch.setattr(controller, "reconcile", begin)
+    monkeypatch.setattr(running, "_list", hang)
+    monkeypatch.setattr(running.lister, "behind", lambda version: [(DEPLOYMENT, None), (ENDPOINT, None)])
+    monkeypatch.setattr(Leadership, "leads", True)
+    monkeypatch.setattr(running.leadership, "leaves", lambda namespace: False)
+    leading = asyncio.create_task(running._lead())
+    try:
+        await asyncio.wait_for(began.wait(), 30)
+    finally:
+        leading.cancel()
+        await asyncio.gather(leading, return_exceptions=True)
+
+
+def test_who_follows_counts_and_tells_of_no_upgrade() -> None:
+    """Two replicas would each count the same endpoints, and one that led before would go on with what it knew."""
+    running = controller._Running(
+        Nowhere(), Settings(), LivePolicy(None, Settings()), Nowhere(), "whisper-operator"
+    )
+    train = running.cache.train
+    with train.look(("n", "a")):
+        train.ask(("n", "a"), Progress(serves=WHOLE), most=1)
+    assert set(train.states().values()) == {0}
+    train.end()
+    assert not train._line

@@ -49,3 +49,16 @@ def test_one_of_two_replicas_may_be_away_and_they_are_apart() -> None:
     assert monitoring["endpoints"][0]["port"] == port["name"]
     (collectors,) = (each["namespaceSelector"] for each in policy["ingress"][0]["from"])
     assert tuple(collectors["matchExpressions"][0]["values"]) == Settings().scrapers
+
+
+def test_the_operator_is_told_the_name_of_its_service_account() -> None:
+    """By which other installations look up its rights."""
+    (container,) = documents("base/operator.yaml")["Deployment"]["spec"]["template"]["spec"]["containers"]
+    (variable,) = container["env"]
+    assert variable["name"] == "WHISPER_OPERATOR_SERVICE_ACCOUNT"
+    assert variable["valueFrom"] == {"fieldRef": {"fieldPath": "spec.serviceAccountName"}}
+
+
+def test_a_replica_that_is_not_ready_keeps_no_node_from_being_drained() -> None:
+    budget = documents("base/operator.yaml")["PodDisruptionBudget"]["spec"]
+    assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"

@@ -31,6 +31,11 @@ ORDER = (
     {"reconcile"},
     {"offline", "process"},
     {"policy.live"},
+    {"doctor.finding", "doctor.rights", "doctor.codes"},
+    {"doctor.facts"},
+    {"doctor.views"},
+    {"doctor.checks"},
+    {"doctor"},
     {"controller"},
     {"__main__"},
 )
@@ -55,6 +60,11 @@ PURE = {
     "status",
     "leader.lock",
     "leader.installations",
+    "doctor.finding",
+    "doctor.rights",
+    "doctor.facts",
+    "doctor.views",
+    "doctor.checks",
 }
 IMPURE = {"kopf", "kubernetes", "aiohttp", "asyncio", "whisper_operator.kube.client"}
 

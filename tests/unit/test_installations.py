@@ -41,7 +41,7 @@ def test_alone_nobody_is_in_the_way() -> None:
     others = Installations("b")
     others.see([OWN], 0)
     assert others.senior(OWN, 0) is None
-    assert others.junior(OWN, 0) is None
+    assert others.juniors(OWN, 0) == []
     assert others.claims(0) == {}
 
 
@@ -51,7 +51,7 @@ def test_of_two_for_the_whole_cluster_the_older_goes_on() -> None:
     assert others.senior(OWN, 0) == "c"
     others.see([OWN, lease("a", made=7)], 0)
     assert others.senior(OWN, 0) is None
-    assert others.junior(OWN, 0) == "a"
+    assert others.juniors(OWN, 0) == ["a"]
 
 
 def test_of_two_made_in_the_same_second_exactly_one_is_the_older() -> None:

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
 from whisper_operator.kube.client import Api
 from whisper_operator.kube.errors import Conflict, Forbidden, NotLeading, Unavailable
 from whisper_operator.kube.kinds import ACCESS_REVIEW, Kind
+from whisper_operator.leader import area, leases
 from whisper_operator.leader import leadership as module
-from whisper_operator.leader import leases, scope
+from whisper_operator.leader.installations import CLAIM, LEADER, MARKS
 from whisper_operator.leader.leadership import IS_LEADER, LEFT_TO_OTHERS, Leadership
 from whisper_operator.leader.lock import Timing
 
@@ -21,12 +23,16 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
+    def wall(self) -> datetime:
+        return datetime(2026, 1, 2, tzinfo=UTC) + timedelta(seconds=self.now)
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for each in (module, leases, scope):
+    for each in (module, leases, area):
         monkeypatch.setattr(each, "clock", clock)
+    monkeypatch.setattr(leases, "wall", clock.wall)
     return clock
 
 
@@ -38,6 +44,21 @@ class Server:
         self.version = 0
         self.accounts = {"old:whisper-operator", "new:whisper-operator", "whole:whisper-operator"}
         """Which may write everywhere."""
+        self.read = 0
+        """How many Leases were handed out by lists."""
+        self.reviewed = list[str]()
+
+    def lease(self, namespace: str, name: str = LEADER, holder: str = "somebody") -> None:
+        """What anybody may make who may write in a namespace."""
+        annotations = {"whisper-operator.io/looks-after": "*"} if name == LEADER else {}
+        metadata: dict[str, Any] = {
+            "namespace": namespace,
+            "name": name,
+            "uid": f"{namespace}/{name}",
+            "resourceVersion": "0",
+        }
+        metadata |= {"labels": MARKS, "annotations": annotations, "creationTimestamp": "2025"}
+        self.objects[namespace, name] = {"metadata": metadata, "spec": {"holderIdentity": holder}}
 
 
 class Connection(Api):
@@ -47,16 +68,24 @@ class Connection(Api):
         self.cluster = server
         self.failure: Exception | None = None
         self.no_list: Exception | None = None
+        self.no_review: Exception | None = None
+        self.without: set[str] = set()
+        """Namespaces without rights."""
+        self.lost = False
+        """Whether the answer to the next write is."""
         self.has_written = True
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
-        self._meet()
-        return self.cluster.objects.get((namespace, name))
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> dict[str, Any] | None:
+        self._meet(namespace)
+        return self.cluster.objects.get((namespace or "", name))
 
     async def create(self, kind: Kind, body: Any) -> dict[str, Any]:
-        self._meet()
+        self._meet(body["metadata"].get("namespace"))
         if kind is ACCESS_REVIEW:
+            if self.no_review is not None:
+                raise self.no_review
             account = body["spec"]["user"].removeprefix("system:serviceaccount:")
+            self.cluster.reviewed.append(account)
             return {"status": {"allowed": account in self.cluster.accounts}}
         if _key(body) in self.cluster.objects:
             raise Conflict("already exists")
@@ -67,7 +96,7 @@ class Connection(Api):
         return self._put({**body, "metadata": {**body["metadata"], **made}})
 
     async def update(self, kind: Kind, body: Any) -> dict[str, Any]:
-        self._meet()
+        self._meet(body["metadata"]["namespace"])
         held = self.cluster.objects.get(_key(body), {"metadata": {}})
         if held["metadata"].get("resourceVersion") != body["metadata"]["resourceVersion"]:
             raise Conflict("the object has been modified")
@@ -85,10 +114,13 @@ class Connection(Api):
         self._meet()
         if self.no_list is not None:
             raise self.no_list
+        await asyncio.sleep(0)
         assert labels == "app.kubernetes.io/name=whisper-operator"
-        for each in self.cluster.objects.values():
+        for at, each in list(self.cluster.objects.items()):
             assert each["metadata"]["labels"] == {"app.kubernetes.io/name": "whisper-operator"}
-            take(each)
+            if fields in (None, f"metadata.name={at[1]}"):
+                self.cluster.read += 1
+                take(each)
         return self.cluster.version
 
     async def written(self, seconds: float) -> bool:
@@ -98,11 +130,16 @@ class Connection(Api):
         self.cluster.version += 1
         new = {**body, "metadata": {**body["metadata"], "resourceVersion": str(self.cluster.version)}}
         self.cluster.objects[_key(body)] = new
+        if self.lost:
+            self.lost = False
+            raise Unavailable("the answer was lost")
         return cast(dict[str, Any], new)
 
-    def _meet(self) -> None:
+    def _meet(self, namespace: str | None = None) -> None:
         if self.failure is not None:
             raise self.failure
+        if namespace in self.without:
+            raise Forbidden(403, "leases is forbidden")
 
 
 def _key(body: Any) -> tuple[str, str]:
@@ -111,20 +148,23 @@ def _key(body: Any) -> tuple[str, str]:
 
 class Replica:
     def __init__(
-        self, server: Server, namespace: str = "whisper-operator", namespaces: tuple[str, ...] = ()
+        self,
+        server: Server,
+        namespace: str = "whisper-operator",
+        namespaces: tuple[str, ...] = (),
+        account: str = "whisper-operator",
     ) -> None:
         self.api = Connection(server)
         self.changed: list[str] = []
-        self.leadership = Leadership(self.api, self.api, namespace, namespaces, self.changed.append)
+        self.leadership = Leadership(
+            *(self.api, self.api, namespace, namespaces, self.changed.append), service_account=account
+        )
 
     async def round(self) -> bool:
-        """One look; whether it leads then."""
-        rounds = asyncio.create_task(self.leadership._rounds(news := asyncio.Event()))
-        waiting = asyncio.create_task(news.wait())
-        await asyncio.wait({rounds, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if rounds.done():
-            rounds.result()
-        rounds.cancel()
+        """Renew and look once; whether it leads then."""
+        await self.leadership._renew()
+        await self.leadership._look()
+        self.leadership._tell()
         return self.leadership.leads
 
     def may_write(self, namespace: str = "asr") -> bool:
@@ -261,12 +301,10 @@ async def test_a_lease_that_somebody_made_up_stops_nobody_however_old(clock: Clo
     assert await replica.round(), "at once, too"
     assert replica.leadership.state() == (True, "ok")
     server.accounts.add("tenant:whisper-operator")
-    clock.now += 5
+    clock.now += 4
     assert await replica.round(), "it is not asked all the time"
-    for _ in range(12):
-        clock.now += 5
-        await replica.round()
-    assert not replica.leadership.leads
+    clock.now += 1
+    assert not await replica.round(), "and often enough for one that is just being installed"
 
 
 async def test_an_older_one_that_comes_back_waits_until_the_younger_has_stopped(clock: Clock) -> None:
@@ -409,3 +447,264 @@ async def test_a_fault_of_the_work_ends_all_and_gives_the_lease_back(clock: Cloc
     with pytest.raises(RuntimeError, match="a bug"):
         await Replica(server).leadership.run(lead)
     assert server.objects["whisper-operator", "whisper-operator-leader"]["spec"]["holderIdentity"] == ""
+
+
+async def ends(replica: Replica) -> None:
+    """In good order."""
+    await replica.leadership._step_down(None)
+
+
+async def test_tenants_leases_cost_next_to_nothing_however_many(clock: Clock) -> None:
+    """Only those of two names are asked for, of which a namespace has one each; those that nobody renews are not looked into."""
+    server = Server()
+    for number in range(2000):
+        server.lease("tenant", f"lease-{number}")
+    for number in range(100):
+        server.lease(f"tenant-{number}")
+        server.lease(f"tenant-{number}", CLAIM, holder="whoever")
+    replica = Replica(server)
+    assert await replica.round()
+    assert server.read <= 201
+    assert len(server.reviewed) == 100
+    for _ in range(301):
+        clock.now += 1
+        assert await replica.round()
+    server.reviewed.clear()
+    for _ in range(10):
+        clock.now += 1
+        assert await replica.round()
+    assert server.reviewed == []
+
+
+async def test_a_look_that_hangs_keeps_no_renewal_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server()
+    replica = Replica(server)
+    replica.leadership._lock.timing = Timing(retry=0.01)
+
+    async def hang(*_: Any, **__: Any) -> int:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(replica.api, "list_all", hang)
+    running = asyncio.create_task(replica.leadership.run(asyncio.Event().wait))  # type: ignore[arg-type]
+    async with asyncio.timeout(10):
+        while server.version < 5:
+            await asyncio.sleep(0.01)
+    assert not replica.may_write(), "without a look"
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_write_may_take_until_another_may_begin_and_no_longer(clock: Clock) -> None:
+    replica = Replica(Server())
+    await replica.round()
+    assert replica.leadership.may_write("asr") == 9
+    clock.now += 5
+    assert replica.leadership.may_write("asr") == 4
+
+
+@pytest.mark.parametrize("how", ["frozen", "new process", "lost answer"])
+async def test_a_claim_that_had_run_out_is_written_by_only_once_another_has_stopped(
+    clock: Clock, how: str
+) -> None:
+    server = Server()
+    whole, some = Replica(server, "whole"), Replica(server, "some", ("asr",))
+    if how == "lost answer":
+        await whole.round()
+        assert whole.may_write("asr")
+        await some.leadership._renew()
+        some.api.lost = True
+        await some.leadership._look()
+        clock.now += 1
+    else:
+        for _ in range(12):
+            await some.round()
+            clock.now += 1
+        assert some.may_write("asr")
+        await whole.round()
+        for _ in range(301):
+            clock.now += 1
+            await whole.round()
+        assert whole.may_write("asr")
+        if how == "new process":
+            some = Replica(server, "some", ("asr",))
+    began = clock.now
+    while not some.may_write("asr"):
+        await some.round()
+        clock.now += 0.5
+        if clock.now > began + 3:  # its next look is late
+            await whole.round()
+        assert not (whole.may_write("asr") and some.may_write("asr"))
+    assert clock.now >= began + 10 - 1
+
+
+async def test_one_namespace_that_can_not_be_claimed_makes_a_replica_unfit_only_if_it_is_the_last(
+    clock: Clock,
+) -> None:
+    server = Server()
+    some, other = Replica(server, "some", ("asr", "gone")), Replica(server, "some", ("asr", "gone"))
+    for each in (some, other):
+        each.api.without = {"gone"}
+    await some.round()
+    is_fit, words = some.leadership.state()
+    assert is_fit
+    assert "can't have the Lease gone/whisper-operator-endpoints: apply deploy/" in words
+    some.api.without = {"gone", "asr"}
+    clock.now += 250
+    await some.round()
+    assert not some.leadership.state()[0]
+    some.api.without = {"gone"}
+    clock.now += 60
+    await some.round()
+    await ends(some)
+    await other.round()
+    await some.round()
+    assert some.leadership.state() == (
+        True,
+        f"ok, waiting: the Lease is {other.leadership.identity}'s",
+    ), "it is no leader's trouble any more"
+
+
+async def test_who_follows_knows_for_how_long_another_installation_has_been_gone(clock: Clock) -> None:
+    server = Server()
+    await Replica(server, "old").round()
+    first, second = Replica(server, "new"), Replica(server, "new")
+    for _ in range(301):
+        clock.now += 1
+        await first.round()
+        await second.round()
+    assert first.may_write(), "its Lease is all that is left of the old one"
+    await ends(first)
+    assert await second.round()
+    assert second.may_write()
+
+
+async def test_a_junior_that_has_stopped_long_ago_is_not_waited_for_at_a_hand_over(clock: Clock) -> None:
+    server = Server()
+    first, second, junior = Replica(server, "old"), Replica(server, "old"), Replica(server, "new")
+    assert await first.round()
+    await junior.round()
+    clock.now += 1
+    assert await first.round(), "it has come later, and seen who was there"
+    for _ in range(12):
+        for each in (first, second, junior):
+            await each.round()
+        clock.now += 1
+    await ends(first)
+    assert await second.round()
+    assert second.may_write()
+
+
+async def test_a_junior_whose_rights_come_later_is_waited_for(clock: Clock) -> None:
+    """Until they come it counts as made up, though it may well be writing."""
+    server = Server()
+    old, new = Replica(server, "old"), Replica(server, "new")
+    await old.round()
+    clock.now += 400
+    server.accounts.remove("new:whisper-operator")
+    await new.round()
+    assert await old.round()
+    server.accounts.add("new:whisper-operator")
+    clock.now += 5
+    assert not await old.round()
+    for _ in range(10):
+        clock.now += 1
+        await old.round()
+    assert old.may_write()
+
+
+async def test_rights_that_can_not_be_looked_up_count_as_they_were_known(clock: Clock) -> None:
+    server = Server()
+    server.lease("tenant")
+    replica = Replica(server)
+    replica.api.no_review = Unavailable("slow")
+    assert not await replica.round(), "it may be one"
+    replica.api.no_review = None
+    clock.now += 1
+    assert await replica.round(), "it was for that once"
+    replica.api.no_review = Unavailable("slow")
+    clock.now += 5
+    assert await replica.round()
+
+
+async def test_a_rival_whose_service_account_has_another_name_is_noticed(clock: Clock) -> None:
+    server = Server()
+    server.accounts.add("prefixed:their-whisper-operator")
+    old, new = Replica(server, "prefixed", account="their-whisper-operator"), Replica(server, "new")
+    assert await old.round()
+    assert not await new.round()
+    assert "prefixed:their-whisper-operator" in server.reviewed
+
+
+async def test_a_replica_that_never_led_gives_nothing_back_while_a_write_may_be_under_way(
+    clock: Clock,
+) -> None:
+    """As when its term has just been cancelled, and it has the Lease again."""
+    server = Server()
+    first, second = Replica(server), Replica(server)
+    await first.round()
+    first.api.has_written = False
+    await ends(first)
+    assert not await second.round()
+
+
+@pytest.mark.parametrize("namespaces", [(), ("asr",)])
+async def test_a_term_ends_with_the_lease_though_it_is_taken_anew_at_once(
+    clock: Clock, namespaces: tuple[str, ...]
+) -> None:
+    """As after the machine slept, whose timers know nothing of it: what was known before is old."""
+    server = Server()
+    replica, terms = Replica(server, namespaces=namespaces), list[str]()
+    replica.leadership._lock.timing = Timing(retry=0.01)
+
+    async def lead() -> None:
+        terms.append("begun")
+        await asyncio.Event().wait()
+
+    running = asyncio.create_task(replica.leadership.run(lead))
+    async with asyncio.timeout(10):
+        while terms != ["begun"]:
+            await asyncio.sleep(0)
+        clock.now += 7
+        await replica.leadership._renew()  # before anything else runs
+        while terms != ["begun", "begun"]:
+            await asyncio.sleep(0.001)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_who_was_told_that_a_namespace_is_left_is_told_when_that_ends(clock: Clock) -> None:
+    """Though it ended before anybody else was told."""
+    server = Server()
+    replica = Replica(server)
+    await replica.round()
+    server.lease("asr", CLAIM, holder="team")
+    await replica.leadership._look()
+    assert replica.leadership.leaves("asr")
+    del server.objects["asr", CLAIM]
+    await replica.leadership._look()
+    assert replica.leadership.leaves("asr"), "until it is told"
+    replica.leadership._tell()
+    assert replica.changed == ["asr"]
+    assert not replica.leadership.leaves("asr")
+
+
+async def test_a_renewal_that_fails_is_tried_again_at_once_and_reads_nothing(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server()
+    replica = Replica(server)
+    assert await replica.round()
+    clock.now += 2
+    replica.api.failure = Unavailable("slow")
+    assert await replica.leadership._renew() < 0.5
+    replica.api.failure = None
+
+    async def get(*_: Any) -> None:
+        raise AssertionError("there is no time for that")
+
+    monkeypatch.setattr(replica.api, "get", get)
+    clock.now += 3
+    await replica.leadership._renew()
+    clock.now += 3
+    assert replica.leadership._lock.holds(clock.now)

@@ -42,7 +42,7 @@ class Candidate:
             try:
                 lock.wrote(self.server.write(lock.body(wall)), now, now + answered_after)
             except Conflict:
-                lock.failed()
+                lock.failed(conflict=True)
         return lock.holds(now + answered_after)
 
 
@@ -90,7 +90,7 @@ def test_of_two_that_begin_together_one_has_it() -> None:
     try:
         server.write(bodies[1])
     except Conflict:
-        second.lock.failed()
+        second.lock.failed(conflict=True)
     assert first.lock.holds(0)
     assert not second.lock.holds(0)
     assert not second.round(1)
@@ -265,3 +265,51 @@ def test_marks_are_written_beside_those_of_others() -> None:
         "labels": {"app": "w"},
         "annotations": {"note": "x", "scope": "*"},
     }
+
+
+def test_our_name_that_somebody_puts_back_is_no_term_of_ours() -> None:
+    """As etcd does from a backup: whoever had it since may go on until its own time is over."""
+    server = Server()
+    first, second = Candidate(server, "a"), Candidate(server, "b")
+    first.round(0)
+    before = server.lease
+    second.round(1)
+    assert second.round(11)
+    first.round(12)
+    server.lease = before
+    assert not first.round(13)
+    assert second.lock.holds(16)
+    assert not first.round(22)
+    assert first.round(23)
+
+
+def test_a_lease_whose_taking_was_not_answered_is_ours_all_the_same() -> None:
+    server = Server()
+    first, second = Candidate(server, "a"), Candidate(server, "b")
+    first.round(0)
+    second.round(1)
+    server.write(first.lock.release(WALL))
+    second.lock.see(server.lease, 2)
+    server.write(second.lock.body(WALL))
+    second.lock.failed()
+    assert second.round(3)
+
+
+def test_one_that_was_lost_and_is_gone_is_not_made_anew_at_once() -> None:
+    """Its holder of long ago knows no better than others since when."""
+    server = Server()
+    first = Candidate(server, "a")
+    first.round(0)
+    server.lease = None
+    assert not first.round(60)
+    assert first.round(70)
+
+
+def test_a_shared_one_that_had_run_out_counts_as_taken_from_another() -> None:
+    server = Server()
+    Candidate(server, "a").round(0, WALL)
+    for seconds, gained in ((5, -math.inf), (500, 1)):
+        later = Lock("whisper-operator", "whisper-operator", "a", shared=True)
+        later.see(server.lease, 1)
+        later.wrote(server.write(later.body(WALL + timedelta(seconds=seconds))), 1, 1)
+        assert later.gained == gained

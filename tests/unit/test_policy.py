@@ -425,10 +425,10 @@ def test_an_endpoint_may_be_stricter_than_the_policy_asks() -> None:
 def test_who_may_not_pause_is_upgraded_all_the_same() -> None:
     """Whoever runs the installation may still hold all upgrades."""
     resource = {"metadata": {"annotations": {"whisper-operator.io/paused": "true"}}}
-    assert upgrade.is_paused(resource, policy().of("asr").settings(SETTINGS))
+    assert upgrade.paused(resource, policy().of("asr").settings(SETTINGS))
     strict = policy(preset="multi-tenant").of("asr")
-    assert not upgrade.is_paused(resource, strict.settings(SETTINGS))
-    assert upgrade.is_paused(resource, strict.settings(replace(SETTINGS, paused=True)))
+    assert not upgrade.paused(resource, strict.settings(SETTINGS))
+    assert upgrade.paused(resource, strict.settings(replace(SETTINGS, paused=True)))
 
 
 def test_the_example_of_the_readme_gives_what_it_says() -> None:

@@ -13,6 +13,8 @@ from whisper_operator.config import Settings
 from whisper_operator.informer.cache import Cache
 from whisper_operator.kube.errors import Retry
 from whisper_operator.kube.kinds import ENDPOINT
+from whisper_operator.policy.amounts import Running
+from whisper_operator.policy.ledger import Ledger
 from whisper_operator.policy.reading import load
 from whisper_operator.policy.rules import Policy
 from whisper_operator.reconcile import reconcile, weigh
@@ -131,14 +133,14 @@ def test_what_the_policy_does_not_allow_is_told_and_changes_nothing(policy: str,
     assert bool(stalled) == (reason == "PolicyViolation"), "room comes by itself"
 
 
-def test_all_is_weighed_before_the_first_is_told_that_there_is_room() -> None:
+async def test_all_is_weighed_before_the_first_is_told_that_there_is_room() -> None:
     """Also beside one that can't be understood."""
     cache = Cache()
     for created, (name, spec) in enumerate({"old": {}, "bad": {"replicas": "x"}, "new": {}}.items()):
         metadata = {"namespace": "n", "name": name, "uid": name, "resourceVersion": f"{created + 1}"}
         cache.upsert(ENDPOINT, {"metadata": {**metadata, "creationTimestamp": f"{created}"}, "spec": spec})
     policy = load("{preset: none, everywhere: {ceilings: {namespace: {gpus: 1}}}}", SETTINGS)
-    weigh(cache.endpoints(), cache, SETTINGS, policy)
+    await weigh(cache.endpoints(), cache, SETTINGS, policy)
     with pytest.raises(SpecError, match="gpus 1"):
         cache.ledger.grant(("n", "new"), policy)
     cache.ledger.grant(("n", "old"), policy)
@@ -154,8 +156,8 @@ def test_what_is_allowed_anew_is_given_by_age() -> None:
         metadata |= {"creationTimestamp": f"{created}"}
         cluster.cache.upsert(ENDPOINT, {"metadata": metadata, "spec": {"image": "x/y"}})
     keys = cluster.cache.endpoints()
-    weigh(keys, cluster.cache, SETTINGS, strict)
-    weigh(keys, cluster.cache, SETTINGS, wide)
+    for policy in (strict, wide):
+        asyncio.run(weigh(keys, cluster.cache, SETTINGS, policy))
     cluster.look(SETTINGS, wide)
     assert cluster.told()["reason"] == "CeilingReached"
 
@@ -228,7 +230,7 @@ def test_who_may_not_have_what_it_asks_for_keeps_nobody_from_a_host(spec: dict[s
     keys = {} if not spec else {"auth": {"secretName": "k"}}
     cluster.reconcile(SETTINGS, text, host=W, **keys, **spec)
     assert cluster.cache.claimed_by_others(("m", "late")) == []
-    weigh([KEY], cluster.cache, SETTINGS, load(f"preset: none\n{text}", SETTINGS))
+    asyncio.run(weigh([KEY], cluster.cache, SETTINGS, load(f"preset: none\n{text}", SETTINGS)))
     assert (cluster.cache.claimed_by_others(("m", "late")) == []) or spec == {"replicas": 9}
 
 
@@ -260,3 +262,44 @@ def test_while_the_policy_cant_be_read_nothing_changes_and_a_suspension_works() 
     ready = cluster.told()
     assert (ready["reason"], ready["status"]) == ("PolicyViolation", "False")
     assert "policy can't be used" in ready["message"]
+
+
+async def test_what_runs_in_a_namespace_that_is_left_takes_up_room_and_what_is_asked_for_there_does_not() -> (
+    None
+):
+    """Else whoever may make a Lease in a namespace could run as much there as everybody may have in all."""
+    cache = Cache()
+    for created, (namespace, name) in enumerate((("left", "old"), ("n", "new"))):
+        metadata = {"namespace": namespace, "name": name, "uid": name, "resourceVersion": f"{created + 1}"}
+        cache.upsert(ENDPOINT, {"metadata": {**metadata, "creationTimestamp": f"{created}"}, "spec": {}})
+    policy = load("{preset: none, ceilings: {gpus: 1}}", SETTINGS)
+
+    async def weighed() -> Ledger:
+        cache.ledger.begin(policy)
+        await weigh(cache.endpoints(), cache, SETTINGS, policy, lambda namespace: namespace == "left")
+        return cache.ledger
+
+    (await weighed()).grant(("n", "new"), policy)
+    cache.ledger.hold(("left", "old"), Running(kept={"gpus": 1000}))
+    with pytest.raises(SpecError, match="all that the installation may use is spoken for"):
+        (await weighed()).grant(("n", "new"), policy)
+
+
+async def test_weighing_many_endpoints_lets_others_run() -> None:
+    """Such as the renewal of the Lease, which would run out for ever on a slow machine."""
+    cache = Cache()
+    for number in range(200):
+        metadata = {"namespace": "n", "name": f"e{number}", "uid": f"{number}", "resourceVersion": "1"}
+        cache.upsert(ENDPOINT, {"metadata": metadata, "spec": {}})
+    ran = 0
+
+    async def run() -> None:
+        nonlocal ran
+        while True:
+            ran += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(run())
+    await weigh(cache.endpoints(), cache, SETTINGS, Policy())
+    other.cancel()
+    assert ran >= 10

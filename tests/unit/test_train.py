@@ -1,13 +1,16 @@
 """Changes of pods that the installation makes go out one by one: order, failure, pause, restart, and who never waits."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from whisper_operator.kube.errors import Refused
-from whisper_operator.kube.kinds import DEPLOYMENT, PAUSED_ANNOTATION
-from whisper_operator.rollouts.progress import COMPLETE, WHOLE, Progress
-from whisper_operator.rollouts.train import Turn
+from whisper_operator.kube.kinds import DEPLOYMENT, ENDPOINT, PAUSED_ANNOTATION
+from whisper_operator.policy.rules import Policy
+from whisper_operator.rollouts.progress import COMPLETE, SETTLED_SECONDS, WHOLE, Progress
+from whisper_operator.rollouts.train import PATIENCE_SECONDS, UNSURE_SECONDS
+from whisper_operator.rollouts.turn import Turn
 
 from tests.unit.fleet import AFTER_THAT, NAMESPACE, NEXT, Fleet
 from tests.unit.making import SETTINGS
@@ -100,12 +103,12 @@ def test_one_that_fails_stops_the_others_and_says_so(
         fleet.run()
     assert fleet.rolled == ["a"]
     assert fleet.reasons() == {"a": "RolloutStuck", "b": "UpgradePending", "c": "UpgradePending"}
-    assert "goes on once another endpoint serves again, on which the upgrade fails" in fleet.ready("b")[2]
+    assert "and none while one fails: which that is stands in the operator's log" in fleet.ready("b")[2]
     assert "WhisperEndpoint a" not in fleet.ready("b")[2]  # it may be somebody else's
-    assert fleet.ready("a")[2].count("until this endpoint serves again, no other is upgraded") == 1
+    assert fleet.ready("a")[2].count("until it serves again, no other endpoint is upgraded") == 1
     assert fleet.cache.train.states() == {"waiting": 2, "paused": 0, "rolling": 0, "failed": 1}
     warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
-    assert any("The upgrade of WhisperEndpoint a in namespace asr fails" in each for each in warnings)
+    assert any("WhisperEndpoint a in namespace asr fails (RolloutStuck)" in each for each in warnings)
     fleet.broken = lambda *_: False  # somebody has mended what it was
     fleet.serve("a")
     assert fleet.rolled == ["a", "b"]
@@ -225,7 +228,7 @@ def test_ones_own_change_that_fails_stops_no_upgrade() -> None:
     assert fleet.rolled == ["b", "c", "a"]  # it may be what mends it
     fleet.serve("a")
     fleet.fail("a")
-    assert "no other is upgraded" not in fleet.ready("a")[2]
+    assert "no other endpoint is upgraded" not in fleet.ready("a")[2]
     fleet.restart(AFTER_THAT)
     fleet.run()
     assert fleet.rolled == ["b", "c", "a", "b"]
@@ -283,25 +286,44 @@ def test_replicas_follow_the_spec_while_the_upgrade_waits() -> None:
     assert (fleet.replicas("c"), fleet.images()["c"]) == (0, "2.0.0")  # where no pods are, nobody loses any
 
 
-def test_who_serves_nothing_waits_for_those_who_serve_and_stops_nobody() -> None:
+def test_who_serves_nothing_goes_at_once_when_one_has_come_through_and_stops_nobody() -> None:
+    """They have nothing to lose, and may have waited for that very version; but not as the first to try it."""
     fleet = Fleet("abcd")
     fleet.lose("a")
     fleet.lose("b")
     fleet.restart(NEXT)
     fleet.run()
     assert fleet.rolled == ["c"]
-    fleet.serve("c")
-    assert fleet.rolled == ["c", "d"]
     fleet.broken = lambda name, _: name == "a"
-    fleet.serve("d")
-    assert fleet.rolled == ["c", "d", "a", "b"]  # both: they have nothing to lose
-    assert fleet.on_their_way() == []
+    fleet.serve("c")
+    assert sorted(fleet.rolled[1:]) == ["a", "b", "d"]
+    assert fleet.on_their_way() == ["d"]
+    fleet.fail("a")
+    assert "no other endpoint is upgraded" not in fleet.ready("a")[2]
+    assert fleet.cache.train.states() == {"waiting": 0, "paused": 0, "rolling": 1, "failed": 0}
+
+
+def test_where_nobody_serves_one_tries_a_version_before_all_others() -> None:
+    """The nodes are made anew, say, while the operator starts with another version: all worked, and would again."""
+    fleet = Fleet(ABC)
+    for name in ABC:
+        fleet.lose(name)
+    fleet.restart(NEXT)
+    fleet.run()
+    assert fleet.rolled == ["a"]
+    fleet.broken = bad
+    fleet.serve("a")
+    fleet.fail("a")  # which proves nothing, and keeps nobody waiting
+    assert fleet.rolled == ["a", "b"]
+    fleet.broken = lambda *_: False
+    fleet.serve("b")
+    assert fleet.rolled == ["a", "b", "c"]
 
 
 def test_who_serves_nothing_and_is_looked_at_last_waits_as_well() -> None:
     fleet = Fleet(ABC)
     fleet.lose("c")
-    fleet.restart(replace(NEXT, max_rollouts=3))
+    fleet.restart(replace(NEXT, max_rollouts=2))
     fleet.woken.clear()
     fleet.look("a")
     fleet.look("b")
@@ -309,8 +331,20 @@ def test_who_serves_nothing_and_is_looked_at_last_waits_as_well() -> None:
     assert fleet.rolled == []
     fleet.run()
     assert fleet.rolled == ["a", "b"]
-    fleet.serve("a", "b")
+    fleet.serve("a")
     assert fleet.rolled == ["a", "b", "c"]
+
+
+def test_one_in_the_middle_of_its_own_change_is_not_hopeless() -> None:
+    fleet = Fleet(ABC)
+    fleet.broken = lambda name, _: name == "a"
+    fleet.apply("a", defaults={"language": "de"}, rollout="Recreate")
+    fleet.run()
+    fleet._status("a", 1, 1, 0, "ReplicaSetUpdated")
+    fleet.rolled.clear()
+    fleet.restart(NEXT)
+    fleet.run()
+    assert fleet.rolled == ["b"]
 
 
 def test_who_lacks_replicas_comes_after_those_who_serve_whole() -> None:
@@ -338,6 +372,8 @@ def test_pods_that_never_worked_get_a_version_that_does_at_once() -> None:
     fleet.settings = SETTINGS
     fleet.run()
     fleet.serve("x", "y", "z")
+    for name in "xyz":
+        fleet.fail(name)
     fleet.broken = lambda *_: False
     fleet.rolled.clear()
     fleet.restart(AFTER_THAT)
@@ -354,7 +390,8 @@ def test_one_that_can_not_be_written_lets_the_others_pass() -> None:
     assert fleet.reasons()["a"] == "ApplyRefused"
     fleet.look("a")  # as every half minute
     fleet.serve("b")
-    assert fleet.rolled == ["b", "a"]
+    fleet.serve("c")
+    assert fleet.rolled == ["b", "c", "a"]  # behind those that could be written
 
 
 @pytest.mark.parametrize("who", ["on its way", "failed", "first in the line"])
@@ -443,11 +480,335 @@ def test_what_another_installation_looks_after_neither_stops_nor_counts() -> Non
     fleet.run()
     fleet.serve("a")
     train, ours = fleet.cache.train, ("ours", "z")
-    whole = Progress(serves=WHOLE, complete=True, proven=True, late=False, upgrading="")
-    assert train.ask(ours, whole, most=1, paused=False) is Turn.WAIT
+    whole = Progress(serves=WHOLE, server="registry.example.com/whisper-server:2.0.0")
+    assert train.ask(ours, whole, most=1) is Turn.WAIT
     fleet.fail("a")
     assert train.states()["failed"] == 1
-    assert train.ask(ours, whole, most=1, paused=False) is Turn.STOPPED
+    assert train.ask(ours, whole, most=9) is Turn.WAIT
     train.leaves = lambda namespace: namespace == NAMESPACE
     assert train.states()["failed"] == train.states()["rolling"] == 0
-    assert train.ask(("ours", "a"), whole, most=1, paused=False) is Turn.BOARD
+    assert train.ask(("ours", "a"), whole, most=2) is Turn.BOARD
+
+
+def test_one_that_fails_stops_nobody_who_would_get_another_server() -> None:
+    """By the policy of one namespace, which tries it."""
+    fleet = upgraded("ab")
+    fleet.broken = bad
+    fleet.run()
+    fleet.serve("a")
+    fleet.fail("a")
+    same, other = (Progress(serves=WHOLE, server=f"registry.example.com/{name}") for name in ("x:1", "y:1"))
+    train = fleet.cache.train
+    train.judge((NAMESPACE, "a"), replace(train_of(fleet, "a"), server=same.server))
+    assert train.ask(("n", "z"), same, most=9) is Turn.WAIT
+    assert train.ask(("n", "z"), other, most=9) is Turn.BOARD
+
+
+def train_of(fleet: Fleet, name: str) -> Progress:
+    """How an endpoint does, as far as can be seen."""
+    resource = fleet.cache.endpoint((NAMESPACE, name))
+    assert resource is not None
+    return Progress.of(fleet.cache.observed(resource), datetime.now(UTC), fault="RolloutStuck")
+
+
+def test_those_whose_writes_hang_don_t_take_turns_for_ever() -> None:
+    """While the one waits for its answer, the other is tried again."""
+    fleet = upgraded("abcd")
+    fleet.server.hanging = frozenset("ab")
+    fleet.woken.clear()
+    fleet.look(*"abcd")
+    for _ in range(2):
+        fleet.look("b", "a")
+        fleet.expire(UNSURE_SECONDS)
+        fleet.look("a", "b")
+        fleet.expire(UNSURE_SECONDS)
+    assert (NAMESPACE, "c") in fleet.woken
+    fleet.run()
+    for name in "cd":
+        fleet.look("a", "b")
+        assert fleet.on_their_way() == [name]
+        fleet.serve(name)
+    fleet.server.hanging = frozenset()
+    fleet.look("a")
+    fleet.wait(UNSURE_SECONDS)
+    fleet.serve()
+    fleet.look("b")
+    assert sorted(fleet.rolled) == [*"abcd"]
+
+
+@pytest.mark.parametrize("carried_out", [False, True])
+def test_a_write_without_an_answer_keeps_its_place_until_it_is_known_what_became_of_it(
+    carried_out: bool,
+) -> None:
+    fleet = upgraded("ab")
+    fleet.server.hanging, fleet.server.carries_out = frozenset("a"), carried_out
+    fleet.run()
+    fleet.look("b")
+    assert fleet.images()["b"] == "1.2.3"
+    if carried_out:
+        fleet.watch("a")
+    fleet.wait(UNSURE_SECONDS)
+    assert fleet.on_their_way() == (["a"] if carried_out else ["b"])
+
+
+def test_one_that_is_called_and_waits_for_a_worker_for_ever_is_passed_over() -> None:
+    """As many of its namespace hang before it."""
+    fleet = upgraded()
+    fleet.run()
+    fleet._status("a", 1, 1, 1, COMPLETE)
+    fleet.look("a")
+    assert fleet.woken[-1] == (NAMESPACE, "b")
+    fleet.woken.clear()
+    fleet.wait(PATIENCE_SECONDS - 1)
+    fleet.look("c")
+    assert fleet.rolled == ["a"]
+    fleet.wait(1)
+    assert fleet.rolled == ["a", "c"]
+
+
+def test_one_that_is_not_looked_at_for_ever_holds_up_nobody_for_ever() -> None:
+    fleet = upgraded()
+    fleet.woken.clear()
+    fleet.look("b")
+    fleet.look("c")
+    fleet.wait(PATIENCE_SECONDS - 1)
+    assert fleet.rolled == []
+    fleet.wait(1)
+    assert fleet.rolled == ["b"]
+    fleet.restart(replace(NEXT, max_rollouts=3))
+    fleet.woken.clear()
+    fleet.look("c")
+    fleet.wait(PATIENCE_SECONDS)
+    assert fleet.rolled == ["b"]  # which is on its way, and may have failed
+    fleet.look("b")
+    fleet.run()
+    assert fleet.rolled == ["b", "c"]
+
+
+def test_a_first_look_counts_before_its_writes() -> None:
+    fleet = upgraded()
+    fleet.woken.clear()
+    fleet.look("a")
+    fleet.look("b")
+    fleet.apply("c", accelerator={"type": "abacus"})
+    fleet.woken.clear()
+
+    async def never(*_: Any, **__: Any) -> Any:
+        assert (NAMESPACE, "a") in fleet.woken
+        return None
+
+    fleet.applier.apply = never  # type: ignore[method-assign]
+    with pytest.raises(AttributeError):  # as there is no outcome
+        fleet.look("c")
+    assert fleet.woken[0] == (NAMESPACE, "a")
+
+
+def test_one_that_its_namespace_has_no_room_for_is_put_aside_while_it_serves() -> None:
+    fleet = upgraded()
+    fleet.run()
+    fleet.refuse("a")
+    assert fleet.rolled == ["a", "b"]
+    status, reason, message = fleet.ready("a")
+    assert (status, reason) == ("False", "QuotaExceeded")
+    assert "no other endpoint is upgraded" not in message
+    assert fleet.cache.train.states() == {"waiting": 1, "paused": 0, "rolling": 1, "failed": 0}
+
+
+def test_one_that_is_taken_down_stops_the_others_whatever_the_reason() -> None:
+    """It may be the first of all that have a quota, by a default that asks for more."""
+    fleet = Fleet(ABC, rollout="Recreate")
+    stalled = {"type": "Stalled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    fleet.restart(NEXT)
+    fleet.resources["a"]["status"]["conditions"].append(stalled)  # of something else, and for long
+    fleet.run()
+    fleet.refuse("a", serving=0)
+    assert fleet.rolled == ["a"]
+    assert "no other endpoint is upgraded" in fleet.ready("a")[2]
+    assert "a quota, a Secret or an image" in fleet.ready("a")[2]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_one_that_fails_and_is_paused_is_passed_over(restarted: bool) -> None:
+    fleet = upgraded()
+    fleet.broken = lambda name, _: name == "a"
+    fleet.run()
+    fleet.serve("a")
+    fleet.fail("a")
+    assert "whisper-operator.io/paused=true on it has the others pass" in fleet.ready("a")[2]
+    fleet.restart(replace(NEXT, paused=True))
+    fleet.run()
+    assert fleet.cache.train.states()["failed"] == 1  # to have all wait is not to pass over one
+    fleet.restart(NEXT)
+    fleet.run()
+    fleet.apply("a", annotations=PAUSED)
+    if restarted:
+        fleet.restart(NEXT)
+    fleet.run()
+    fleet.serve("b")
+    assert fleet.rolled == ["a", "b", "c"]
+    assert fleet.ready("a")[1] == "RolloutStuck"
+    assert "no other endpoint is upgraded" not in fleet.ready("a")[2]
+    assert fleet.cache.train.states() == {"waiting": 0, "paused": 0, "rolling": 1, "failed": 0}
+
+
+def test_suspension_and_replicas_don_t_wait_where_the_strategy_does() -> None:
+    """A policy's default, and a strategy that comes before the number of replicas."""
+    fleet = Fleet(ABC, replicas=2)
+    fleet.restart(NEXT)
+    fleet.policy = Policy({"everywhere": {"defaults": {"rollout": "Recreate"}}})
+    fleet.run()
+    fleet.apply("c", replicas=3)
+    fleet.run()
+    assert (fleet.replicas("c"), fleet.images()["c"]) == (3, "1.2.3")
+    fleet.watch("c")
+    fleet.apply("c", replicas=3, suspend=True)
+    fleet.run()
+    fleet.serve("c")
+    assert fleet.replicas("c") == 0
+
+
+def test_the_strategy_is_no_change_of_pods() -> None:
+    """It is what is advised where an upgrade can't go on: that must not have the version out."""
+    fleet = upgraded()
+    fleet.run()
+    fleet.apply("c", rollout="RollingRecreate")
+    fleet.run()
+    assert fleet.images()["c"] == "1.2.3"
+
+
+def test_a_spec_that_makes_no_sense_neither_stops_the_others_nor_keeps_the_mark() -> None:
+    """Or its trouble of any later day would be taken for the upgrade's."""
+    fleet = upgraded()
+    fleet.run()
+    fleet.apply("a", accelerator={"type": "abacus"})
+    fleet.run()
+    assert fleet.ready("a")[1] == "UnknownAccelerator"
+    assert fleet.cache.train.states()["failed"] == 0
+    fleet.serve("a")
+    assert fleet.on_their_way() == ["b"]
+    fleet.fail("a")
+    fleet.serve("b")
+    assert fleet.rolled == ["a", "b", "c"]
+
+
+def test_a_mark_does_not_outlive_its_upgrade() -> None:
+    """It serves, which nobody sees before the next version comes, and is held."""
+    fleet = upgraded()
+    fleet.run()
+    fleet._status("a", 1, 1, 1, COMPLETE)
+    fleet.restart(replace(AFTER_THAT, paused=True))
+    fleet.run()
+    assert fleet.on_their_way() == []
+    assert fleet.images()["a"] == "2.0.0"
+
+
+@pytest.mark.parametrize("what", ["the endpoint", "its Deployment"])
+def test_one_that_goes_away_makes_way(what: str) -> None:
+    """A finalizer may hold it for days."""
+    fleet = upgraded()
+    fleet.run()
+    kind, raw = (
+        (ENDPOINT, fleet.resources["a"])
+        if what == "the endpoint"
+        else (DEPLOYMENT, fleet.server.objects[DEPLOYMENT, "a"])
+    )
+    metadata = {**raw["metadata"], "deletionTimestamp": "2026-01-31T12:00:00Z", "resourceVersion": "9999"}
+    fleet.woken += fleet.cache.upsert(kind, {**raw, "metadata": metadata})
+    fleet.run()
+    assert fleet.rolled == ["a", "b"]
+
+
+def test_one_moment_of_serving_is_not_enough() -> None:
+    fleet = upgraded()
+    fleet.run()
+    fleet.served_at = datetime.now(UTC).isoformat(timespec="seconds")
+    fleet.serve("a")
+    assert fleet.rolled == ["a"]
+    assert 0 < (fleet.next_look["a"] or 0) <= SETTLED_SECONDS
+    fleet._status("a", 1, 1, 0, COMPLETE)
+    fleet.run()
+    assert fleet.rolled == ["a"]
+    fleet.served_at = "2026-01-31T12:00:00Z"
+    fleet.serve("a")
+    assert fleet.rolled == ["a", "b"]
+
+
+def test_an_edit_of_the_endpoint_on_which_an_upgrade_fails_lets_nobody_pass() -> None:
+    fleet = upgraded()
+    fleet.broken = bad
+    fleet.run()
+    fleet.serve("a")
+    fleet.fail("a")
+    for language in ("de", "fr"):
+        fleet.apply("a", defaults={"language": language})
+        fleet.run()
+        fleet.serve("a")
+    assert fleet.images() == {"a": "2.0.0", "b": "1.2.3", "c": "1.2.3"}
+    fleet.broken = lambda *_: False  # the next edit has mended it
+    fleet.serve("a")
+    assert fleet.on_their_way() == ["b"]
+
+
+def test_who_waits_tells_of_the_pods_that_run() -> None:
+    fleet = Fleet(ABC, model="small")
+    fleet.restart(NEXT)
+    fleet.run()
+    told = fleet.resources["c"]["status"]["effective"]
+    assert told["image"].endswith(":1.2.3-openai-whisper-small")
+    fleet.apply("c", model="small", replicas=3)
+    fleet.run()
+    told = fleet.resources["c"]["status"]["effective"]
+    assert (told["image"].split(":")[1], told["replicas"]) == ("1.2.3-openai-whisper-small", 3)
+    fleet.serve()
+    fleet.serve()
+    fleet.serve()
+    assert fleet.resources["c"]["status"]["effective"]["image"].endswith(":2.0.0-openai-whisper-small")
+
+
+def test_all_that_pauses_an_endpoint_is_told() -> None:
+    fleet = Fleet(ABC)
+    fleet.apply("a", annotations=PAUSED)
+    fleet.restart(replace(NEXT, paused=True))
+    fleet.run()
+    assert (
+        "It is held by the annotation whisper-operator.io/paused and by paused in the operator's configuration."
+        in fleet.ready("a")[2]
+    )
+
+
+def test_one_whose_mark_can_not_be_taken_off_is_upgraded_the_next_time_like_any_other() -> None:
+    fleet = upgraded()
+    fleet.run()
+    fleet.serve("a")
+    fleet.server.failing["annotate", DEPLOYMENT] = [Refused(403, "no")] * 9
+    fleet.serve("b")
+    fleet._status("c", 1, 1, 1, COMPLETE)
+    fleet.restart(AFTER_THAT)
+    fleet.run()
+    assert fleet.rolled == ["a", "b", "c", "a"]
+    assert fleet.on_their_way() == ["a", "c"]  # which is through, all the same
+    fleet.serve("a")
+    fleet.server.hanging = frozenset("c")
+    fleet.serve("b")
+    assert fleet.images()["c"] == "2.0.0"
+    fleet.look("a")
+    fleet.server.hanging = frozenset()
+    fleet.wait(UNSURE_SECONDS)
+    fleet.look("c")
+    assert fleet.rolled[3:] == ["a", "b", "c"]
+    assert fleet.cache.train.states()["rolling"] == 1
+
+
+def test_a_term_ends_with_nobody_in_the_line_and_who_joins_is_waited_for() -> None:
+    """What another replica does meanwhile is not known: all is asked anew."""
+    fleet = upgraded()
+    fleet.run()
+    train = fleet.cache.train
+    train.end()
+    assert train.states() == {"waiting": 0, "paused": 0, "rolling": 1, "failed": 0}
+    train.join([("n", "z")])
+    fleet.serve("a")
+    fleet.look("b")
+    assert fleet.rolled == ["a"]
+    fleet.wait(PATIENCE_SECONDS)
+    assert fleet.rolled == ["a", "b"]

@@ -1,6 +1,5 @@
 """What is a change of the endpoint's own, and what is the installation's: told from a Deployment's own annotations."""
 
-import copy
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -8,7 +7,7 @@ from typing import Any
 
 import pytest
 from whisper_operator.apply import upgrade
-from whisper_operator.apply.plan import HASH_PATH, applied, fingerprint, lost
+from whisper_operator.apply.plan import HASH_PATH, Plan, applied, fingerprint, lost
 from whisper_operator.config import Settings
 from whisper_operator.kube.kinds import (
     DEPLOYMENT,
@@ -17,8 +16,11 @@ from whisper_operator.kube.kinds import (
     UPGRADING_ANNOTATION,
 )
 from whisper_operator.observed.children import Child, Observed
-from whisper_operator.rollouts.progress import COMPLETE, LACKED, PARTLY, Progress
-from whisper_operator.rollouts.train import Turn
+from whisper_operator.policy.defaults import completed
+from whisper_operator.rollouts.progress import COMPLETE, WHOLE, Mark, Progress, Standing
+from whisper_operator.rollouts.turn import Turn
+from whisper_operator.spec.endpoint import SpecError, parse
+from whisper_operator.spec.fields import without_nulls
 
 from tests.unit.fleet import NEXT
 from tests.unit.making import SETTINGS, Body, child, declared, seen
@@ -37,9 +39,19 @@ def resource(spec: Body, generation: int = 1, observed: int = 1) -> Body:
     return {"metadata": metadata, "spec": spec, "status": {"observedGeneration": observed}}
 
 
-def change(spec: Body, observed: Observed | None = None, settings: Settings = SETTINGS) -> upgrade.Change:
-    observed = observed or Observed.nothing()
-    return upgrade.of(resource(spec), declared(spec, observed, settings), observed)
+def change(
+    spec: Body,
+    observed: Observed | None = None,
+    settings: Settings = SETTINGS,
+    standing: Standing = Standing.NONE,
+    **of: int,
+) -> upgrade.Change:
+    observed, raw = observed or Observed.nothing(), resource(spec, **of)
+    return upgrade.of(raw, parse(raw, settings), declared(spec, observed, settings), observed, standing)
+
+
+def plan(found: upgrade.Change, turn: Turn, there: Observed) -> Plan:
+    return upgrade.plan(found, turn, Progress.of(there, NOW), there, NOW)
 
 
 def deployment(found: upgrade.Change) -> Any:
@@ -70,8 +82,46 @@ def test_each_field_that_changes_pods_is_a_change_of_the_endpoints_own(
     pods = annotations(one)[TEMPLATE_ANNOTATION] != annotations(other)[TEMPLATE_ANNOTATION]
     own = annotations(one)[SPEC_ANNOTATION] != annotations(other)[SPEC_ANNOTATION]
     assert own or not pods
-    if path[0] in upgrade.NOT_OF_PODS and path != ("ingress", "class"):
+    if path[0] in upgrade.NOT_OF_PODS and path not in (
+        ("ingress", "class"),
+        ("autoscaling", "targetInFlight"),
+    ):
         assert not own
+
+
+EVERY_DEFAULT: Body = {
+    "model": "small",
+    "engine": "faster-whisper",
+    "accelerator": {"type": "nvidia-l4"},
+    "resources": {"requests": {"cpu": 3}},
+    "defaults": {"language": "de"},
+    "limits": {"maxQueue": 7, "requestTimeoutSeconds": 99},
+    "cors": {"allowedOrigins": ["https://a.example.com"]},
+    "ingress": {"httpsRedirect": False},
+    "scheduling": {"podLabels": {"a": "b"}},
+    "rollout": "Recreate",
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "schema", "required"), [pytest.param(*each, id=".".join(each[0])) for each in leaves(SPEC)]
+)
+def test_each_field_that_has_another_default_hold_is_a_change_of_the_endpoints_own(
+    path: Path_, schema: Body, required: bool
+) -> None:
+    """Some defaults don't go with what a spec says, so that a field may change pods by itself or by the default that it ends."""
+
+    def marks(spec: Body) -> dict[str, str]:
+        raw, whole = resource(spec), dict(completed(without_nulls(spec), EVERY_DEFAULT))
+        made = declared(whole, Observed.nothing())
+        return annotations(upgrade.of(raw, parse({**raw, "spec": whole}, SETTINGS), made, Observed.nothing()))
+
+    try:
+        one, other = (marks(spec) for spec in two_specs(path, schema, required))
+    except SpecError:
+        pytest.skip("with all these defaults, that makes no sense")
+    same = one[TEMPLATE_ANNOTATION] == other[TEMPLATE_ANNOTATION]
+    assert same or one[SPEC_ANNOTATION] != other[SPEC_ANNOTATION]
 
 
 @pytest.mark.parametrize("name", ["host", "ingress"])
@@ -86,21 +136,21 @@ def test_a_proxy_in_front_is_told_to_the_pods(name: str) -> None:
 def test_the_hash_of_a_spec_is_the_same_in_every_version() -> None:
     """Another would make every upgrade a change of the endpoints' own, which does not wait."""
     spec = {"model": "small", "replicas": 2, "host": "w.example.com", "limits": {"maxQueue": 7}, "auth": None}
-    assert upgrade.spec_hash(resource(spec)) == "41d532dbdefecb7d"
-    assert upgrade.spec_hash(resource({})) == "f430e673d93ac3f8"
+    assert upgrade.spec_hash(resource(spec)) == "b4d5b41f38060e1c"
+    assert upgrade.spec_hash(resource({})) == "f9e4bf6dd99a1918"
 
 
 def test_the_installations_doing_is_told_from_the_endpoints_own() -> None:
     spec: Body = {"model": "small"}
     there = seen(live(spec))
-    assert change(spec, there).progress is None
-    assert change(spec, there, NEXT).progress == Progress.of(live(spec), None)
-    assert change({"model": "tiny"}, there, NEXT).progress is None
-    assert change({**spec, "replicas": 3}, there, NEXT).progress is not None
-    assert change({**spec, "suspend": True}, there, NEXT).progress is None
-    assert change(spec, seen(live(spec, spec={"replicas": 0})), NEXT).progress is None
-    assert change(spec, seen(live(spec, deleting=True)), NEXT).progress is None
-    assert change(spec, Observed.nothing(), NEXT).progress is None
+    assert not change(spec, there).waits
+    assert change(spec, there, NEXT).waits
+    assert not change({"model": "tiny"}, there, NEXT).waits
+    assert change({**spec, "replicas": 3}, there, NEXT).waits
+    assert not change({**spec, "suspend": True}, there, NEXT).waits
+    assert not change(spec, seen(live(spec, spec={"replicas": 0})), NEXT).waits
+    assert not change(spec, seen(live(spec, deleting=True)), NEXT).waits
+    assert not change(spec, Observed.nothing(), NEXT).waits
 
 
 def older(spec: Body, settings: Settings = SETTINGS) -> Child:
@@ -111,11 +161,21 @@ def older(spec: Body, settings: Settings = SETTINGS) -> Child:
 
 def test_what_an_older_version_made_stays_or_waits() -> None:
     there = seen(older({}))
-    assert change({}, there).progress is None  # only the annotations are new
-    assert change({}, there, NEXT).progress is not None
-    (made,) = (each for each in declared({}, there, NEXT) if each.kind is DEPLOYMENT)
-    own = upgrade.of(resource({}, generation=2), [made], there)  # which the older version has not seen
-    assert own.progress is None
+    assert not change({}, there).waits  # only the annotations are new
+    assert change({}, there, NEXT).waits
+    assert not change({}, there, NEXT, generation=2).waits  # which the older version has not seen
+
+
+def test_what_an_older_version_made_and_waits_is_known_by_its_spec_from_then_on() -> None:
+    """Or its own next change, made while the operator is away or the status can't be written, would wait for others."""
+    there = older({})
+    found = change({}, seen(there), NEXT)
+    due = plan(found, Turn.WAIT, seen(there))
+    assert due.annotate == ((there, {SPEC_ANNOTATION: upgrade.spec_hash(resource({}))}),)
+    known = replace(there, annotations=dict(due.annotate[0][1]))
+    assert change({}, seen(known), NEXT, generation=2).waits  # somebody's change of replicas, say
+    assert plan(change({}, seen(known), NEXT), Turn.WAIT, seen(known)).annotate == ()
+    assert not change({"model": "tiny"}, seen(known), NEXT).waits
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, NEXT])
@@ -124,74 +184,145 @@ def test_where_admission_takes_the_annotations_away_nothing_waits_and_nothing_is
 ) -> None:
     path = f"metadata.annotations.{TEMPLATE_ANNOTATION}"
     bare = live({}, annotations={}, refused=frozenset({path, HASH_PATH}))
-    assert change({}, seen(bare), settings).progress is None
-    assert change({}, seen(live({}, annotations={}))).progress is None  # after a restart
+    assert not change({}, seen(bare), settings).waits
+    assert not change({}, seen(live({}, annotations={}))).waits  # after a restart
 
 
 def test_what_is_held_is_the_deployment_but_for_its_replicas() -> None:
     there = seen(live({}))
     found = change({"replicas": 3}, there, NEXT)
-    due = upgrade.plan(found, Turn.WAIT, there, NOW)
+    due = plan(found, Turn.WAIT, there)
     assert due.scale == ((there.only(DEPLOYMENT, "whisper"), 3),)
     assert due.update == ()
     assert {each.kind.name for each in due.create} == {"NetworkPolicy", "Service", "PodDisruptionBudget"}
-    due = upgrade.plan(change({}, there, NEXT), Turn.STOPPED, there, NOW)
+    due = plan(change({}, there, NEXT), Turn.PAUSED, there)
     assert due.scale == ()
+
+
+def test_what_somebody_changed_by_hand_is_told_of_while_it_is_held() -> None:
+    image: Body = {
+        "f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"server"}': {"f:image": {}}}}}}
+    }
+    ours: Body = {
+        "f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"server"}': {"f:name": {}}}}}}
+    }
+
+    def told(theirs: Body) -> bool:
+        there = live({}, own_fields=json.dumps(ours), others_fields=json.dumps(theirs))
+        return upgrade.edited(change({}, seen(there), NEXT))
+
+    assert told(image)
+    assert not told({"f:spec": {"f:replicas": {}}})
+    assert not told({})
 
 
 def test_an_autoscaler_goes_on_while_the_deployment_is_held() -> None:
     spec = {"autoscaling": {"min": 2, "max": 5}}
     there = seen(live(spec, spec={"replicas": 4}, scaled_by_others=True))
-    due = upgrade.plan(change(spec, there, NEXT), Turn.WAIT, there, NOW)
+    due = plan(change(spec, there, NEXT), Turn.WAIT, there)
     assert (due.scale, due.update) == ((), ())
 
 
-def test_a_deployment_on_its_way_says_since_when_until_it_serves() -> None:
-    there = seen(live({}))
-    (written,) = (body for body, _ in upgrade.plan(change({}, there, NEXT), Turn.BOARD, there, NOW).update)
-    mark = written.body["metadata"]["annotations"][UPGRADING_ANNOTATION]
-    assert mark == "2026-01-31T12:00:00Z"
+def boarded(spec: Body, there: Child, settings: Settings = NEXT) -> str:
+    """The mark that a Deployment gets."""
+    ((written, _),) = plan(change(spec, seen(there), settings), Turn.BOARD, seen(there)).update
+    return str(written.body["metadata"]["annotations"][UPGRADING_ANNOTATION])
 
-    def then(spec: Body, status: Body, settings: Settings) -> dict[str, str]:
-        on_its_way = live({}, NEXT, status=status)
-        marked = {**on_its_way.annotations, UPGRADING_ANNOTATION: mark}
-        return annotations(change(spec, seen(replace(on_its_way, annotations=marked)), settings))
 
-    starting = {**SERVING, "replicas": 2, "conditions": []}
+def marked(mark: str, status: Body, settings: Settings = NEXT, spec: Body | None = None) -> Child:
+    """A Deployment that has it."""
+    made = live(spec or {}, settings, status=status)
+    return replace(made, annotations={**made.annotations, UPGRADING_ANNOTATION: mark})
+
+
+STARTING = {**SERVING, "replicas": 2, "conditions": []}
+
+
+def test_a_deployment_on_its_way_says_to_what_and_since_when_until_it_has_served() -> None:
+    mark = boarded({}, live({}))
+    template = annotations(change({}, settings=NEXT))[TEMPLATE_ANNOTATION]
+    assert mark == f"2026-01-31T12:00:00Z/{template}/whole/1"
+
+    def then(spec: Body, standing: Standing, settings: Settings = NEXT) -> str | None:
+        found = change(spec, seen(marked(mark, STARTING)), settings, standing)
+        return annotations(found).get(UPGRADING_ANNOTATION)
+
     later = replace(NEXT, server_version="3.0.0")
-    assert then({}, starting, NEXT)[UPGRADING_ANNOTATION] == mark
-    assert then({}, starting, later)[UPGRADING_ANNOTATION] == mark
-    assert then({"rollout": "Recreate"}, starting, NEXT)[UPGRADING_ANNOTATION] == mark
-    assert UPGRADING_ANNOTATION not in then({}, SERVING, NEXT)
-    assert UPGRADING_ANNOTATION not in then({"model": "tiny"}, starting, NEXT)  # its own from now on
+    after = annotations(change({}, settings=later))[TEMPLATE_ANNOTATION]
+    for standing in (Standing.ROLLING, Standing.FAILED, Standing.ASIDE):
+        assert then({}, standing) == then({"rollout": "Recreate"}, standing) == mark
+        assert then({}, Standing.THROUGH) is None
+    for standing in (Standing.ROLLING, Standing.FAILED):
+        assert then({}, standing, later) == f"2026-01-31T12:00:00Z/{after}/whole/1"
+        assert str(then({"model": "tiny"}, standing)).startswith("2026-01-31T12:00:00Z/")
+    assert then({}, Standing.ASIDE, later) is None  # it has no place, and gets one anew
+    assert then({"model": "tiny"}, Standing.ASIDE) is None
 
 
-def test_one_that_is_not_whole_proves_nothing() -> None:
-    there = seen(live({}, status={**SERVING, "replicas": 2, "availableReplicas": 1}))
-    found = change({}, there, NEXT)
-    assert found.progress is not None
-    assert found.progress.serves == PARTLY
-    (written,) = (body for body, _ in upgrade.plan(found, Turn.BOARD, there, NOW).update)
-    mark = written.body["metadata"]["annotations"][UPGRADING_ANNOTATION]
-    assert mark == f"2026-01-31T12:00:00Z{LACKED}"
+def test_one_that_is_not_whole_says_so_when_it_boards() -> None:
+    lacking = live({}, status={**SERVING, "replicas": 2, "availableReplicas": 1})
+    mark = Mark.of(marked(boarded({}, lacking), STARTING))
+    assert mark is not None
+    assert not mark.whole
+
+
+def standing(mark: str, status: Body, fault: str = "", **of: Any) -> Standing:
+    return Progress.of(seen(marked(mark, status)), NOW, fault=fault, **of).standing
 
 
 @pytest.mark.parametrize(
-    ("stalled", "failed"),
-    [
-        (None, False),
-        ("2026-01-31T12:00:01Z", True),
-        ("2026-01-31T11:59:59Z", False),  # of something else, and before
-    ],
+    "fault", ["CrashLooping", "ImagePullFailed", "RolloutStuck", "ServerSettingsInvalid"]
 )
-def test_an_upgrade_fails_when_somebody_has_to_act(stalled: str | None, failed: bool) -> None:
-    marked = {UPGRADING_ANNOTATION: "2026-01-31T12:00:00Z"}
-    starting = {**SERVING, "replicas": 2, "conditions": []}
-    progress = Progress.of(live({}, annotations=marked, status=starting), None)
-    of = copy.deepcopy(resource({}))
-    if stalled:
-        of["status"]["conditions"] = [{"type": "Stalled", "status": "True", "lastTransitionTime": stalled}]
-    assert progress.failed(of) is failed
+def test_an_upgrade_fails_by_what_may_be_the_new_pods_own_fault(fault: str) -> None:
+    mark, lacking = boarded({}, live({})), boarded({}, live({}, status=STARTING))
+    assert standing(mark, STARTING) is Standing.ROLLING
+    assert standing(mark, STARTING, fault) is Standing.FAILED
+    assert standing(mark, STARTING, fault, passed_over=True) is Standing.ASIDE
+    assert standing(lacking, STARTING, fault) is Standing.ASIDE
+    assert standing(mark, SERVING, fault) is Standing.THROUGH
+
+
+@pytest.mark.parametrize("fault", ["QuotaExceeded", "SecretMissing", "VolumeClaimMissing", "NoGPUQuota"])
+def test_what_is_around_an_endpoint_is_no_evidence_while_it_serves(fault: str) -> None:
+    mark = boarded({}, live({}))
+    assert standing(mark, STARTING, fault) is Standing.ASIDE
+    assert standing(mark, {**STARTING, "availableReplicas": 0}, fault) is Standing.FAILED
+
+
+def test_an_upgrade_is_through_when_it_has_served_for_a_while() -> None:
+    """A version may come up, and fall at its first request."""
+
+    def at(since: str, again: str = "2026-01-01T00:00:00Z") -> Progress:
+        conditions = [
+            {"type": "Progressing", "status": "True", "reason": COMPLETE, "lastUpdateTime": since},
+            {"type": "Available", "status": "True", "lastTransitionTime": again},
+        ]
+        there = marked(boarded({}, live({})), {**SERVING, "conditions": conditions})
+        return Progress.of(seen(there), NOW)
+
+    assert (at("2026-01-31T11:59:40Z").standing, at("2026-01-31T11:59:40Z").settles_in) == (
+        Standing.ROLLING,
+        10,
+    )
+    assert at("2026-01-31T11:59:30Z").standing is Standing.THROUGH
+    assert at("2026-01-31T11:50:00Z", again="2026-01-31T11:59:50Z").settles_in == 20
+
+
+def test_what_is_asked_for_since_is_not_the_upgrades_to_bring() -> None:
+    there = marked(boarded({}, live({})), {**SERVING, "replicas": 5, "updatedReplicas": 5})
+    assert Progress.of(seen(replace(there, spec={"replicas": 5})), NOW).standing is Standing.THROUGH
+
+
+def test_a_mark_for_other_pods_means_nothing_and_is_taken_off() -> None:
+    there = marked("2026-01-31T12:00:00Z/0000/whole/1", STARTING)
+    assert Progress.of(seen(there), NOW, fault="CrashLooping").standing is Standing.NONE
+    assert Mark.of(marked("anything", STARTING)) is None
+    off = ((there, {UPGRADING_ANNOTATION: None}),)
+    assert upgrade.unmarked(Plan(), Standing.NONE, seen(there)).annotate == off
+    assert upgrade.unmarked(Plan(), Standing.THROUGH, seen(there)).annotate == off
+    assert upgrade.unmarked(Plan(), Standing.ROLLING, seen(there)).annotate == ()
+    written = Plan(update=((deployment(change({})), there),))
+    assert upgrade.unmarked(written, Standing.NONE, seen(there)) == written
 
 
 @pytest.mark.parametrize(
@@ -204,9 +335,9 @@ def test_an_upgrade_fails_when_somebody_has_to_act(stalled: str | None, failed: 
         {},
     ],
 )
-def test_a_deployment_is_complete_when_it_is_of_one_template_and_serves(status: Body) -> None:
-    assert Progress.of(live({}), None).complete
-    assert not Progress.of(live({}, status=status), None).complete
+def test_an_endpoint_is_whole_when_it_is_of_one_template_and_serves(status: Body) -> None:
+    assert Progress.of(seen(live({})), NOW).serves == WHOLE
+    assert Progress.of(seen(live({}, status=status)), NOW).serves != WHOLE
 
 
 def test_a_mark_that_others_bring_back_is_taken_back() -> None:

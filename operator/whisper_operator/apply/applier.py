@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Collection, Iterable
+from collections.abc import Awaitable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from whisper_operator.apply import plan as planning
@@ -110,6 +110,8 @@ class Applier:
         for child in _in_order_of_deletion(plan.delete):
             if not any(child.kind in NAMES[kind] for kind in tally.behind & NAMES.keys()):
                 await self._delete(child, tally)
+        for child, annotations in plan.annotate:
+            await self._annotate(child, annotations, tally)
         return self._outcome(resource, tally)
 
     def _look(self, resource: Raw, plan: Plan) -> None:
@@ -193,6 +195,13 @@ class Applier:
             if failure is not None:
                 tally.behind.add(child.kind)
                 tally.failed(f"deletion of {child.kind.name} {child.name}", failure)
+
+    async def _annotate(self, child: Child, annotations: Mapping[str, str | None], tally: _Tally) -> None:
+        for failure in await _all([self._writes.annotate(child, annotations)]):
+            if isinstance(failure, Refused):  # nobody lacks anything for it, and the next look tries again
+                logger.info("%s %s can't be annotated: %s", child.kind.name, child.name, failure.message)
+            elif failure is not None:
+                tally.failed(f"annotation of {child.kind.name} {child.name}", failure)
 
     def _outcome(self, resource: Raw, tally: _Tally) -> Outcome:
         endpoint, now = resource["metadata"]["uid"], time.monotonic()

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from whisper_operator.kube.kinds import Kind
 from whisper_operator.manifests import Manifest
-from whisper_operator.rollouts.train import Turn
+from whisper_operator.rollouts.turn import Turn
 
 LOOK_AGAIN_SECONDS = 30.0
 """Until the next look at what no watch reports: a foreign object in the way, a missing kind, a refusal."""
 
-TURN_SECONDS = 60.0
+TURN_SECONDS = 450.0
 """Until the next look at who waits for its turn, should nobody call it."""
 
 DELAY_LASTS_SECONDS = 30.0
@@ -36,8 +36,10 @@ class Held:
 
     turn: Turn
     """Why."""
-    annotation: str = ""
-    """What the endpoint's annotation that holds it says; "" if it has none."""
+    by: tuple[str, ...] = ()
+    """In words, what pauses it."""
+    edited: bool = False
+    """Whether somebody has changed by hand what is held."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Outcome:
     """One of the operator's own in one of the writes, which is among `delays`: no waiting mends it."""
 
     held: Held | None = None
+    stops_others: bool = False
+    """Whether the endpoint fails in an upgrade, and others wait for that reason."""
 
     @property
     def delayed(self) -> str:

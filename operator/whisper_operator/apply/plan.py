@@ -26,6 +26,7 @@ from whisper_operator.observed.children import Child, Observed, class_of
 from whisper_operator.observed.managed_fields import (
     Fields,
     Path,
+    at,
     entry_of,
     holders,
     in_words,
@@ -57,6 +58,8 @@ class Plan:
     """Deployments to scale to nothing, and to leave as they are otherwise."""
     scale: tuple[tuple[Child, int], ...] = ()
     """Deployments to scale to that many replicas, likewise."""
+    annotate: tuple[tuple[Child, Mapping[str, str | None]], ...] = ()
+    """Children to annotate, likewise; None takes an annotation away."""
 
 
 def plan(desired: Iterable[Manifest], observed: Observed) -> Plan:
@@ -143,6 +146,15 @@ def lost(manifest: Manifest, child: Child) -> frozenset[str]:
     return (missing(manifest, child) - child.refused).union(
         paths(strays(manifest, foreign)) if foreign else ()
     )
+
+
+def edited(manifest: Manifest, child: Child) -> bool:
+    """Whether somebody else has set what is declared of a Deployment's pods."""
+    foreign, pods = json.loads(child.others_fields), ("f:spec", "f:template")
+    if not foreign:
+        return False
+    taken = (path for path in _missing(manifest, child.own_fields) if at(foreign, path) is not None)
+    return any(path[:2] == pods for path in taken) or at(strays(manifest, foreign), pods) is not None
 
 
 def applied(manifest: Manifest, *, uid: str | None = None) -> dict[str, Any]:

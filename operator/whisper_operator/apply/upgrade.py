@@ -17,7 +17,6 @@ from whisper_operator.apply import plan as planning
 from whisper_operator.apply.plan import Plan
 from whisper_operator.config import Settings
 from whisper_operator.kube.kinds import (
-    AUTOSCALER,
     DEPLOYMENT,
     PAUSED_ANNOTATION,
     SPEC_ANNOTATION,
@@ -27,12 +26,13 @@ from whisper_operator.kube.kinds import (
 from whisper_operator.kube.objects import Raw
 from whisper_operator.manifests import Manifest
 from whisper_operator.observed.children import Child, Observed
-from whisper_operator.rollouts.progress import LACKED, WHOLE, Progress
-from whisper_operator.rollouts.train import Turn
+from whisper_operator.rollouts.progress import WHOLE, Mark, Progress, Standing
+from whisper_operator.rollouts.turn import Turn
+from whisper_operator.spec.endpoint import WhisperEndpoint
 from whisper_operator.spec.fields import without_nulls
 
 NOT_OF_PODS = (
-    *("replicas", "autoscaling", "suspend"),
+    *("replicas", "autoscaling", "suspend", "rollout"),
     *("host", "additionalHosts", "staticIPName", "ingress", "networkPolicy"),
 )
 """Fields of spec that change nothing of a pod, by themselves: a change of theirs leaves an upgrade waiting where it waits. So a
@@ -47,100 +47,155 @@ class Change:
 
     desired: tuple[Manifest, ...]
     """All children, the Deployment with what it is to be known by."""
-    live: Child | None
-    progress: Progress | None
-    """Of the live one, where its pods would change by the installation's doing alone."""
+    live: Child | None = None
+    replicas: int | None = None
+    """How many the spec wants; None: an autoscaler decides."""
+    waits: bool = False
+    """Whether the live one's pods would change by the installation's doing alone."""
 
 
-def of(resource: Raw, desired: Iterable[Manifest], observed: Observed) -> Change:
-    """`desired`: as the endpoint's children should be once nothing waits."""
-    made, manifest = tuple(desired), None
-    for each in made:
-        manifest = each if each.kind is DEPLOYMENT else manifest
+def of(
+    resource: Raw,
+    endpoint: WhisperEndpoint,
+    desired: Iterable[Manifest],
+    observed: Observed,
+    standing: Standing = Standing.NONE,
+) -> Change:
+    """`desired`: as the endpoint's children should be once nothing waits; `standing`: of the upgrade that it is in."""
+    made = tuple(desired)
+    manifest = next((each for each in made if each.kind is DEPLOYMENT), None)
     if manifest is None:
-        return Change(made, None, None)
+        return Change(made)
     live = observed.only(DEPLOYMENT, manifest.name)
     marks = {
         SPEC_ANNOTATION: spec_hash(resource),
         TEMPLATE_ANNOTATION: _hash(manifest.body["spec"]["template"]),
     }
-    progress, by_others = None, False
-    if live is not None:
-        progress = Progress.of(live, next(iter(observed.of_kind(AUTOSCALER)), None))
-        by_others = _waits_its_turn(resource, manifest, live, marks)
-        if progress.on_its_way and (by_others or not _turns_over(live, marks)):
-            marks[UPGRADING_ANNOTATION] = progress.upgrading
-    marked = tuple(_marked(each, marks) if each.kind is DEPLOYMENT else each for each in made)
-    return Change(marked, live, progress if by_others else None)
+    waits = live is not None and _waits_its_turn(resource, manifest, live, marks)
+    if live is not None and (mark := Mark.of(live)) is not None:
+        # It stays until the endpoint has served, whatever else changes meanwhile, or until nobody waits for that and it changes.
+        stays = mark.template == marks[TEMPLATE_ANNOTATION] or standing is not Standing.ASIDE
+        if stays and standing is not Standing.THROUGH:
+            marks[UPGRADING_ANNOTATION] = str(replace(mark, template=marks[TEMPLATE_ANNOTATION]))
+    return Change(_marked_all(made, marks), live, endpoint.replicas, waits)
 
 
-def plan(change: Change, turn: Turn, observed: Observed, now: datetime) -> Plan:
+def plan(change: Change, turn: Turn, progress: Progress, observed: Observed, now: datetime) -> Plan:
     """What to write now: all of the change, or what of it need not wait."""
-    if turn is Turn.BOARD and change.progress and not change.progress.on_its_way:
-        since = now.isoformat(timespec="seconds").replace("+00:00", "Z")
-        mark = {UPGRADING_ANNOTATION: since + ("" if change.progress.serves == WHOLE else LACKED)}
-        boarded = (_marked(each, mark) if each.kind is DEPLOYMENT else each for each in change.desired)
-        return planning.plan(boarded, observed)
+    if turn is Turn.BOARD:
+        return planning.plan(_boarding(change.desired, progress, now), observed)
     due = planning.plan(change.desired, observed)
-    if turn.goes or change.live is None:
+    live = change.live
+    if turn.goes or live is None:
         return due
-    scale = tuple(
-        (live, manifest.body["spec"]["replicas"])
-        for manifest, live in due.update
-        if manifest.kind is DEPLOYMENT
-        and manifest.body["spec"].get("replicas", live.spec.get("replicas")) != live.spec.get("replicas")
-    )
     update = tuple(write for write in due.update if write[0].kind is not DEPLOYMENT)
-    return replace(due, update=update, scale=scale)
+    is_scaled = change.replicas is not None and change.replicas != live.spec.get("replicas", 1)
+    scale = ((live, change.replicas),) if is_scaled and change.replicas is not None else ()
+    # What an older version has not written down is what the spec says now: else its next change would not be told as one.
+    known = SPEC_ANNOTATION in live.annotations
+    spec = {SPEC_ANNOTATION: _deployment(change.desired).body["metadata"]["annotations"][SPEC_ANNOTATION]}
+    annotate = () if known else ((live, spec),)
+    return replace(due, update=update, scale=scale, annotate=annotate)
 
 
 def gives_new_pods(change: Change) -> bool:
     """Whether its live pods are to be others than were declared last."""
-    manifest = next((each for each in change.desired if each.kind is DEPLOYMENT), None)
-    if change.live is None or manifest is None:
+    if change.live is None:
         return False
-    return _turns_over(change.live, manifest.body["metadata"].get("annotations", {}))
+    declared = str(_deployment(change.desired).body["metadata"]["annotations"][TEMPLATE_ANNOTATION])
+    return change.live.annotations.get(TEMPLATE_ANNOTATION) != declared
 
 
-def is_paused(resource: Raw, settings: Settings) -> bool:
-    """Whether upgrades of the endpoint are held, by its users or by who runs the operator."""
-    by_users = settings.endpoints_may_pause and paused_by(resource) not in ("", "false")
-    return settings.paused or by_users
+def unmarked(due: Plan, standing: Standing, observed: Observed) -> Plan:
+    """With the mark of an upgrade taken off that is over, where the Deployment is not written: else the endpoint's next trouble
+    would be taken for the upgrade's."""
+    written = {child.uid for _, child in due.update}
+    over = tuple(
+        (live, {UPGRADING_ANNOTATION: None})
+        for live in observed.of_kind(DEPLOYMENT)
+        if standing in (Standing.NONE, Standing.THROUGH)
+        and UPGRADING_ANNOTATION in live.annotations
+        and live.uid not in written
+        and not live.deleting
+    )
+    return replace(due, annotate=(*due.annotate, *over))
 
 
-def paused_by(resource: Raw) -> str:
-    """The value of the endpoint's annotation. One that is neither true nor false is taken for true: to hold harms less."""
-    return str((resource["metadata"].get("annotations") or {}).get(PAUSED_ANNOTATION) or "")
+def server(resource: Raw, settings: Settings) -> str:
+    """What server an endpoint gets, as far as the installation decides."""
+    own = (resource.get("spec") or {}).get("image")
+    return str(own or f"{settings.server_repository}:{settings.server_version}")
+
+
+def paused(resource: Raw, settings: Settings) -> tuple[str, ...]:
+    """What holds upgrades of the endpoint, of its users' doing or of who runs the operator, in words; nothing, if none does."""
+    value = _annotation(resource)
+    doubt = "" if value == "true" else f" (it says {value!r}, which counts as true)"
+    is_held = settings.endpoints_may_pause and value != "false"
+    own = f"the annotation {PAUSED_ANNOTATION}{doubt}" if is_held else ""
+    return tuple(each for each in (own, "paused in the operator's configuration" * settings.paused) if each)
+
+
+def passed_over(resource: Raw) -> bool:
+    """Whether the endpoint's annotation has others not wait for it."""
+    return _annotation(resource) != "false"
+
+
+def edited(change: Change) -> bool:
+    """Whether somebody else has what is declared of the Deployment."""
+    return change.live is not None and planning.edited(_deployment(change.desired), change.live)
 
 
 def spec_hash(resource: Raw) -> str:
     """Of what a spec says of pods. Of what faces the users, they are told whose proxy is in front of them."""
     spec = without_nulls(resource.get("spec") or {})
     front = spec.get("ingress", {}).get("class") if "host" in spec else None
-    return _hash([{name: value for name, value in spec.items() if name not in NOT_OF_PODS}, front])
+    by_load = "targetInFlight" in spec.get("autoscaling", {})  # which defaults for limits don't go with
+    return _hash([{name: value for name, value in spec.items() if name not in NOT_OF_PODS}, front, by_load])
+
+
+def _annotation(resource: Raw) -> str:
+    """What it says of pausing. A value that is neither true nor false is taken for true: to hold harms less."""
+    return str((resource["metadata"].get("annotations") or {}).get(PAUSED_ANNOTATION) or "false")
 
 
 def _waits_its_turn(resource: Raw, manifest: Manifest, live: Child, marks: Mapping[str, str]) -> bool:
-    if live.deleting or live.spec.get("replicas", 1) == 0 or manifest.body["spec"].get("replicas") == 0:
+    if live.deleting or live.spec.get("replicas", 1) == 0 or planning.is_suspended(resource):
         return False  # no pods, nobody who could lose something
     if TEMPLATE_PATH in live.refused:
         return False  # admission takes away what it would be known by
-    if TEMPLATE_ANNOTATION not in live.annotations:  # by a version that did not write it
-        known = [planning.fingerprint(each) for each in (manifest, _marked(manifest, marks))]
-        return live.applied_hash not in known and not _is_news(resource)
     own = live.annotations.get(SPEC_ANNOTATION) != marks[SPEC_ANNOTATION]
-    return _turns_over(live, marks) and not own
-
-
-def _turns_over(live: Child, marks: Mapping[str, str]) -> bool:
-    """Whether its pods are to be others than were declared last."""
-    return live.annotations.get(TEMPLATE_ANNOTATION) != marks.get(TEMPLATE_ANNOTATION)
+    if TEMPLATE_ANNOTATION in live.annotations:
+        return live.annotations[TEMPLATE_ANNOTATION] != marks[TEMPLATE_ANNOTATION] and not own
+    # By a version that did not write it.
+    known = [planning.fingerprint(each) for each in (manifest, *_marked_all([manifest], marks))]
+    news = own if SPEC_ANNOTATION in live.annotations else _is_news(resource)
+    return live.applied_hash not in known and not news
 
 
 def _is_news(resource: Raw) -> bool:
     """Whether the spec has changed since somebody looked at it last."""
     observed = (resource.get("status") or {}).get("observedGeneration")
     return bool(observed != resource["metadata"].get("generation"))
+
+
+def _boarding(desired: tuple[Manifest, ...], progress: Progress, now: datetime) -> tuple[Manifest, ...]:
+    """With the mark that the Deployment is on its way, if it has none yet."""
+    annotations = _deployment(desired).body["metadata"]["annotations"]
+    if UPGRADING_ANNOTATION in annotations:
+        return desired
+    since = now.isoformat(timespec="seconds").replace("+00:00", "Z")
+    mark = Mark(since, annotations[TEMPLATE_ANNOTATION], progress.serves == WHOLE, progress.needed)
+    return _marked_all(desired, {UPGRADING_ANNOTATION: str(mark)})
+
+
+def _deployment(desired: Iterable[Manifest]) -> Manifest:
+    return next(each for each in desired if each.kind is DEPLOYMENT)
+
+
+def _marked_all(desired: Iterable[Manifest], marks: Mapping[str, str]) -> tuple[Manifest, ...]:
+    """With annotations on the Deployment."""
+    return tuple(_marked(each, marks) if each.kind is DEPLOYMENT else each for each in desired)
 
 
 def _marked(manifest: Manifest, marks: Mapping[str, str]) -> Manifest:

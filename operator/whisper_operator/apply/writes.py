@@ -13,7 +13,7 @@ from whisper_operator.apply.ownership import take_over
 from whisper_operator.informer.access import Access
 from whisper_operator.informer.cache import Cache
 from whisper_operator.kube.client import Api
-from whisper_operator.kube.errors import Conflict, Refused
+from whisper_operator.kube.errors import Conflict, OutOfTime, Refused
 from whisper_operator.kube.kinds import (
     ENDPOINT,
     ENDPOINT_LABEL,
@@ -95,6 +95,14 @@ class Writes:
         logger.info("Scaled %s to %s", _what(child), replicas or "nothing, as spec.suspend says")
         self._repaired(resource, scaled_for(resource, child), child, {REPLICAS: ""})
 
+    async def annotate(self, child: Child, annotations: Mapping[str, str | None]) -> None:
+        """Write down what is known of a child, and leave it as it is otherwise. Raises Refused, Retry."""
+        self._cache.upsert(
+            child.kind,
+            await self._api.annotate(child.kind, child.namespace, child.name, child.uid, annotations),
+        )
+        logger.info("Annotated %s: %s", _what(child), ", ".join(annotations))
+
     def lost(self, manifest: Manifest, child: Child) -> frozenset[str]:
         """Paths of a child's fields that somebody has changed, its hash among them if it was put right before."""
         lost = planning.lost(manifest, child)
@@ -130,7 +138,12 @@ class Writes:
 
     async def _apply(self, manifest: Manifest, child: Child, version: int | None) -> dict[str, Any]:
         body = planning.applied(replace(manifest, expected_resource_version=version), uid=child.uid)
-        return await self._api.apply(manifest.kind, body, force=True)
+        try:
+            return await self._api.apply(manifest.kind, body, force=True)
+        except OutOfTime:
+            # In this state and no other it may take longer. Not at once: somebody writes to a Deployment all the time.
+            body = planning.applied(replace(manifest, expected_resource_version=child.version), uid=child.uid)
+            return await self._api.apply(manifest.kind, body, force=True)
 
     async def _take_back(
         self,

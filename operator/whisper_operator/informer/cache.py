@@ -165,14 +165,11 @@ class Cache:
     def _note(self, kind: Kind, keys: Iterable[Key]) -> None:
         keys = list(keys)
         self._note_claims(kind, keys)
-        for key in keys if kind in (ENDPOINT, DEPLOYMENT, AUTOSCALER) else ():
+        for key in keys if kind in (ENDPOINT, DEPLOYMENT) else ():
             resource = self.endpoint(key)
             uid = resource["metadata"]["uid"] if resource is not None else ""
-            deployment, scaler = (
-                next((each for each in self._children[of].of(key) if _is_of(each, uid)), None)
-                for of in (DEPLOYMENT, AUTOSCALER)
-            )
-            self.train.note(key, resource, deployment, scaler)
+            deployments = self._children[DEPLOYMENT].of(key)
+            self.train.note(key, resource, next((each for each in deployments if _is_of(each, uid)), None))
         for key in keys if kind in (DEPLOYMENT, AUTOSCALER, INGRESS, POD) else ():
             deployments, scalers, ingresses = (
                 self._made(of, key) for of in (DEPLOYMENT, AUTOSCALER, INGRESS)

@@ -5,9 +5,12 @@ Objects go in and come out as dicts; what may come instead is in errors.py.
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -15,8 +18,16 @@ import aiohttp
 from kubernetes.aio import client
 
 from whisper_operator.kube import metrics
-from whisper_operator.kube.errors import Conflict, Forbidden, NoSuchKind, Refused, Unavailable
-from whisper_operator.kube.kinds import EVENT, FIELD_MANAGER, HASH_ANNOTATION, Kind
+from whisper_operator.kube.errors import (
+    Conflict,
+    Forbidden,
+    NoSuchKind,
+    NotLeading,
+    OutOfTime,
+    Refused,
+    Unavailable,
+)
+from whisper_operator.kube.kinds import EVENT, FIELD_MANAGER, HASH_ANNOTATION, POD, Kind
 
 REQUEST_SECONDS = 30.0
 IN_FLIGHT = 16
@@ -25,8 +36,10 @@ SLOW_SECONDS = 1.0
 """A request that takes longer waits for something else, such as a namespace's admission webhook; others don't wait for that."""
 SLOW = 3 * IN_FLIGHT
 """Requests that others don't wait for, at the most: where all are slow, it is the API server, and has enough to do."""
-UNSURE_SECONDS = 10.0
-"""By when an API server whose client has hung up has let go of what it was asked for."""
+CONNECTING_SECONDS = 1.0
+"""That a write may take until it is sent."""
+ANSWER_SECONDS = 1.0
+"""That an answer may take beyond what the API server was given for a write: it then says that it gave up."""
 LISTS = "/lists"
 """The lists of a kind count as a namespace of their own: neither writes nor a kind that hangs hold them up."""
 LONGEST_WAIT = 300.0
@@ -37,18 +50,50 @@ PASSING = {401, 408, 429, 500, 502, 503, 504}
 """Statuses that a later try may not meet: 401 while a token is renewed, the others under load or in a restart."""
 
 
+@dataclass
+class _Write:
+    """One that is under way."""
+
+    seconds_left: Callable[[], float]
+    """Within how many it has to be over, or be refused; raises NotLeading if it must not be made any more."""
+    seconds: float
+    """What the API server is given for it."""
+    over_by: float = -math.inf
+    """When it is carried out, if it ever is, by the monotonic clock; -inf: it was not sent."""
+
+    def send(self) -> None:
+        if self.seconds_left() < self.seconds:
+            raise NotLeading("connecting took so long that the write might outlive the Lease")
+        self.over_by = time.monotonic() + self.seconds
+
+
+_WRITE: ContextVar[_Write | None] = ContextVar("_WRITE", default=None)
+"""The one that the request of this task is."""
+
+
+async def _ask_once_more(*_: object) -> None:
+    """Right before a request's first byte, whatever came in between: a wait for a connection, a process that was stopped, or a
+    try on a broken connection, after which aiohttp tries anew by itself."""
+    if (write := _WRITE.get()) is not None:
+        write.send()
+
+
 class Api:
     """A connection to one API server."""
 
     def __init__(self, connection: client.ApiClient, request_seconds: float = REQUEST_SECONDS) -> None:
         self._connection = connection
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(_ask_once_more)
+        connection.configuration.trace_configs = [trace]
         self._request_seconds = request_seconds
         self._in_flight = asyncio.Semaphore(IN_FLIGHT)
         self._slow = 0
         self._of_namespaces = WeakValueDictionary[str, asyncio.Semaphore]()
         """As many for each, as long as any request of it is under way."""
-        self.may_write: Callable[[str], None] = lambda namespace: None
-        """Asked right before each write to a namespace; raises NotLeading if it must not be made."""
+        self.may_write: Callable[[str], float] = lambda namespace: math.inf
+        """Asked before each write to a namespace, and once more when it is sent: within how many seconds it has to be over.
+        Raises NotLeading if it must not be made."""
         self._writing = 0
         self._none_under_way = asyncio.Event()
         self._none_under_way.set()
@@ -84,7 +129,19 @@ class Api:
             trust_env=configuration.client_session_kwargs["trust_env"],
         )
 
-    async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
+    async def server_version(self) -> str:
+        """The API server's own, such as v1.31.0."""
+        return str((await self._request("get", "/version")).get("gitVersion"))
+
+    async def log(self, namespace: str, pod: str, container: str, *, lines: int, most: int) -> str:
+        """The last lines that a container has written, and no more than so many bytes."""
+        path = POD.path(namespace, pod, "log")
+        text = await self._ask(
+            "get", path, accept="*/*", container=container, tailLines=str(lines), limitBytes=str(most)
+        )
+        return text.decode(errors="replace")
+
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> dict[str, Any] | None:
         """The object as it is now, or None if there is none of that name (or no such kind)."""
         try:
             return await self._request("get", kind.path(namespace, name))
@@ -182,6 +239,20 @@ class Api:
             fieldManager=FIELD_MANAGER,
         )
 
+    async def annotate(
+        self, kind: Kind, namespace: str, name: str, uid: str, annotations: Mapping[str, str | None]
+    ) -> dict[str, Any]:
+        """Set annotations of that very object, or take them away (None), and leave it as it is otherwise; its new state."""
+        return await self._write(
+            "annotate",
+            kind,
+            "patch",
+            kind.path(namespace, name),
+            body={"metadata": {"uid": uid, "annotations": dict(annotations)}},
+            content_type="application/merge-patch+json",
+            fieldManager=FIELD_MANAGER,
+        )
+
     async def patch_status(
         self, kind: Kind, namespace: str, name: str, body: Mapping[str, Any]
     ) -> dict[str, Any]:
@@ -233,66 +304,84 @@ class Api:
         metrics.WRITES.labels(what, kind.name).inc()
         return answer
 
-    async def _request(
+    async def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """The answer's object."""
+        text = await self._ask(method, path, **options)
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise Unavailable(f"{method.upper()} {path}: the answer is no object")
+        return answer
+
+    async def _ask(
         self,
         method: str,
         path: str,
         *,
         body: Any = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
         share: str | None = None,
         **parameters: str | None,
-    ) -> dict[str, Any]:
-        """The answer's object. `share`: whose requests it counts among, if not the namespace's in `path`; `parameters` are those
+    ) -> bytes:
+        """The answer's text. `share`: whose requests it counts among, if not the namespace's in `path`; `parameters` are those
         of the URL, by the API's names."""
-        request = await self._connection.param_serialize(
-            method.upper(),
-            path,
-            query_params=[(name, value) for name, value in parameters.items() if value is not None],
-            header_params={"Accept": "application/json", "Content-Type": content_type},
-            body=body,
-            auth_settings=["BearerToken"],
-        )
-        what, is_write = f"{method.upper()} {path}", method != "get"
+        what, namespace = f"{method.upper()} {path}", _namespace_of(path)
+        seconds = self._request_seconds
+
+        def left() -> float:
+            """Seconds until a write has to be over; as long as it takes, if it is refused once another has written."""
+            seconds = self.may_write(namespace)
+            return math.inf if _names_its_state(body) else seconds
+
         try:
-            async with self._slot(share or _namespace_of(path)):
-                if is_write:
-                    self.may_write(_namespace_of(path))  # not earlier: the slot may have been waited for
-                with self._under_way(is_write):
+            async with self._slot(share or namespace):
+                if method != "get":  # not earlier: the slot may have been waited for
+                    seconds = min(seconds, left() - CONNECTING_SECONDS)
+                    parameters["timeout"] = f"{seconds:.1f}s"
+                request = await self._connection.param_serialize(
+                    method.upper(),
+                    path,
+                    query_params=[(name, value) for name, value in parameters.items() if value is not None],
+                    header_params={"Accept": accept, "Content-Type": content_type},
+                    body=body,
+                    auth_settings=["BearerToken"],
+                )
+                with self._under_way(_Write(left, seconds)) if method != "get" else nullcontext():
                     response = await self._connection.call_api(
-                        *request, _request_timeout=self._request_seconds
+                        *request, _request_timeout=min(seconds + ANSWER_SECONDS, self._request_seconds)
                     )
-                    text = await response.read()
+                    text: bytes = await response.read()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             metrics.REQUEST_ERRORS.labels("unavailable").inc()
             raise Unavailable(f"{what}: {type(error).__name__}: {error}") from error
         if not 200 <= response.status <= 299:
             failure = _failure(what, response.status, text, retry_after(response.headers))
+            if response.status == 504 and seconds < self._request_seconds:
+                failure = OutOfTime(
+                    f"{failure}: not done within {seconds:.0f} s, as behind a slow admission webhook"
+                )
             if response.status != 404:
                 metrics.REQUEST_ERRORS.labels(_counted_as(failure)).inc()
             raise failure
-        try:
-            answer = json.loads(text)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise Unavailable(f"{what}: the answer is no object")
-        return answer
+        return text
 
     @contextmanager
-    def _under_way(self, is_write: bool) -> Iterator[None]:
-        """Count a write; of one that ends without an answer nobody can tell for a while whether it is carried out yet."""
-        if not is_write:
-            yield
-            return
+    def _under_way(self, write: _Write) -> Iterator[None]:
+        """Count a write; of one that was sent and ends without an answer nobody can tell whether it is carried out yet, until the
+        API server gives it up."""
+        token = _WRITE.set(write)
         self._writing += 1
         self._none_under_way.clear()
         try:
             yield
         except BaseException:
-            self._unsure_until = time.monotonic() + UNSURE_SECONDS
+            self._unsure_until = max(self._unsure_until, write.over_by)
             raise
         finally:
+            _WRITE.reset(token)
             self._writing -= 1
             if not self._writing:
                 self._none_under_way.set()
@@ -321,6 +410,11 @@ class Api:
 
     def _no_longer_slow(self) -> None:
         self._slow -= 1
+
+
+def _names_its_state(body: Any) -> bool:
+    """Whether a write is about an object in one state, or one that is not there, and in no other."""
+    return isinstance(body, Mapping) and "resourceVersion" in (body.get("metadata") or {})
 
 
 def _namespace_of(path: str) -> str:

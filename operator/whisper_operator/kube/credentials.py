@@ -3,57 +3,97 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.request import getproxies_environment
 
+import yaml
 from kubernetes.aio import client, config
 
 from whisper_operator.kube.client import REQUEST_SECONDS, Api
 from whisper_operator.kube.errors import NoCluster
+from whisper_operator.kube.kinds import FIELD_MANAGER
 
 DEFAULT_KUBECONFIG = "~/.kube/config"
 DEFAULT_NAMESPACE = "whisper-operator"
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
-def in_cluster() -> bool:
-    """Whether to act as the pod's ServiceAccount; KUBECONFIG, when set, comes first."""
-    return "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
+@dataclass(frozen=True)
+class Choice:
+    """What somebody has said of it; else it is for the environment to say."""
+
+    kubeconfig: str | None = None
+    context: str | None = None
+    """One of the kubeconfig's, else its current one."""
+
+    @property
+    def in_cluster(self) -> bool:
+        """Whether to act as the pod's ServiceAccount; a kubeconfig that is named, as by KUBECONFIG, comes first."""
+        named = self.kubeconfig or self.context or "KUBECONFIG" in os.environ
+        return "KUBERNETES_SERVICE_HOST" in os.environ and not named
+
+    @property
+    def files(self) -> str:
+        return self.kubeconfig or os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
 
 
-def namespace() -> str:
-    """The installation's own: the pod's, or else that of KUBECONFIG's context."""
+def namespace(choice: Choice | None = None, default: str = DEFAULT_NAMESPACE) -> str:
+    """One's own: the pod's, or else that of the kubeconfig's context. Raises NoCluster."""
+    choice = choice or Choice()
     try:
-        if in_cluster():
+        if choice.in_cluster:
             return NAMESPACE_FILE.read_text().strip()
-        _, context = config.list_kube_config_contexts(os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG)
-        return str(context["context"].get("namespace") or DEFAULT_NAMESPACE)
+        if choice.context is not None:
+            chosen = _named(choice.context, choice.files)
+        else:
+            _, chosen = config.list_kube_config_contexts(choice.files)
+        return str((chosen.get("context") or {}).get("namespace") or default)
     except Exception as error:  # whatever is in the file
-        raise NoCluster(_no_cluster(error)) from error
+        raise NoCluster(_no_cluster(error, choice)) from error
+
+
+def service_account() -> str:
+    """The name of the pod's, as deploy/ tells it."""
+    return os.environ.get("WHISPER_OPERATOR_SERVICE_ACCOUNT") or FIELD_MANAGER
 
 
 @asynccontextmanager
-async def connect(request_seconds: float = REQUEST_SECONDS) -> AsyncIterator[Api]:
-    """The API server of the pod's ServiceAccount, or else of KUBECONFIG. Raises NoCluster."""
+async def connect(
+    request_seconds: float = REQUEST_SECONDS, choice: Choice | None = None
+) -> AsyncIterator[Api]:
+    """The API server of the pod's ServiceAccount, or else of a kubeconfig. Raises NoCluster."""
+    choice = choice or Choice()
     configuration = client.Configuration()
     try:
-        if in_cluster():
+        if choice.in_cluster:
             config.load_incluster_config(client_configuration=configuration)
         else:
-            files = os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
-            await config.load_kube_config(config_file=files, client_configuration=configuration)
+            await config.load_kube_config(
+                config_file=choice.files, context=choice.context, client_configuration=configuration
+            )
     except Exception as error:  # whatever is in the file
-        raise NoCluster(_no_cluster(error)) from error
+        raise NoCluster(_no_cluster(error, choice)) from error
     # Else aiohttp looks for proxies and a .netrc before each request, in a thread.
     configuration.client_session_kwargs = {"trust_env": bool(getproxies_environment())}
     async with client.ApiClient(configuration) as connection:
         yield Api(connection, request_seconds)
 
 
-def _no_cluster(error: Exception) -> str:
-    if in_cluster():
+def _named(name: str, files: str) -> dict[str, Any]:
+    """A context of a kubeconfig, which need not have a current one. Raises whatever its content makes it raise."""
+    for path in files.split(os.pathsep):
+        file = Path(path).expanduser()
+        for context in yaml.safe_load(file.read_text())["contexts"] if file.exists() else ():
+            if context["name"] == name:
+                return dict(context)
+    raise LookupError(f"it has no context {name}")
+
+
+def _no_cluster(error: Exception, choice: Choice) -> str:
+    if choice.in_cluster:
         return f"cannot use the pod's ServiceAccount: {error}"
-    files = os.environ.get("KUBECONFIG") or DEFAULT_KUBECONFIG
-    if not any(os.path.exists(os.path.expanduser(each)) for each in files.split(os.pathsep)):
-        return f"no cluster to work for: there is no {files}; let KUBECONFIG name a kubeconfig"
-    return f"cannot use the kubeconfig {files}: {error}"
+    if not any(os.path.exists(os.path.expanduser(each)) for each in choice.files.split(os.pathsep)):
+        return f"no cluster to work for: there is no {choice.files}; let KUBECONFIG name a kubeconfig"
+    return f"cannot use the kubeconfig {choice.files}: {error}"

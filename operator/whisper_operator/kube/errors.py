@@ -43,6 +43,10 @@ class Unavailable(Retry):
     """The API server could not be asked."""
 
 
+class OutOfTime(Unavailable):
+    """A write would have outlived the Lease that it was begun under. One that names its object's resourceVersion may."""
+
+
 class NotLeading(Retry):
     """It is not for this process to write there, now."""
 

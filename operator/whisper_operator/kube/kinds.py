@@ -12,8 +12,8 @@ HASH_ANNOTATION = f"{GROUP}/applied-hash"
 SPEC_ANNOTATION = f"{GROUP}/spec-hash"
 TEMPLATE_ANNOTATION = f"{GROUP}/template-hash"
 UPGRADING_ANNOTATION = f"{GROUP}/upgrading"
-"""On a Deployment: what of the endpoint's own spec its pods were made for, what pods were declared, and, until those serve, since
-when they are on their way, if the installation has changed them and not the spec."""
+"""On a Deployment: what of the endpoint's own spec its pods were made for, what pods were declared, and, until those have served
+for a while, that they are on their way, if the installation has changed them and not the spec (rollouts.progress.Mark)."""
 PAUSED_ANNOTATION = f"{GROUP}/paused"
 """On an endpoint, by its users: the installation changes nothing of its pods."""
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"
@@ -112,6 +112,12 @@ LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 
 ACCESS_REVIEW = Kind("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview")
 """A question that is asked by creating it: of no namespace, and kept nowhere."""
+
+NODE = Kind("", "v1", "nodes", "Node")
+QUOTA = Kind("", "v1", "resourcequotas", "ResourceQuota")
+CONFIG_MAP = Kind("", "v1", "configmaps", "ConfigMap")
+CRD = Kind("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition")
+API_SERVICE = Kind("apiregistration.k8s.io", "v1", "apiservices", "APIService")
 
 WARNINGS = "type=Warning"
 """Field selector of the Events that matter."""

@@ -6,7 +6,7 @@ can't keep an installation from others. Of two that look after the whole cluster
 has such a Lease and not the rights for it is none.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from whisper_operator.kube.kinds import FIELD_MANAGER, GROUP, NAME_LABEL
 from whisper_operator.kube.objects import Raw
@@ -17,6 +17,8 @@ CLAIM = "whisper-operator-endpoints"
 """The Lease in a namespace that is looked after by an installation for some: its holder is that installation's namespace."""
 SCOPE_ANNOTATION = f"{GROUP}/looks-after"
 """On LEADER: the namespaces, or ALL."""
+ACCOUNT_ANNOTATION = f"{GROUP}/service-account"
+"""On LEADER: the name of the ServiceAccount that the installation acts as, in its own namespace."""
 ALL = "*"
 MARKS = {NAME_LABEL: FIELD_MANAGER}
 SELECTOR = f"{NAME_LABEL}={FIELD_MANAGER}"
@@ -25,8 +27,6 @@ SELECTOR = f"{NAME_LABEL}={FIELD_MANAGER}"
 THERE_SECONDS = 300.0
 """How long an installation counts as there without a sign of life, by our own clock: another is no stand-in for it, and may have
 another configuration, so that it is in no hurry."""
-STOPS_SECONDS = 10.0
-"""By when one has stopped that has to, once its rival's Lease is there."""
 
 
 class Installations:
@@ -40,8 +40,9 @@ class Installations:
         """By uid."""
 
     def see(self, leases: Iterable[Raw], now: float) -> None:
-        """Take in a list of all Leases of all installations, but for those that only pretend to be one's."""
-        before, self._leases = self._leases, {lease["metadata"]["uid"]: lease for lease in leases}
+        """Take in a list of all Leases of all installations, of which the others' claims and rivals are kept."""
+        kept = [lease for lease in leases if is_rival(lease, self._own) or self._is_claim(lease)]
+        before, self._leases = self._leases, {lease["metadata"]["uid"]: lease for lease in kept}
         for uid, lease in self._leases.items():
             if uid not in before or before[uid].get("spec") != lease.get("spec"):
                 self._changed[uid] = now
@@ -49,25 +50,28 @@ class Installations:
 
     def claims(self, now: float) -> dict[str, str]:
         """The namespaces that another installation has claimed, and its name."""
-        found = (lease for lease in self._there(now) if lease["metadata"]["name"] == CLAIM)
-        holders = {each["metadata"]["namespace"]: holder(each) for each in found}
-        return {namespace: name for namespace, name in holders.items() if name not in ("", self._own)}
+        found = [lease for lease in self._there(now) if lease["metadata"]["name"] == CLAIM]
+        return {each["metadata"]["namespace"]: holder(each) for each in found}
 
-    def senior(self, own: Raw, now: float) -> str | None:
-        """Another installation for the whole cluster that was there before us."""
-        older = [lease for lease in self._rivals(now) if _age(lease) < _age(own)]
-        return min(older, key=_age)["metadata"]["namespace"] if older else None
+    def rivals(self, now: float) -> list[Raw]:
+        """The Leases that say of themselves that they are another installation's for the whole cluster."""
+        return [lease for lease in self._there(now) if is_rival(lease, self._own)]
 
-    def junior(self, own: Raw, now: float) -> str | None:
-        """One that will stop for us."""
-        younger = (lease for lease in self._rivals(now) if _age(lease) > _age(own))
-        return next((str(lease["metadata"]["namespace"]) for lease in younger), None)
+    def senior(self, own: Raw, now: float, is_true: Callable[[Raw], bool] = lambda _: True) -> str | None:
+        """Another installation for the whole cluster that was there before us. `is_true`: of a rival, whether it is one."""
+        older = [lease for lease in self.rivals(now) if age(lease) < age(own) and is_true(lease)]
+        return min(older, key=age)["metadata"]["namespace"] if older else None
+
+    def juniors(self, own: Raw, now: float, is_true: Callable[[Raw], bool] = lambda _: True) -> list[str]:
+        """Those that will stop for us."""
+        younger = [lease for lease in self.rivals(now) if age(lease) > age(own) and is_true(lease)]
+        return [str(lease["metadata"]["namespace"]) for lease in younger]
 
     def _there(self, now: float) -> list[Raw]:
         return [lease for uid, lease in self._leases.items() if now < self._changed[uid] + THERE_SECONDS]
 
-    def _rivals(self, now: float) -> list[Raw]:
-        return [lease for lease in self._there(now) if is_rival(lease, self._own)]
+    def _is_claim(self, lease: Raw) -> bool:
+        return lease["metadata"]["name"] == CLAIM and holder(lease) not in ("", self._own)
 
 
 def is_rival(lease: Raw, own: str) -> bool:
@@ -77,10 +81,17 @@ def is_rival(lease: Raw, own: str) -> bool:
     return says_so and metadata["name"] == LEADER and metadata["namespace"] != own
 
 
+def account(lease: Raw) -> tuple[str, str]:
+    """Namespace and name of the ServiceAccount that an installation says it acts as."""
+    metadata = lease["metadata"]
+    name = (metadata.get("annotations") or {}).get(ACCOUNT_ANNOTATION) or FIELD_MANAGER
+    return metadata["namespace"], name
+
+
 def holder(lease: Raw) -> str:
     return str((lease.get("spec") or {}).get("holderIdentity") or "")
 
 
-def _age(lease: Raw) -> tuple[str, str]:
+def age(lease: Raw) -> tuple[str, str]:
     """Older ones come first; the API server's clock counts in seconds."""
     return lease["metadata"]["creationTimestamp"], lease["metadata"]["uid"]

@@ -17,7 +17,7 @@ from whisper_operator.kube.objects import Raw
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds. What `lease` has beyond `renew` is for what is on its way when the holder stops, and for clocks that run apart."""
+    """Seconds. What `lease` has beyond `renew` is for what is on its way when the holder stops."""
 
     lease: float = 10.0
     """How long others wait for a sign of life before they take it."""
@@ -25,6 +25,13 @@ class Timing:
     """How long the holder goes on without having given one."""
     retry: float = 2.0
     """From one sign of life to the next."""
+    apart: float = 1.0
+    """By how much clocks of different machines may run apart in that time."""
+
+    @property
+    def slack(self) -> float:
+        """Within which all has to be over that the holder began before it stopped."""
+        return self.lease - self.renew - self.apart
 
 
 class Lock:
@@ -39,12 +46,15 @@ class Lock:
         *,
         labels: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
+        shared: bool = False,
     ) -> None:
+        """`shared`: several processes go by this identity, one after the other, so that each takes the others' for its own."""
         self.namespace = namespace
         self.name = name
         self.identity = identity
         self.timing = timing or Timing()
         self._marks = {"labels": dict(labels or {}), "annotations": dict(annotations or {})}
+        self._shared = shared
         self._lease: Raw | None = None
         self._looked = False
         self._changed = -math.inf
@@ -52,14 +62,25 @@ class Lock:
         self._sent = -math.inf
         """When our last sign of life was sent."""
         self._held = False
+        self._wrote: Raw = {}
+        """What our last write would make of it, until it is answered."""
+        self._put_back = False
+        """Whether our name is in it by somebody else's hand."""
         self.stale = True
         """Whether it has to be read before it can be written."""
+        self.trouble = ""
+        """Why it can't be had, for people; "" where nothing is wrong."""
         self.predecessor = -1.0
         """The resourceVersion until which others may have written before us: -1 nobody did, inf if that can't be told."""
         self.since = -math.inf
         """When the present term began."""
         self.gained = -math.inf
-        """When it was taken over from another, or made: terms of one's own may follow each other."""
+        """Since when nobody else may have had it: terms of one's own may follow each other."""
+
+    @property
+    def what(self) -> str:
+        """It, for people."""
+        return f"the Lease {self.namespace}/{self.name}"
 
     @property
     def lease(self) -> Raw | None:
@@ -69,7 +90,7 @@ class Lock:
     @property
     def holder(self) -> str:
         """Who has it, as far as is known; "" is nobody."""
-        return str(_spec(self._lease).get("holderIdentity") or "")
+        return _holder(self._lease)
 
     def holds(self, now: float) -> bool:
         """Whether we have it, so that nobody else can begin before the end of what is begun now."""
@@ -77,7 +98,7 @@ class Lock:
 
     @property
     def ends(self) -> float:
-        """When we have it no longer, unless it is renewed."""
+        """From when on nothing may be begun, unless it is renewed; others may have it `timing.slack` later at the earliest."""
         return self._sent + self.timing.renew
 
     def due(self, now: float) -> bool:
@@ -86,19 +107,24 @@ class Lock:
 
     def see(self, lease: Raw | None, now: float) -> None:
         """Take in what was read; None: there is none."""
+        was_ours = self._lease is not None and self.holder == self.identity
         if not self._looked or _spec(lease) != _spec(self._lease):
             self._changed = now if self._looked or lease is not None else -math.inf
+            if self._looked and not was_ours and _holder(lease) == self.identity:
+                # By a write of ours whose answer was lost; by another of us; or by somebody who put back what was there once.
+                self.gained = now
+                self._put_back = not self._shared and _spec(lease) != self._wrote
         self._lease, self._looked, self.stale = lease, True, False
         if lease is not None and self.holder != self.identity:
-            self._held = False
+            self._held = self._put_back = False
 
     def may_be_had(self, now: float) -> bool:
         """Whether to write our name into it: it is ours, nobody's, or has run out."""
         if self.stale:
             return False
         if self._lease is None:  # never was, or was deleted under somebody who makes it anew
-            return now >= self._changed + self.timing.lease or self._held
-        if self.holder in ("", self.identity):
+            return now >= self._changed + self.timing.lease or self.holds(now)
+        if self.holder == "" or (self.holder == self.identity and not self._put_back):
             return True
         said = _spec(self._lease).get("leaseDurationSeconds") or 0
         return now >= self._changed + max(self.timing.lease, float(said))
@@ -115,24 +141,38 @@ class Lock:
             "renewTime": stamp,
             "leaseTransitions": transitions if is_ours or self._lease is None else transitions + 1,
         }
+        self._wrote = spec
         return self._with(spec)
 
     def wrote(self, answer: Raw, sent: float, now: float) -> None:
         """Our name stands in it, by a request that was sent then."""
-        if self.holder != self.identity or self._lease is None:
-            self.gained = now
-        if not self.holds(now):  # a new term
+        is_new = not self.holds(now)
+        if is_new:  # a new term
             self.predecessor, self.since = self._others_until(), now
-        self.see(answer, now)
-        self._held, self._sent = True, sent
+        if self.holder != self.identity or self._lease is None or (is_new and self._ran_out(answer)):
+            self.gained = now
+        self._lease, self._looked, self.stale, self._wrote = answer, True, False, {}
+        self._changed, self._held, self._sent, self._put_back = now, True, sent, False
 
-    def failed(self) -> None:
-        """A write failed, or its answer was lost: what is there now has to be read."""
-        self.stale = True
+    def _ran_out(self, answer: Raw) -> bool:
+        """Whether it was not renewed for so long that another may have had it, and may still act by it. The one time at which
+        wall clocks are compared, those of an installation's own replicas: of what was before they began, nothing else tells."""
+        try:
+            before, after = (
+                datetime.fromisoformat(_spec(each)["renewTime"]) for each in (self._lease, answer)
+            )
+            return abs((after - before).total_seconds()) > self.timing.renew
+        except (KeyError, TypeError, ValueError):
+            return True
+
+    def failed(self, *, conflict: bool = False) -> None:
+        """A write failed. If it was carried out all the same, the next one meets a conflict, after which it has to be read."""
+        self.stale = self.stale or conflict
 
     def release(self, wall: datetime) -> dict[str, Any]:
         """The Lease that says that it is nobody's; nothing of ours may be under way any more."""
         self._held = False
+        self._put_back = False
         spec = {**_spec(self._lease), "holderIdentity": "", "leaseDurationSeconds": 1}
         return self._with({**spec, "renewTime": wall.strftime("%Y-%m-%dT%H:%M:%S.%fZ")})
 
@@ -154,3 +194,7 @@ class Lock:
 
 def _spec(lease: Raw | None) -> Raw:
     return (lease or {}).get("spec") or {}
+
+
+def _holder(lease: Raw | None) -> str:
+    return str(_spec(lease).get("holderIdentity") or "")

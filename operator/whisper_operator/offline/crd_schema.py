@@ -36,7 +36,7 @@ def complaints(resource: Mapping[str, Any]) -> list[str]:
     given["metadata"] = {"name": given["metadata"]["name"]}
     wrong = sorted(_validator().iter_errors(given), key=lambda error: error.json_path)
     found = [at(error.json_path.removeprefix("$").removeprefix("."), said(error)) for error in wrong]
-    return [short(each) for each in found or _against_rules(_schema(), given, "")]
+    return [short(each) for each in found or _against_rules(schema(), given, "")]
 
 
 def _against_rules(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[str]:
@@ -88,7 +88,8 @@ def _holds(rule: Mapping[str, Any], value: Any) -> bool:
 
 
 @cache
-def _schema() -> dict[str, Any]:
+def schema() -> dict[str, Any]:
+    """Of the version that this operator knows."""
     text = (resources.files(__package__) / CRD).read_text()
     (version,) = yaml.safe_load(text)["spec"]["versions"]
     found: dict[str, Any] = version["schema"]["openAPIV3Schema"]
@@ -97,7 +98,7 @@ def _schema() -> dict[str, Any]:
 
 @cache
 def _validator() -> Any:
-    return jsonschema.Draft202012Validator(_as_json_schema(_schema()))
+    return jsonschema.Draft202012Validator(_as_json_schema(schema()))
 
 
 def _as_json_schema(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ SUFFIXES |= {f"{unit}i": 1024.0**power for power, unit in enumerate("KMGTPE", st
 
 def ceilings(raw: Mapping[str, Any]) -> Amounts:
     """Out of the policy file."""
-    return {name: _thousandths(value) for name, value in raw.items() if value != UNLIMITED}
+    return {name: thousandths(value) for name, value in raw.items() if value != UNLIMITED}
 
 
 def asked(endpoint: WhisperEndpoint) -> Amounts:
@@ -110,7 +110,7 @@ def _times(replicas: int, takes: Mapping[str, Mapping[str, Any]]) -> dict[str, i
     for part in takes.values():
         for resource, quantity in part.items():
             name = resource if resource in RESOURCES else "gpus"
-            found[name] = max(found.get(name, 0), replicas * _thousandths(quantity))
+            found[name] = max(found.get(name, 0), replicas * thousandths(quantity))
     return found
 
 
@@ -118,7 +118,7 @@ def _without_zeros(found: Amounts) -> Amounts:
     return {name: amount for name, amount in found.items() if amount}
 
 
-def _thousandths(quantity: object) -> int:
+def thousandths(quantity: object) -> int:
     """Of a Kubernetes quantity as it stands in an object; 0 for what is none, as somebody's own resource may be."""
     match = re.fullmatch(r"([0-9.]+(?:[eE][-+]?[0-9]+)?)([A-Za-z]*)", str(quantity))
     return round(float(match[1]) * SUFFIXES.get(match[2], 0.0) * ONE) if match else 0

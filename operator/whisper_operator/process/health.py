@@ -31,7 +31,7 @@ ENDPOINTS = Gauge(
 UPGRADES = Gauge(
     "whisper_operator_upgrades",
     "WhisperEndpoints whose pods the installation has changed and not their spec, by what becomes of that: waiting, paused, "
-    "rolling, or failed, which stops all others.",
+    "rolling, or failed, which stops the others.",
     ["state"],
     registry=REGISTRY,
 )

@@ -7,8 +7,10 @@ from typing import Any
 from whisper_operator.kube.objects import condition
 
 STOPS_OTHERS = (
-    " It is an upgrade by the installation that fails here, and not the spec: until this endpoint serves again, no other is "
-    "upgraded. Put right or put back what was changed in the operator's configuration, server.version as a rule."
+    " It fails in an upgrade by the installation, and until it serves again, no other endpoint is upgraded to the same. Put "
+    "right or put back what was changed in the operator's configuration or the policy, server.version as a rule; or what is this "
+    "endpoint's own, such as a quota, a Secret or an image. The annotation whisper-operator.io/paused=true on it has the others "
+    "pass."
 )
 """What is added to the fault of an endpoint that stops the upgrade of others."""
 
@@ -45,6 +47,10 @@ class Previous:
     status: Mapping[str, Any]
     generation: int
     """Of the spec now: what was said of an earlier one proves nothing."""
+
+    @staticmethod
+    def of(resource: Mapping[str, Any]) -> "Previous":
+        return Previous(resource.get("status") or {}, resource["metadata"].get("generation", 0))
 
     @property
     def stalled(self) -> bool:

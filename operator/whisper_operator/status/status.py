@@ -40,9 +40,9 @@ def of(
     now: datetime,
 ) -> Report:
     """What changed since the status that `resource` carries."""
-    before: Mapping[str, Any] = resource.get("status") or {}
-    generation = resource["metadata"].get("generation", 0)
-    found = conditions.of(endpoint, observed, outcome, Previous(before, generation), now)
+    previous = Previous.of(resource)
+    before, generation = previous.status, previous.generation
+    found = conditions.of(endpoint, observed, outcome, previous, now)
     status = {
         "observedGeneration": generation,
         "conditions": [_stamped(condition, before, generation, now) for condition in found],
@@ -55,6 +55,8 @@ def of(
         status |= {name: before[name] for name in kept if name in before}
     else:
         status |= _addresses(endpoint)
+        if outcome.held is not None:
+            status["effective"] = _as_it_runs(status["effective"], before.get("effective"))
     return Report(
         merge_patch(before, status), tuple(_events(found, before)), standing_warnings.next_look(observed, now)
     )
@@ -82,6 +84,15 @@ def _workload(name: str, observed: Observed) -> dict[str, Any]:
         "readyReplicas": live.get("readyReplicas", 0),
         "selector": ",".join(f"{label}={value}" for label, value in selector(name).items()),
     }
+
+
+def _as_it_runs(next_: Mapping[str, Any], before: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """What is told while the Deployment is held: of it, what was told before."""
+    if not before:
+        return next_
+    of_others = ("replicas", "minReplicas", "maxReplicas", "tls")
+    kept = {name: value for name, value in before.items() if name not in of_others}
+    return {**kept, **{name: value for name, value in next_.items() if name in of_others}}
 
 
 def _addresses(endpoint: WhisperEndpoint) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def of(
     fault = (
         apply_faults.fault(endpoint, outcome)
         or access.fault(observed)
-        or upgrades.blamed(rollout.fault(endpoint, observed, previous), observed)
+        or upgrades.blamed(rollout.fault(endpoint, observed, previous), outcome)
     )
     suspended = isinstance(endpoint, WhisperEndpoint) and endpoint.suspend
     if not suspended:  # what is not to be served needs neither address nor certificate yet

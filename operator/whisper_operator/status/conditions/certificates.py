@@ -48,7 +48,7 @@ def conditions(
     if not waiting:
         return [Condition("CertificateReady", "True", "Active", "Every host has a certificate.")]
     faults = [
-        _refused(certificates[host], observed, previous, now) or _trouble(certificates[host])
+        _refused(certificates[host], observed, previous, now) or trouble(certificates[host])
         for host in waiting
         if host in certificates
     ]
@@ -105,7 +105,7 @@ def _refused(certificate: Child, observed: Observed, previous: Previous, now: da
     return Fault(*learned, needs_action=learned[0] == TOO_MANY_CERTIFICATES)
 
 
-def _trouble(certificate: Child) -> Fault | None:
+def trouble(certificate: Child) -> Fault | None:
     """What Google says of it in its status."""
     overall = str(certificate.status.get("certificateStatus"))
     domain = next((str(entry.get("status")) for entry in certificate.status.get("domainStatus") or ()), "")

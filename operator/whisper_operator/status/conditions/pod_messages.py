@@ -30,8 +30,8 @@ class About:
     """The rollout to propose where one more GPU is not to be had; "" where a change takes none."""
 
     @staticmethod
-    def of(endpoint: WhisperEndpoint | SpecError, namespace: str) -> "About":
-        if isinstance(endpoint, SpecError):
+    def of(endpoint: WhisperEndpoint | SpecError | None, namespace: str) -> "About":
+        if not isinstance(endpoint, WhisperEndpoint):
             return About(namespace, "its limit", "the model", None, RECREATE)
         return About(
             namespace,

@@ -5,10 +5,13 @@ import re
 from whisper_operator.kube.kinds import DEPLOYMENT, SERVICE
 from whisper_operator.kube.objects import condition
 from whisper_operator.observed.children import Child, Observed
+from whisper_operator.rollouts.progress import LATE
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.status.condition import SUSPENDED, Condition, Fault, Previous
 from whisper_operator.status.conditions import pod_admission, pods
 from whisper_operator.status.conditions.pod_messages import About
+
+STUCK = "RolloutStuck"
 
 
 def available(endpoint: WhisperEndpoint | SpecError, observed: Observed, previous: Previous) -> Condition:
@@ -51,7 +54,7 @@ def fault(endpoint: WhisperEndpoint | SpecError, observed: Observed, previous: P
         return Fault("RollingOut", words, needs_action=False)
     running = live.get("replicas", 0)
     updated, serving = live.get("updatedReplicas", 0), live.get("availableReplicas", 0)
-    late = condition(deployment.status, "Progressing").get("reason") == "ProgressDeadlineExceeded"
+    late = _is_late(deployment)
     is_done = updated >= wanted and serving >= wanted and running <= updated and not late
     if is_done and running > asked and not scales:
         words = f"{running} replicas run still, where {asked} are asked for: the others are being stopped."
@@ -73,6 +76,22 @@ def fault(endpoint: WhisperEndpoint | SpecError, observed: Observed, previous: P
     )
 
 
+def unmended(observed: Observed, previous: Previous) -> str:
+    """The reason for which somebody has to mend the pods of the Deployment, whatever else the endpoint lacks; "": nobody has."""
+    deployment = _deployment(observed)
+    if deployment is None or deployment.status.get("observedGeneration", 0) < deployment.generation:
+        return ""
+    trouble = _trouble(None, deployment, observed, previous)
+    late = _is_late(deployment)
+    if late and (trouble is None or trouble.reason == "Unschedulable"):
+        return STUCK
+    return trouble.reason if trouble is not None and (trouble.needs_action or late) else ""
+
+
+def _is_late(deployment: Child) -> bool:
+    return condition(deployment.status, "Progressing").get("reason") == LATE
+
+
 def _short_of(asked: int, serving: int, trouble: Fault) -> Fault:
     """Of what the autoscaler asks for beyond the least; should the load fall, that is nobody's trouble any more."""
     words = f"The autoscaler asks for {asked} replicas, and {serving} serve. {trouble.message}"
@@ -84,11 +103,11 @@ def _stuck(about: About, minutes: int, trouble: Fault | None) -> Fault:
     proposal = ""
     if about.gpu and about.without_spare and about.without_spare not in said:
         proposal = f" If one more GPU is not to be had for the change, set {about.without_spare}."
-    return Fault("RolloutStuck", f"The rollout made no progress for {minutes} minutes.{proposal}{said}")
+    return Fault(STUCK, f"The rollout made no progress for {minutes} minutes.{proposal}{said}")
 
 
 def _trouble(
-    endpoint: WhisperEndpoint | SpecError, deployment: Child, observed: Observed, previous: Previous
+    endpoint: WhisperEndpoint | SpecError | None, deployment: Child, observed: Observed, previous: Previous
 ) -> Fault | None:
     """What is wrong with pods, or with making them."""
     about = About.of(endpoint, deployment.namespace)

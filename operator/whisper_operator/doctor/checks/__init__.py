@@ -1,0 +1,1 @@
+"""A module for each subject: a pure function from what was read to findings. Their order is in examination."""

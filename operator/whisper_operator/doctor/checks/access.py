@@ -1,0 +1,27 @@
+"""Whether the operator has the rights that it needs."""
+
+from collections.abc import Iterator
+
+from whisper_operator.doctor.facts import Facts
+from whisper_operator.doctor.finding import ERROR, Finding, Gap, Result, Subject, Well
+from whisper_operator.doctor.rights import user_of
+
+
+def check(facts: Facts) -> Iterator[Result]:
+    for each in () if isinstance(facts.installations, Gap) else facts.installations:
+        _, _, namespace, name = user_of(each.deployment).split(":")
+        account = Subject("ServiceAccount", name, namespace)
+        if isinstance(each.lacking, Gap):
+            yield each.lacking.finding("Operator's rights", account)
+        elif each.lacking:
+            yield Finding(
+                ERROR,
+                "OperatorLacksRights",
+                account,
+                f"The operator may not {'; '.join(each.lacking)}. What takes these rights is not done, or not noticed.",
+                "Apply the installation anew: deploy/base/rbac.yaml gives them, in an installation for some namespaces with a "
+                "RoleBinding in each.",
+                "kubectl apply -k FOLDER",
+            )
+        else:
+            yield Well(f"{account} has the rights that the operator needs")
