@@ -92,7 +92,7 @@ def test_what_a_cluster_says_is_shown_and_not_obeyed() -> None:
     printing.as_json(report, output)
     for text in (printed(report, verbose=True), output.getvalue(), str(json.loads(output.getvalue()))):
         assert [each for each in text.replace("\n", "") if not each.isprintable()] == []
-    assert "a?[2Jb?c?d e f?g?h?" in printed(report)
+    assert "a�[2Jb�c�d e f�g�h�" in printed(report)
     huge = Finding(ERROR, "X", THING, "x" * 100_000)
     assert len(printed(Report((huge,), ()))) < 3000
 
