@@ -52,7 +52,9 @@ LONGEST_LINE = 1 << 24
 class FaultProxy:
     """Use as a context manager; `url` is then the address for the client's kubeconfig."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, known_as: str = "") -> None:
+        """`known_as`: the User-Agent that the API server is told, by which its audit log tells clients of one user apart."""
+        self._known_as = known_as
         config = yaml.safe_load(cluster.kubeconfig.read_text())
         authority = base64.b64decode(config["clusters"][0]["cluster"]["certificate-authority-data"]).decode()
         self._tls = ssl.create_default_context(cadata=authority)
@@ -67,6 +69,7 @@ class FaultProxy:
         """In which paths every write fails, and how."""
         self._agent = ""
         self._lasting: dict[str, str] = {}
+        self._cut_off = ""
         self._watches: set[asyncio.Future[bytes]] = set()
         self._seeing = asyncio.Event()
         self._seeing.set()
@@ -107,9 +110,21 @@ class FaultProxy:
             del self._lasting[path]
 
     def behave(self) -> None:
-        """Forget the faults that have not been met yet."""
+        """Forget the faults that have not been met yet, and let everything pass again."""
         self._kept = ("", "")
         self._loop.call_soon_threadsafe(self._coming.clear)
+        if self._cut_off:
+            self._cut_off = ""
+            # What watches missed is told to those that begin where these were.
+            self._loop.call_soon_threadsafe(self._end_watches, b"")
+            self._loop.call_soon_threadsafe(self._seeing.set)
+
+    def cut_off(self, how: str) -> None:
+        """Nothing reaches the API server until told to behave: connections are refused ("refuse"), or get no answer ("hang")."""
+        self._cut_off = how
+        self._loop.call_soon_threadsafe(self._seeing.clear)
+        if how == "refuse":
+            self._loop.call_soon_threadsafe(self._end_watches, b"")
 
     def drop_watches(self) -> None:
         """Break every watch's connection; a new watch may go on from where it was."""
@@ -158,6 +173,10 @@ class FaultProxy:
         await asyncio.sleep(0.3)  # until connections with TLS are really closed
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
+        if self._cut_off:
+            if self._cut_off == "hang":
+                await self._seeing.wait()
+            return _hang_up(request)
         if request.query.get("watch") in ("true", "1"):
             return await self._watch(request)
         concerned = request.headers.get("User-Agent", "").startswith(self._agent)
@@ -220,7 +239,11 @@ class FaultProxy:
 
     def _ask(self, request: web.Request, body: bytes | None) -> "aiohttp.client._RequestContextManager":
         target = URL(self._server + request.raw_path, encoded=True)
-        return self._session.request(request.method, target, headers=_passed_on(request.headers), data=body)
+        headers = _passed_on(request.headers)
+        if self._known_as:
+            headers = {name: value for name, value in headers.items() if name.lower() != "user-agent"}
+            headers["User-Agent"] = self._known_as
+        return self._session.request(request.method, target, headers=headers, data=body)
 
 
 def _passed_on(headers: "aiohttp.typedefs.LooseHeaders") -> dict[str, str]:

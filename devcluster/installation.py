@@ -77,7 +77,7 @@ class Operator:
         self.log_path = folder / "log"
         (self._health_port,) = free_ports(1)
         self._config = folder / "config.yaml"
-        self._settings = {"server": IMAGES, **(settings or {}), "healthPort": self._health_port}
+        self.configure(settings or {})
         self._server = server
         self._policy_path = folder / "policy.yaml"
         self._policy = policy or {}
@@ -115,14 +115,19 @@ class Operator:
             )
         return self
 
-    def set_policy(self, policy: dict[str, Any]) -> None:
+    def configure(self, settings: dict[str, Any]) -> None:
+        """Give it other settings, from its next start on."""
+        self._settings = {"server": IMAGES, **settings, "healthPort": self._health_port}
+
+    def set_policy(self, policy: dict[str, Any], *, wait: bool = True) -> None:
         """Put another policy before it, as when its ConfigMap changes, and wait until a running operator has seen it."""
-        seen = self._told_of_policies() if self._process is not None else 0
+        wait = wait and self._process is not None
+        seen = self._told_of_policies() if wait else 0
         self._policy = policy
         new = self._policy_path.with_suffix(".new")
         new.write_text(yaml.safe_dump({"preset": "none", **policy}))
         new.rename(self._policy_path)
-        if self._process is not None:
+        if wait:
             eventually(lambda: self._told_of_policies() > seen, what="a line of the log about the new policy")
 
     def _told_of_policies(self) -> int:

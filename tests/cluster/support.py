@@ -139,11 +139,16 @@ REVIEWS = "authorization.k8s.io/subjectaccessreviews"
 """Questions, by the verb create."""
 
 
+def is_change(event: AuditEvent) -> bool:
+    """Whether a write is one of what only a leader may write."""
+    return event.resource not in (LEASES, REVIEWS)
+
+
 def writes(cluster: Cluster, since: datetime | None = None, namespace: str | None = None) -> list[AuditEvent]:
     """What the operator wrote of others' objects, refused or not; in one namespace, where those of other tests are on their way
     out."""
     events = cluster.audit(user=USER, verbs=WRITES, since=since)
-    events = [event for event in events if event.resource not in (LEASES, REVIEWS)]
+    events = list(filter(is_change, events))
     return [event for event in events if namespace in (None, event.namespace)]
 
 

@@ -2,29 +2,25 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from devcluster import AuditEvent, Cluster
 from devcluster.installation import IMAGES, USER, WRITES, Operator, install
+from tests.cluster.second_installation import SECOND, SECOND_USER, install_second
 from tests.cluster.support import (
-    LEASES,
-    REVIEWS,
     children,
     endpoint,
     exists,
+    is_change,
     now,
     until,
     wait_for_condition,
     wait_until_quiet,
 )
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
-SECOND, MINE, OTHER = "second", "asr", "elsewhere"
-SECOND_USER = f"system:serviceaccount:{SECOND}:whisper-operator"
+MINE, OTHER = "asr", "elsewhere"
 NEWER = {"server": {**IMAGES, "version": "0.2.0"}}
 """Which, written to an endpoint of the other's, would restart its pods."""
 
@@ -38,33 +34,9 @@ def own() -> Iterator[Cluster]:
         yield cluster
 
 
-def install_second(cluster: Cluster, *namespaces: str) -> None:
-    """The rights of another installation, in these namespaces or everywhere."""
-    rights = list(yaml.safe_load_all((DEPLOY / "base" / "rbac.yaml").read_text()))
-    chosen = [each for each in rights if each["kind"] in ("ServiceAccount", "Role", "RoleBinding")]
-    for each in chosen:
-        each["metadata"]["namespace"] = SECOND
-    if namespaces:
-        text = (DEPLOY / "overlays" / "namespaced" / "rights.yaml").read_text()
-        for namespace in namespaces:
-            of_one = list(yaml.safe_load_all(text))
-            for each in of_one:
-                each["metadata"] |= {"namespace": namespace, "name": f"second-{each['metadata']['name']}"}
-                if each["kind"] == "RoleBinding" and each["roleRef"]["kind"] == "Role":
-                    each["roleRef"]["name"] = f"second-{each['roleRef']['name']}"
-            chosen += of_one
-    else:
-        (everywhere,) = (each for each in rights if each["kind"] == "ClusterRoleBinding")
-        chosen.append({**everywhere, "metadata": {"name": SECOND}})
-    for each in chosen:
-        for subject in each.get("subjects", []):
-            subject["namespace"] = SECOND
-    cluster.apply(*chosen)
-
-
 def writes(cluster: Cluster, user: str, since: datetime | None = None) -> list[AuditEvent]:
     found = cluster.audit(user=user, verbs=WRITES, since=since)
-    return [event for event in found if event.resource not in (LEASES, REVIEWS)]
+    return [event for event in found if is_change(event)]
 
 
 def image(cluster: Cluster, namespace: str) -> str:
