@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 import yaml
+from hypothesis import assume
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition
 
@@ -21,7 +22,7 @@ from devcluster.faults import FAULTS, FaultProxy
 from devcluster.installation import Operator, install
 from tests.cluster.drawn import EDITS, FIELDS, KINDS, NAME
 from tests.cluster.support import until
-from tests.cluster.transitions import CEILING, LIST_AGAIN_SECONDS, MINUTES, Transitions, search, step
+from tests.cluster.transitions import CEILING, CHANCE, LIST_AGAIN_SECONDS, MINUTES, Transitions, search, step
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 RIGHTS = list(yaml.safe_load_all((DEPLOY / "overlays" / "namespaced" / "rights.yaml").read_text()))
@@ -48,11 +49,13 @@ class AnySequence(Transitions):
         self.forbidden: set[str] = set()
 
     @initialize(
+        chance=CHANCE,
         autopilot=st.booleans(),
         public=st.sampled_from(FIELDS["public"]),
         size=st.sampled_from(FIELDS["size"]),
     )
-    def begin(self, autopilot: bool, public: dict[str, Any], size: dict[str, Any]) -> None:
+    def begin(self, chance: int, autopilot: bool, public: dict[str, Any], size: dict[str, Any]) -> None:
+        assume(chance)
         if autopilot != AnySequence.autopilot:
             self.cluster.autopilot(autopilot)
             AnySequence.autopilot = autopilot

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from hypothesis import assume
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition
 
@@ -24,7 +25,7 @@ from tests.cluster.drawn import EDITS, FIELDS, KINDS, NAME, POLICIES
 from tests.cluster.history import History
 from tests.cluster.second_installation import SECOND, SECOND_USER, install_second
 from tests.cluster.support import condition, endpoint, live, now, until
-from tests.cluster.transitions import CEILING, LIST_AGAIN_SECONDS, MINUTES, Transitions, search, step
+from tests.cluster.transitions import CEILING, CHANCE, LIST_AGAIN_SECONDS, MINUTES, Transitions, search, step
 from tests.cluster.witnesses import Bystanders, amiss, crowded, is_change, is_lease, unfenced
 
 REPLICAS = ("one", "two")
@@ -54,12 +55,14 @@ class TwoLeaders(Transitions):
     def __init__(self) -> None:
         super().__init__()
         self.frozen: set[str] = set()
+        self.cut_off: set[str] = set()
         self.policy: dict[str, Any] = {}
         self.fighting = False
         self.history = ExitStack()
 
-    @initialize(public=st.sampled_from(FIELDS["public"]), size=st.sampled_from(FIELDS["size"]))
-    def begin(self, public: dict[str, Any], size: dict[str, Any]) -> None:
+    @initialize(chance=CHANCE, public=st.sampled_from(FIELDS["public"]), size=st.sampled_from(FIELDS["size"]))
+    def begin(self, chance: int, public: dict[str, Any], size: dict[str, Any]) -> None:
+        assume(chance)
         kinds = ("deployments", "pods", "whisperendpoints")
         self.watched = self.history.enter_context(History(self.cluster, QUIET, self.folder, *kinds))
         self._cloud({})
@@ -79,9 +82,10 @@ class TwoLeaders(Transitions):
         for name in sorted(self.stopped):
             self._start(name)
 
-    @step(who=WHO, at_work=st.booleans())
-    def replicas_freeze(self, who: list[str], at_work: bool) -> None:
-        """At work: in the middle of a job, which they go on with when they wake."""
+    @precondition(lambda self: self.frozen | self.stopped != set(REPLICAS))
+    @step(who=WHO, at_work=st.booleans(), seconds=st.none() | PAUSES)
+    def replicas_freeze(self, who: list[str], at_work: bool, seconds: float | None) -> None:
+        """For so long, or until woken. At work: in the middle of a job, which they go on with when they wake."""
         names = self._named(who) - self.stopped - self.frozen
         if at_work:
             for name in names:
@@ -90,6 +94,8 @@ class TwoLeaders(Transitions):
         for name in names:
             os.kill(self.operators[name].pid, signal.SIGSTOP)
             self.frozen.add(name)
+        if seconds is not None:
+            self.replicas_wake(seconds)
 
     @precondition(lambda self: self.frozen)
     @step(after=PAUSES)
@@ -98,16 +104,22 @@ class TwoLeaders(Transitions):
         for name in sorted(self.frozen):
             self._wake(name)
 
-    @step(who=WHO, how=st.sampled_from(["refuse", "hang"]))
-    def replicas_are_cut_off(self, who: list[str], how: str) -> None:
+    @precondition(lambda self: self.cut_off != set(REPLICAS))
+    @step(who=WHO, how=st.sampled_from(["refuse", "hang"]), seconds=st.none() | PAUSES)
+    def replicas_are_cut_off(self, who: list[str], how: str, seconds: float | None) -> None:
         for name in self._named(who):
             self.proxies[name].cut_off(how)
+            self.cut_off.add(name)
+        if seconds is not None:
+            self.the_way_is_clear_again(seconds)
 
+    @precondition(lambda self: self.cut_off)
     @step(after=PAUSES)
     def the_way_is_clear_again(self, after: float) -> None:
         time.sleep(after)
         for proxy in self.proxies.values():
             proxy.behave()
+        self.cut_off.clear()
 
     @step(who=WHO, faults=st.lists(st.sampled_from(["", *FAULTS]), min_size=1, max_size=8))
     def requests_go_wrong(self, who: list[str], faults: list[str]) -> None:
@@ -132,10 +144,9 @@ class TwoLeaders(Transitions):
 
     @step(policy=st.sampled_from(POLICIES))
     def the_policy_changes(self, policy: dict[str, Any]) -> None:
-        if policy != self.policy:
-            self.policy = policy
-            for name, operator in self.operators.items():
-                operator.set_policy(policy, wait=name not in self.frozen)
+        self.policy = policy
+        for operator in self.operators.values():
+            operator.set_policy(policy, wait=False)
 
     @precondition(lambda self: self._policy_is_good())
     @step(sign=SIGNS, first=st.sampled_from(REPLICAS), after=PAUSES)
@@ -162,15 +173,17 @@ class TwoLeaders(Transitions):
         self.fighting = False
 
     def heal(self) -> None:
-        for name in sorted(self.frozen):
-            self._wake(name)
-        for proxy in self.proxies.values():
-            proxy.behave()
+        self.replicas_wake(0.0)
+        self.the_way_is_clear_again(0.0)
         if self.fighting:
             self.the_other_installation_ends(signal.SIGTERM)
         self.the_policy_changes({})
         for name in sorted(self.stopped):
             self._start(name)
+        for operator in self.operators.values():
+            until(lambda it=operator: it.ask("/healthz"), "it answers", CEILING)  # type: ignore[misc]
+            # All is allowed, in words that it has never seen: what it tells of is this.
+            operator.set_policy({"namespaces": {f"nobody-{time.time_ns()}": {}}})
         until(self.all_is_read, "all is read again", CEILING)
         self._wait_until_one_works()
         until(self._all_are_upgraded, "the bystanders are Ready with the last version", CEILING)

@@ -23,6 +23,8 @@ MINUTES = float(os.environ.get("WHISPER_PROPERTY_MINUTES", "0"))
 QUIET_SECONDS = 3.0
 CEILING = 180.0
 LIST_AGAIN_SECONDS = 5
+CHANCE = st.integers(0, 2**32)
+"""0 is to be refused: hypothesis begins each search with all that is simplest, the same step again and again."""
 
 
 def step(**drawn: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:

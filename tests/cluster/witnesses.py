@@ -76,17 +76,17 @@ class Bystanders:
 def crowded(states: Iterable[State]) -> Iterator[str]:
     """Times when a Deployment was given other pods while another was on its way to them."""
     templates: dict[str, Any] = {}
-    rolling: dict[str, State] = {}
+    rolling: dict[str, int] = {}
+    """Since which version of the cluster."""
     for state in states:
         name, template = state.body["metadata"]["name"], state.body["spec"]["template"]
         if templates.get(name, template) != template:
             yield from (
-                f"{name} was given other pods at {state.version} while {other} was on its way, "
-                f"since {begun.version}: {state.body} {rolling[other].body}"
+                f"{name} was given other pods at {state.version} while {other} was on its way since {begun}"
                 for other, begun in rolling.items()
                 if other != name
             )
-            rolling[name] = state
+            rolling[name] = state.version
         templates[name] = template
         if not _rolls(state.body):
             rolling.pop(name, None)
