@@ -20,9 +20,9 @@ from devcluster import Cluster
 from devcluster.faults import FaultProxy
 from devcluster.installation import Operator, install
 from tests.cluster.faults import configure, quota, simulated
+from tests.cluster.second_installation import SECOND, install_second
 from tests.cluster.support import endpoint, live, until, wait_for_condition
 from tests.cluster.test_faults_of_installations import change_rights, without
-from tests.cluster.test_two_installations import SECOND, install_second
 
 ROOT = Path(__file__).resolve().parents[2]
 OVERLAY = "overlays/example"

@@ -24,9 +24,9 @@ from devcluster.installation import IMAGES, USER, WRITES, Operator, install
 from tests.cluster.drawn import EDITS, FIELDS, KINDS, NAME, POLICIES
 from tests.cluster.history import History
 from tests.cluster.second_installation import SECOND, SECOND_USER, install_second
-from tests.cluster.support import condition, endpoint, live, now, until
+from tests.cluster.support import condition, endpoint, is_change, live, now, until
 from tests.cluster.transitions import CEILING, CHANCE, LIST_AGAIN_SECONDS, MINUTES, Transitions, search, step
-from tests.cluster.witnesses import Bystanders, amiss, crowded, is_change, is_lease, unfenced
+from tests.cluster.witnesses import Bystanders, amiss, crowded, is_lease, unfenced
 
 REPLICAS = ("one", "two")
 LEASE = "whisper-operator-leader"
