@@ -121,6 +121,19 @@ class TwoLeaders(Transitions):
             proxy.behave()
         self.cut_off.clear()
 
+    @step(
+        who=st.sampled_from(["leader", "other"]),
+        fault=st.sampled_from(["503", "cut", "lost"]),
+        seconds=st.sampled_from([5.0, 12.0]),
+    )
+    def the_lease_is_out_of_reach(self, who: str, fault: str, seconds: float) -> None:
+        """And all else is not, so that whoever leads could go on writing."""
+        (name,) = self._named([who])
+        with self.proxies[name].always(fault, LEASE):
+            time.sleep(seconds)
+            self.delete_every_child()
+            time.sleep(1.0)
+
     @step(who=WHO, faults=st.lists(st.sampled_from(["", *FAULTS]), min_size=1, max_size=8))
     def requests_go_wrong(self, who: list[str], faults: list[str]) -> None:
         for name in self._named(who):
@@ -192,7 +205,11 @@ class TwoLeaders(Transitions):
         for name in BYSTANDERS:
             for kind in ("deployments", "whisperendpoints"):
                 self.watched.seen_up_to(kind, name)
-        ended = [f"{name} ended by itself" for name, each in self.operators.items() if each.exit_status()]
+        ended = [
+            f"{name} ended by itself"
+            for name, each in self.operators.items()
+            if each.exit_status() is not None
+        ]
         by_second = self.cluster.audit(user=SECOND_USER, verbs=WRITES, since=self.began)
         return [
             *ended,
