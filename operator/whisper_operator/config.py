@@ -40,6 +40,8 @@ class Settings:
     """The only ones whose endpoints are looked after; empty: all."""
     max_rollouts: int = 1
     """How many endpoints at a time have pods changed for another reason than their own spec."""
+    settle_seconds: int = 30
+    """For how long one of them has to serve before the next: a version may come up, and fall at its first request."""
     paused: bool = False
     """Whether none has."""
     workers: int = 16
@@ -88,7 +90,7 @@ def _parse(top: Fields) -> Settings:
     base = Settings()
     top.only(
         *("server", "autopilot", "accelerators", "autoscaling", "monitoring", "networkPolicy", "namespaces"),
-        *("maxRollouts", "paused", "workers", "healthPort", "listAgainSeconds", "logLevel"),
+        *("maxRollouts", "settleSeconds", "paused", "workers", "healthPort", "listAgainSeconds", "logLevel"),
     )
     server, autoscaling, monitoring, network, table = (
         top.sub(name) for name in ("server", "autoscaling", "monitoring", "networkPolicy", "accelerators")
@@ -117,6 +119,7 @@ def _parse(top: Fields) -> Settings:
         egress=egress(network, "egress"),
         namespaces=_namespaces(top, "namespaces", base.namespaces),
         max_rollouts=top.number("maxRollouts", base.max_rollouts, least=1),
+        settle_seconds=top.number("settleSeconds", base.settle_seconds),
         paused=top.flag("paused"),
         workers=top.number("workers", base.workers, least=1),
         health_port=top.number("healthPort", base.health_port, least=1, most=65535),

@@ -60,6 +60,7 @@ async def reconcile(
     turn, now = Turn.FREE, datetime.now(UTC)
     progress = Progress.of(
         *(observed, now),
+        settle_seconds=settings.settle_seconds,
         server=upgrade.server(resource, rules.settings(settings)),
         fault=rollout.unmended(observed, Previous.of(resource)),
         held_by=upgrade.paused(resource, rules.settings(settings)),

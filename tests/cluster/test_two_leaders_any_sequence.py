@@ -285,7 +285,11 @@ class TwoLeaders(Transitions):
 
 
 def configuration(version: str) -> dict[str, Any]:
-    return {"listAgainSeconds": LIST_AGAIN_SECONDS, "server": {**IMAGES, "version": version}}
+    return {
+        "listAgainSeconds": LIST_AGAIN_SECONDS,
+        "settleSeconds": 2,
+        "server": {**IMAGES, "version": version},
+    }
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """What the installation changes of pods goes out one by one, on a real control plane: order, pace, failure, restart, pause.
 
-$WHISPER_UPGRADE_ENDPOINTS says how many endpoints are upgraded in the first test; `pytest -s` shows at what pace.
+$WHISPER_UPGRADE_ENDPOINTS says how many endpoints are upgraded in the first test, $WHISPER_UPGRADE_SETTLE_SECONDS for how long each
+has to serve; `pytest -s` shows at what pace.
 """
 
 import json
@@ -27,7 +28,9 @@ from tests.cluster.support import (
 )
 
 MANY = int(os.environ.get("WHISPER_UPGRADE_ENDPOINTS", "5"))
-OLD, NEW = {"server": IMAGES}, {"server": {**IMAGES, "version": "0.2.0"}}
+SETTLE = int(os.environ.get("WHISPER_UPGRADE_SETTLE_SECONDS", "3"))
+OLD = {"settleSeconds": SETTLE, "server": IMAGES}
+NEW = {**OLD, "server": {**IMAGES, "version": "0.2.0"}}
 LAB = {"cloud.google.com/gke-accelerator": "nvidia-tesla-t4"}
 NOWHERE = {**LAB, "no-such": "node"}
 
@@ -35,7 +38,10 @@ NOWHERE = {**LAB, "no-such": "node"}
 def table(selector: dict[str, str]) -> dict[str, Any]:
     """An installation whose GPUs are on nodes with these labels."""
     tolerations = [{"key": "nvidia.com/gpu", "operator": "Exists"}]
-    return {"accelerators": {"lab": {"nodeSelector": selector, "tolerations": tolerations}}}
+    return {
+        "settleSeconds": SETTLE,
+        "accelerators": {"lab": {"nodeSelector": selector, "tolerations": tolerations}},
+    }
 
 
 def deployments(cluster: Cluster, namespace: str) -> dict[str, dict[str, Any]]:

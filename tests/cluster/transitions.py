@@ -198,7 +198,12 @@ class Transitions(RuleBasedStateMachine):
                 for event in writes(self.cluster, start)
                 if (now() - event.time).total_seconds() < QUIET_SECONDS
             ]
-            if found != last or not quiet or not self._current():
+            upgraded = not any(
+                operator.metric("whisper_operator_upgrades", state=state)
+                for operator in self.operators.values()
+                for state in ("waiting", "rolling")
+            )
+            if found != last or not quiet or not upgraded or not self._current():
                 last, since = found, time.monotonic()
             return time.monotonic() - since > QUIET_SECONDS and not any(
                 "way out" in name for name in found["children"]

@@ -8,7 +8,7 @@ import pytest
 from whisper_operator.kube.errors import Refused
 from whisper_operator.kube.kinds import DEPLOYMENT, ENDPOINT, PAUSED_ANNOTATION
 from whisper_operator.policy.rules import Policy
-from whisper_operator.rollouts.progress import COMPLETE, SETTLED_SECONDS, WHOLE, Progress
+from whisper_operator.rollouts.progress import COMPLETE, WHOLE, Progress
 from whisper_operator.rollouts.train import PATIENCE_SECONDS, UNSURE_SECONDS
 from whisper_operator.rollouts.turn import Turn
 
@@ -724,7 +724,7 @@ def test_one_moment_of_serving_is_not_enough() -> None:
     fleet.served_at = datetime.now(UTC).isoformat(timespec="seconds")
     fleet.serve("a")
     assert fleet.rolled == ["a"]
-    assert 0 < (fleet.next_look["a"] or 0) <= SETTLED_SECONDS
+    assert 0 < (fleet.next_look["a"] or 0) <= SETTINGS.settle_seconds
     fleet._status("a", 1, 1, 0, COMPLETE)
     fleet.run()
     assert fleet.rolled == ["a"]

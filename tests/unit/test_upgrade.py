@@ -298,7 +298,7 @@ def test_an_upgrade_is_through_when_it_has_served_for_a_while() -> None:
             {"type": "Available", "status": "True", "lastTransitionTime": again},
         ]
         there = marked(boarded({}, live({})), {**SERVING, "conditions": conditions})
-        return Progress.of(seen(there), NOW)
+        return Progress.of(seen(there), NOW, settle_seconds=30)
 
     assert (at("2026-01-31T11:59:40Z").standing, at("2026-01-31T11:59:40Z").settles_in) == (
         Standing.ROLLING,

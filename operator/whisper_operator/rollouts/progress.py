@@ -12,9 +12,6 @@ from whisper_operator.observed.children import Child, Observed
 WHOLE, PARTLY, DOWN = range(3)
 """Whether an endpoint serves with all its replicas, with some or with old pods, or not at all: who is upgraded first."""
 
-SETTLED_SECONDS = 30.0
-"""For how long an endpoint has to serve after an upgrade: a version may come up, and fall at its first request."""
-
 COMPLETE = "NewReplicaSetAvailable"
 """The reason of Progressing once all pods of a template have served, whatever became of them since."""
 LATE = "ProgressDeadlineExceeded"
@@ -93,8 +90,8 @@ class Progress:
     """Whether somebody said that of this very endpoint, so that nobody is to wait for it."""
 
     @staticmethod
-    def of(observed: Observed, now: datetime, **said: Any) -> "Progress":
-        """`said`: the other fields, from `server` on."""
+    def of(observed: Observed, now: datetime, *, settle_seconds: float = 0.0, **said: Any) -> "Progress":
+        """`settle_seconds`: for how long an endpoint has to serve; `said`: the other fields, from `server` on."""
         deployment = next(iter(observed.of_kind(DEPLOYMENT)), None)
         if deployment is None:
             return Progress(**said)
@@ -115,7 +112,7 @@ class Progress:
             needed=needed,
             proven=condition(live, "Progressing").get("reason") == COMPLETE,
             mark=mark,
-            settles_in=_settles_in(live, now) if whole and needed else 0.0 if whole else None,
+            settles_in=_settles_in(live, now, settle_seconds) if whole and needed else 0.0 if whole else None,
             **said,
         )
 
@@ -139,9 +136,9 @@ class Progress:
         return self.serves == DOWN and not self.proven and bool(self.fault)
 
 
-def _settles_in(live: Raw, now: datetime) -> float:
+def _settles_in(live: Raw, now: datetime, seconds: float) -> float:
     """By when all pods of the template served first, and when the last of them came back after a fall."""
     first, again = condition(live, "Progressing"), condition(live, "Available")
     since = max(str(first.get("lastUpdateTime", "")), str(again.get("lastTransitionTime", "")))
-    lasted = (now - datetime.fromisoformat(since)).total_seconds() if since else SETTLED_SECONDS
-    return max(0.0, SETTLED_SECONDS - lasted)
+    lasted = (now - datetime.fromisoformat(since)).total_seconds() if since else seconds
+    return max(0.0, seconds - lasted)
