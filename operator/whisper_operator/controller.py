@@ -8,9 +8,7 @@ from collections.abc import Callable, Collection
 from urllib.parse import urlsplit
 
 import kopf
-from prometheus_client import Counter
 
-from whisper_operator.apply.applier import Applier
 from whisper_operator.config import Settings
 from whisper_operator.informer import watching
 from whisper_operator.informer.access import Access, Place
@@ -22,17 +20,14 @@ from whisper_operator.kube.client import Api
 from whisper_operator.kube.credentials import connect, namespace, service_account
 from whisper_operator.kube.errors import Retry
 from whisper_operator.kube.kinds import ENDPOINT
-from whisper_operator.kube.metrics import REGISTRY
 from whisper_operator.kube.objects import Key
 from whisper_operator.leader.leadership import Leadership
 from whisper_operator.leader.leases import REQUEST_SECONDS
 from whisper_operator.policy.live import LOOK_SECONDS as POLICY_SECONDS
 from whisper_operator.policy.live import LivePolicy
-from whisper_operator.process import logs
 from whisper_operator.process.health import Health, serve
 from whisper_operator.process.shutdown import ShutdownWatchdog
-from whisper_operator.reconcile import reconcile, weigh
-from whisper_operator.status.writer import StatusWriter
+from whisper_operator.term import Term
 from whisper_operator.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
@@ -49,13 +44,6 @@ LOOK_SECONDS = 2.0
 """From one look at the watches to the next."""
 UNTIL_ANEW_SECONDS = 30.0
 """That a run lasts at the least before another begins: nothing that can't be had is tried for all the time."""
-
-RECONCILES = Counter(
-    "whisper_operator_reconciles",
-    "Looks at an endpoint, by what came of them: done, retry (something passing was in the way) or error (a bug).",
-    ["result"],
-    registry=REGISTRY,
-)
 
 
 async def run(settings: Settings, policy: LivePolicy, watchdog: ShutdownWatchdog) -> bool:
@@ -89,15 +77,14 @@ class _Running:
         self.lister = Lister(api, self.cache, self.access, self.watches, seconds, self.queue.add)
         self.told_to_end = False
         self.leadership = Leadership(
-            *(leases, api, namespace, settings.namespaces, self._look_into), service_account=service_account()
+            *(leases, api, namespace, settings.namespaces, self._claim_changed),
+            service_account=service_account(),
         )
         api.may_write = self.leadership.may_write
         self.cache.train.leaves = self._leaves
         self.cache.train.later = lambda *what: asyncio.get_running_loop().call_later(*what)
-        self.claimed = asyncio.Queue[str]()
-        """Namespaces that are ours, or no longer, since the term began, and whose endpoints have not been weighed anew."""
-        self.unweighed: set[str] = set()
-        """Namespaces that nobody works in before their endpoints have been weighed."""
+        self.term: Term | None = None
+        """While this replica leads."""
         self.health = Health(self.cache, self.queue, self.access, self.watches, self.leadership)
 
     async def run(self, watchdog: ShutdownWatchdog) -> bool:
@@ -183,82 +170,17 @@ class _Running:
             logger.info("Not all has been seen that the last leader wrote: going on all the same")
             for place in self.lister.behind(self.leadership.predecessor):
                 self.lister.soon(place)
-        self.queue.open()
-        self.cache.ledger.begin(self.policy.current)
-        self.unweighed.clear()
-        await self._weigh(self.cache.endpoints())
-        self._look_at_all()
-        logger.info("Reconciling %d endpoints", len(self.queue))
-        applier, writer = Applier(self.api, self.cache, self.access), StatusWriter(self.api, self.cache)
-
-        async def job(key: Key) -> float | None:
-            result: str | None = "error"
-            try:
-                if key[0] in self.unweighed:
-                    result = None
-                    return None  # it is queued when that ends
-                with logs.about(key), self.cache.train.look(key):
-                    if self.leadership.leaves(key[0]):
-                        result = None
-                        self.cache.ledger.forget(key)
-                        return None  # it is woken when that ends
-                    backlogged = self.queue.backlogged(key)
-                    policy = self.policy.current
-                    next_look = await reconcile(
-                        *(key, self.cache, applier, writer, self.settings, policy),
-                        backlogged=backlogged,
-                    )
-                result = "done"
-            except Retry:
-                result = "retry"
-                raise
-            except asyncio.CancelledError:
-                result = None
-                raise
-            finally:
-                if result is not None:
-                    RECONCILES.labels(result).inc()
-            return next_look
-
+        what = (self.policy, self.cache, self.access, self.queue, self.leadership)
+        self.term = Term(self.api, self.settings, *what)
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self.queue.work(self.settings.workers, job))
-                group.create_task(self._take_up())
+            await self.term.run()
         finally:
-            self.queue.close()
-            self.cache.train.end()
+            self.term = None
 
-    async def _take_up(self) -> None:
-        """Begin to work where another installation has, or no longer: nobody is upgraded or given room before all are
-        known."""
-        while True:
-            namespace = await self.claimed.get()
-            keys = [key for key in self.cache.endpoints() if key[0] == namespace]
-            await self._weigh(keys)
-            self.unweighed.discard(namespace)
-            for key in keys:
-                self.queue.add(key)
-
-    async def _weigh(self, keys: Collection[Key]) -> None:
-        await weigh(keys, self.cache, self.settings, self.policy.current, self.leadership.leaves)
-
-    def _look_at_all(self) -> None:
-        """Of one's own; nobody is upgraded before all were looked at."""
-        ours = self._ours()
-        self.cache.train.begin(ours)
-        for key in ours:
-            self.queue.add(key)
-
-    def _ours(self) -> list[Key]:
-        return [key for key in self.cache.endpoints() if not self.leadership.leaves(key[0])]
-
-    def _look_into(self, namespace: str) -> None:
-        """Its endpoints are another installation's from now on, or this one's; "": all are, of which `_lead` knows."""
-        self.unweighed.add(namespace)
-        self.cache.train.join(
-            key for key in self.cache.endpoints() if key[0] == namespace and not self._leaves(namespace)
-        )
-        self.claimed.put_nowait(namespace)
+    def _claim_changed(self, namespace: str) -> None:
+        """Its endpoints are another installation's from now on, or this one's; "": all are, which begins a term or ends it."""
+        if self.term is not None:
+            self.term.claim_changed(namespace)
 
     def _leaves(self, namespace: str) -> bool:
         """Whether its endpoints are not this replica's to work on: only the leader counts and tells of them."""
@@ -269,13 +191,8 @@ class _Running:
         while True:
             await asyncio.sleep(POLICY_SECONDS)
             read = await asyncio.to_thread(self.policy.read)  # of a large file, longer than a Lease may wait
-            if self.policy.take(read):
-                keys = self.cache.endpoints()
-                namespaces = {namespace for namespace, _ in keys}
-                self.unweighed |= namespaces
-                await self._weigh(keys)
-                self.unweighed -= namespaces
-                self._look_at_all()
+            if self.policy.take(read) and self.term is not None:
+                self.term.policy_changed()
 
     async def _keep_true(self) -> bool:
         """List what the watches may have missed, until all has to begin anew."""

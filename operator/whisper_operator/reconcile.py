@@ -127,6 +127,7 @@ async def weigh(
         resource = cache.endpoint(key)
         if resource is None or "deletionTimestamp" in resource["metadata"] or leaves(key[0]):
             cache.ledger.forget(key)
+            cache.refuse(key, refused=False)
             continue
         wanted, refused = NOTHING, False
         try:

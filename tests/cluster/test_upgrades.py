@@ -1,7 +1,7 @@
 """What the installation changes of pods goes out one by one, on a real control plane: order, pace, failure, restart, pause.
 
-$WHISPER_UPGRADE_ENDPOINTS says how many endpoints are upgraded in the first test, $WHISPER_UPGRADE_SETTLE_SECONDS for how long each
-has to serve; `pytest -s` shows at what pace.
+$WHISPER_UPGRADE_ENDPOINTS says how many endpoints are upgraded in the first test, $WHISPER_UPGRADE_SETTLE_SECONDS for how long
+each has to serve; `pytest -s` shows at what pace.
 """
 
 import json

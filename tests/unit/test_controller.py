@@ -7,7 +7,7 @@ from typing import Any
 
 import kopf
 import pytest
-from whisper_operator import controller
+from whisper_operator import controller, term
 from whisper_operator.config import Settings
 from whisper_operator.kube.client import Api
 from whisper_operator.kube.kinds import DEPLOYMENT, ENDPOINT
@@ -80,7 +80,7 @@ async def test_nobody_is_upgraded_before_all_were_looked_at_and_who_could_not_be
 
     async def at_once(*_: object) -> None: ...
 
-    monkeypatch.setattr(controller, "reconcile", ask)
+    monkeypatch.setattr(term, "reconcile", ask)
     monkeypatch.setattr(running, "_list", at_once)
     monkeypatch.setattr(Leadership, "leads", True)
     monkeypatch.setattr(running.leadership, "leaves", lambda namespace: namespace == "theirs")
@@ -113,7 +113,7 @@ async def test_what_is_left_to_another_installation_while_it_waits_to_be_looked_
 
     async def at_once(*_: object) -> None: ...
 
-    monkeypatch.setattr(controller, "reconcile", ask)
+    monkeypatch.setattr(term, "reconcile", ask)
     monkeypatch.setattr(running, "_list", at_once)
     monkeypatch.setattr(Leadership, "leads", True)
     monkeypatch.setattr(running.leadership, "leaves", lambda namespace: namespace in left)
@@ -149,7 +149,7 @@ async def test_what_comes_to_be_ours_is_weighed_and_waited_for_before_anybody_th
 
     async def at_once(*_: object) -> None: ...
 
-    monkeypatch.setattr(controller, "reconcile", ask)
+    monkeypatch.setattr(term, "reconcile", ask)
     monkeypatch.setattr(running, "_list", at_once)
     monkeypatch.setattr(Leadership, "leads", True)
     monkeypatch.setattr(running.leadership, "leaves", lambda namespace: namespace in left)
@@ -159,7 +159,7 @@ async def test_what_comes_to_be_ours_is_weighed_and_waited_for_before_anybody_th
             await asyncio.sleep(0)
         assert turns == []
         left.clear()
-        running._look_into("n")
+        running._claim_changed("n")
         running.queue.add(("n", "b"))  # by an event, before all have been weighed
         await asyncio.wait_for(enough.wait(), 30)
     finally:
@@ -186,7 +186,7 @@ async def test_a_kind_that_hangs_holds_up_a_new_leader_for_a_moment_only(
         began.set()
 
     monkeypatch.setattr(controller, "CATCH_UP_SECONDS", 0.05)
-    monkeypatch.setattr(controller, "reconcile", begin)
+    monkeypatch.setattr(term, "reconcile", begin)
     monkeypatch.setattr(running, "_list", hang)
     monkeypatch.setattr(running.lister, "behind", lambda version: [(DEPLOYMENT, None), (ENDPOINT, None)])
     monkeypatch.setattr(Leadership, "leads", True)
@@ -210,3 +210,90 @@ def test_who_follows_counts_and_tells_of_no_upgrade() -> None:
     assert set(train.states().values()) == {0}
     train.end()
     assert not train._line
+
+
+@pytest.mark.parametrize("is_policy", [False, True])
+async def test_who_comes_or_goes_while_all_are_weighed_is_looked_at_after_that(
+    is_policy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody works where endpoints are weighed, and an event comes once. Two such weighings may overlap."""
+    settings = Settings(workers=1)
+    running = controller._Running(
+        *(Nowhere(), settings, LivePolicy(None, settings), Nowhere(), "whisper-operator")
+    )
+    looks: list[str] = []
+    weighing, go_on = asyncio.Event(), asyncio.Event()
+
+    def endpoint(name: str) -> dict[str, Any]:
+        return {
+            "metadata": {"namespace": "n", "name": name, "uid": name, "resourceVersion": str(ord(name))},
+            "spec": {},
+        }
+
+    async def look(key: Key, *_: Any, **__: Any) -> None:
+        looks.append(key[1])
+
+    async def weigh(*_: Any) -> None:
+        weighing.set()
+        await go_on.wait()
+
+    async def at_once(*_: object) -> None: ...
+
+    running.cache.upsert(ENDPOINT, endpoint("a"))
+    running.cache.upsert(ENDPOINT, endpoint("b"))
+    monkeypatch.setattr(running, "_list", at_once)
+    monkeypatch.setattr(Leadership, "leads", True)
+    monkeypatch.setattr(running.leadership, "leaves", lambda namespace: False)
+    monkeypatch.setattr(term, "weigh", at_once)
+    monkeypatch.setattr(term, "reconcile", look)
+    leading = asyncio.create_task(running._lead())
+    try:
+        while len(looks) < 2:
+            await asyncio.sleep(0)
+        looks.clear()
+        monkeypatch.setattr(term, "weigh", weigh)
+        assert running.term is not None
+        if is_policy:
+            running.term.policy_changed()
+        running._claim_changed("n")
+        await asyncio.wait_for(weighing.wait(), 30)
+        for key in (
+            *running.cache.upsert(ENDPOINT, endpoint("c")),
+            *running.cache.delete(ENDPOINT, endpoint("b")),
+        ):
+            running.queue.add(key)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert looks == []
+        go_on.set()
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert set(looks) == {"a", "b", "c"}
+    finally:
+        leading.cancel()
+        await asyncio.gather(leading, return_exceptions=True)
+    assert running.term is None
+
+
+async def test_a_term_that_ends_while_all_are_weighed_leaves_a_queue_that_takes_in_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running = controller._Running(
+        Nowhere(), Settings(), LivePolicy(None, Settings()), Nowhere(), "whisper-operator"
+    )
+    weighing = asyncio.Event()
+
+    async def weigh(*_: Any) -> None:
+        weighing.set()
+        await asyncio.Event().wait()
+
+    async def at_once(*_: object) -> None: ...
+
+    monkeypatch.setattr(running, "_list", at_once)
+    monkeypatch.setattr(term, "weigh", weigh)
+    leading = asyncio.create_task(running._lead())
+    await asyncio.wait_for(weighing.wait(), 30)
+    leading.cancel()
+    await asyncio.gather(leading, return_exceptions=True)
+    running.queue.add(("n", "a"))
+    assert len(running.queue) == 0

@@ -36,6 +36,7 @@ ORDER = (
     {"doctor.views"},
     {"doctor.checks"},
     {"doctor"},
+    {"term"},
     {"controller"},
     {"__main__"},
 )
