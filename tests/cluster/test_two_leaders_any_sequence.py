@@ -35,7 +35,7 @@ BYSTANDERS: dict[str, dict[str, Any]] = {
     "alone": {"host": "alone.example.com"},
     "pair": {"host": "pair.example.com", "replicas": 2},
 }
-PASSING = {"PolicyViolation", "RollingOut"}
+PASSING = {"PolicyViolation", "CeilingReached", "RollingOut"}
 """Reasons that may keep a bystander from being Ready for a while."""
 WHO = st.sampled_from([["leader"], ["leader"], ["other"], ["leader", "other"]])
 PAUSES = st.sampled_from([0.0, 2.0, 5.0, 12.0])

@@ -226,6 +226,7 @@ class Transitions(RuleBasedStateMachine):
             "FieldContested",
             "UpgradePending",
             "PolicyViolation",
+            "CeilingReached",
         }
         pending = ready.get("reason") in passing
         return ready.get("observedGeneration") == resource["metadata"]["generation"] and not pending

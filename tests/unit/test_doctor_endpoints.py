@@ -377,6 +377,12 @@ def test_what_conditions_say_is_said_as_the_operator_would_say_it_now() -> None:
     objects = {**RUNS, DEPLOYMENT: (deployed(there=0),), REPLICA_SET: (replica_set,), POD: (pod,)}
     given = facts(endpoint(conditions=(READY,), **CPU), objects=objects)
     assert found(given)["ImagePullFailed"].severity == "error"
+    blamed = (
+        condition("Ready", "False", "ImagePullFailed", "It is not there. No other endpoint is upgraded."),
+        condition("Stalled", "True", "ImagePullFailed"),
+    )
+    finding = found(facts(endpoint(conditions=blamed, **CPU), objects=objects))["ImagePullFailed"]
+    assert (finding.severity, finding.problem) == ("error", "It is not there. No other endpoint is upgraded.")
     # With fewer rights, it is what the operator has said.
     unread = facts(endpoint(conditions=(READY,), **CPU), objects={**objects, POD: FORBIDDEN})
     assert "ImagePullFailed" not in found(unread)
@@ -418,6 +424,8 @@ def test_an_endpoint_that_nobody_looks_after() -> None:
         "No installation looks after namespace asr (there is one in whisper-operator, for others)"
         in finding.problem
     )
+    alone = found(facts(on_gpu(), nodes=(NODE,), installations=(elsewhere,)))
+    assert set(alone) == {"EndpointNotLookedAfter"}, "no installation's table of GPUs holds there"
     unsure = facts(endpoint(**CPU), installations=(elsewhere,), everywhere=False)
     assert "EndpointNotLookedAfter" not in found(unsure), "there may be another that can't be seen"
 

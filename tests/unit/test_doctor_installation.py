@@ -324,6 +324,11 @@ def test_two_installations_for_the_whole_cluster() -> None:
     assert finding.command == "kubectl delete deployment -n one whisper-operator"
     made_up = facts(installations=(), leases=leases, made_up=frozenset({"one"}))
     assert "InstallationsOverlap" not in found(made_up), "a Lease that somebody made up"
+    dead = {**leases[1], "spec": {**leases[1]["spec"], "renewTime": "2026-03-01T11:00:00.0Z"}}
+    second = installation(deployment=deployment("two"), settings=Settings())
+    cut_off = found(facts(installations=(second,), leases=(leases[0], dead)))["InstallationsOverlap"]
+    assert "The one in namespace one has the cluster" in cut_off.problem, "the older gives no sign of life"
+    assert cut_off.command == "kubectl delete deployment -n two whisper-operator"
     old = {**leases[0], "spec": {**leases[0]["spec"], "renewTime": "2026-03-01T11:00:00.0Z"}}
     assert "InstallationsOverlap" not in found(facts(installations=(), leases=(old, leases[1]))), (
         "of one that is gone"

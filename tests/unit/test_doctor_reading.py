@@ -120,8 +120,14 @@ async def test_an_answer_that_is_none_of_an_api_servers_is_told_and_stops_nothin
 
 
 async def test_an_endpoint_that_is_not_there_is_no_examination() -> None:
+    async def crd(_: web.Request) -> web.Response:
+        kind = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition"}
+        return web.json_response({**kind, "metadata": {"name": "x", "uid": "u"}})
+
     with pytest.raises(NoSuchEndpoint, match="there is no WhisperEndpoint w in namespace asr"):
-        await report(empty, asked=Asked("asr", "w"))
+        await report(but("/whisperendpoints.whisper-operator.io", crd), asked=Asked("asr", "w"))
+    given = await report(empty, asked=Asked("asr", "w"))
+    assert given.findings[0].code == "CRDMissing", "else it would be looked for in vain"
 
 
 async def test_where_nothing_may_be_read_there_is_no_examination() -> None:

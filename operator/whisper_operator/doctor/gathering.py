@@ -68,7 +68,7 @@ async def gather(reader: Reader, asked: Asked) -> Facts:
         quotas = start(reader.list(QUOTA, where))
         leases = start(reader.list(LEASE, None, labels=SELECTOR))
     found, everywhere = operators.result()
-    if asked.name and endpoints.result() == ():
+    if asked.name and endpoints.result() == () and crd.result() is not None:
         raise NoSuchEndpoint(f"there is no {ENDPOINT.name} {asked.name} in namespace {asked.namespace}")
     installations: tuple[Installation, ...] | Gap = (
         found

@@ -1,6 +1,7 @@
 """What the conditions of an endpoint say, and whether anybody looks after it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from whisper_operator.doctor.facts import Facts
@@ -33,8 +34,8 @@ def check(facts: Facts, view: View) -> Iterator[Result]:
             ERROR,
             "EndpointNotLookedAfter",
             view.subject,
-            f"No installation looks after namespace {view.key[0]} (there is one in {others}, for others): nothing is made of "
-            "this endpoint.",
+            f"No installation looks after namespace {view.key[0]} (there is one in {others}, for others): no change of this "
+            "endpoint is carried out, and what was made of it earlier is not looked after.",
             "Move the endpoint, or have the namespace added to the operator's configuration and rights.",
         )
         return
@@ -44,6 +45,12 @@ def check(facts: Facts, view: View) -> Iterator[Result]:
     wrong = {
         each.reason: each for each in found if each.status == "False"
     }  # Ready repeats another's, and is the last
+    # Of the same fault the operator's own words come first: it alone knows what an upgrade that fails does to others.
+    for each in _said(view):
+        if each.type == "Ready" and each.reason in wrong:
+            wrong[each.reason] = replace(
+                each, needs_action=each.needs_action or wrong[each.reason].needs_action
+            )
     by_certificate = view.observed.of_kind(MANAGED_CERTIFICATE)
     for each in wrong.values():
         if by_certificate and each.reason in ADVICE:

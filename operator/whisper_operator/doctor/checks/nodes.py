@@ -19,7 +19,7 @@ SHOWN = 3
 
 def check(facts: Facts, view: View) -> Iterator[Result]:
     gpu = view.endpoint.gpu if isinstance(view.endpoint, WhisperEndpoint) else None
-    if gpu is None or view.suspended:
+    if gpu is None or view.suspended or (view.is_known and not view.installations):
         return
     if isinstance(facts.nodes, Gap):
         yield facts.nodes.finding("GPU nodes")

@@ -28,21 +28,24 @@ def check(facts: Facts) -> Iterator[Result]:
     scopes = {**_by_deployment(facts), **{_home(each): _scope(each) for each in leaders}}
     overlapping = False
     for one, other in combinations(sorted(scopes), 2):
-        if found := _overlap(one, other, scopes, leases):
+        if found := _overlap(one, other, scopes, leaders, leases):
             overlapping = True
             yield found
     if not overlapping and scopes and not isinstance(facts.leases, Gap):
         yield Well("No two installations look after the same namespaces")
 
 
-def _overlap(one: str, other: str, scopes: dict[str, set[str]], leases: tuple[Raw, ...]) -> Finding | None:
+def _overlap(
+    one: str, other: str, scopes: dict[str, set[str]], leaders: list[Raw], leases: tuple[Raw, ...]
+) -> Finding | None:
+    """`leaders`: the Leases of those that have given a sign of life; an older one that has not holds back nobody."""
     shared = scopes[one] & scopes[other]
     if not shared:  # one for all leaves namespaces to those that are for some
         return None
     if ALL in shared:
         where, what = "the whole cluster", "the cluster"
-        own = sorted((each for each in leases if each["metadata"]["name"] == LEADER), key=age)
-        first = next((_home(each) for each in own if _home(each) in (one, other)), None)
+        own = sorted((each for each in leaders if _home(each) in (one, other)), key=age)
+        first = _home(own[0]) if own else None
     else:
         where = f"namespace {', '.join(sorted(shared))}"
         what = where
