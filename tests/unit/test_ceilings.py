@@ -195,6 +195,36 @@ def test_another_change_of_pods_waits_until_those_before_are_gone_where_they_tak
     assert cluster.may("a", new_pods=True)
 
 
+def test_whoever_asks_for_less_does_not_wait_for_pods_on_their_way_out_of_what_it_gives_up() -> None:
+    """All that there is runs, and a pod of before is still ending."""
+
+    def may(going: int = 1, **asks: int) -> bool:
+        cluster = Cluster(4)
+        cluster.policy = under({"gpus": 4, "cpu": 40, "replicas": 4})
+        of_four, gone = gpus(4, cpu=16, replicas=4), gpus(going, cpu=4 * going, replicas=going)
+        cluster.ledger.hold(("asr", "a"), Running(of_four, of_four, gone))
+        cluster.ask("a", 0, "asr", **asks)
+        return cluster.may("a", new_pods=True)
+
+    assert not may(gpus=4, cpu=16, replicas=4)
+    assert may(endpoints=1)  # suspended, with another prompt
+    assert not may(cpu=16, replicas=4)  # without GPUs, but as many pods anew
+    assert may(cpu=12, replicas=3)
+    assert may(gpus=3, cpu=12, replicas=3)
+    assert not may(gpus=3, cpu=12, replicas=3, going=2)
+    assert not may(gpus=4, cpu=15, replicas=4)  # or each change by a little would start as many pods anew
+
+
+def test_one_whose_gpus_are_going_may_do_without_any() -> None:
+    cluster = Cluster(4)
+    cluster.note("a", 4, 4)
+    cluster.runs("a", 4, going=1)
+    cluster.ask("a", 0, cpu=4)
+    assert cluster.may("a", new_pods=True)
+    cluster.ask("a", 0)
+    assert cluster.may("a", new_pods=True)
+
+
 def test_the_pod_more_of_a_rollout_counts_while_it_is_there() -> None:
     cluster = Cluster(4)
     cluster.note("a", 3, 3)

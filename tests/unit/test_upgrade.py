@@ -166,6 +166,28 @@ def test_what_an_older_version_made_stays_or_waits() -> None:
     assert not change({}, there, NEXT, generation=2).waits  # which the older version has not seen
 
 
+def test_pods_that_an_older_version_made_are_new_ones_only_where_something_changes() -> None:
+    """Else an endpoint whose pods take long to end would wait for them to be left as it is, or to be given fewer."""
+    there = seen(older({"replicas": 3}))
+    for spec in ({"replicas": 3}, {"replicas": 1}, {"replicas": 5}):
+        assert not upgrade.gives_new_pods(change(spec, there)), spec
+    assert upgrade.gives_new_pods(change({"replicas": 3, "model": "tiny"}, there))
+    assert upgrade.gives_new_pods(change({"replicas": 1}, there, NEXT))
+    scaled = {"autoscaling": {"min": 2, "max": 5}}
+    by_load = replace(older(scaled), spec={"replicas": 4}, scaled_by_others=True)
+    made = (each for each in declared(scaled, seen(by_load)) if each.kind is DEPLOYMENT)
+    there = seen(replace(by_load, applied_hash=fingerprint(next(made))))
+    assert not upgrade.gives_new_pods(change(scaled, there))
+    assert upgrade.gives_new_pods(change({**scaled, "model": "tiny"}, there))
+    bare = live({}, annotations={})  # by admission
+    assert not upgrade.gives_new_pods(change({}, seen(bare)))
+    hashless = live({}, annotations={}, applied_hash=None)
+    known = f"{HASH_PATH}={fingerprint(deployment(change({})))}"
+    assert not upgrade.gives_new_pods(change({}, seen(replace(hashless, refused=frozenset({known})))))
+    assert not upgrade.gives_new_pods(change({}, seen(live({}))))
+    assert upgrade.gives_new_pods(change({"model": "tiny"}, seen(live({}))))
+
+
 def test_what_an_older_version_made_and_waits_is_known_by_its_spec_from_then_on() -> None:
     """Or its own next change, made while the operator is away or the status can't be written, would wait for others."""
     there = older({})

@@ -100,10 +100,21 @@ def plan(change: Change, turn: Turn, progress: Progress, observed: Observed, now
 
 def gives_new_pods(change: Change) -> bool:
     """Whether its live pods are to be others than were declared last."""
-    if change.live is None:
+    live = change.live
+    if live is None:
         return False
-    declared = str(_deployment(change.desired).body["metadata"]["annotations"][TEMPLATE_ANNOTATION])
-    return change.live.annotations.get(TEMPLATE_ANNOTATION) != declared
+    manifest = _deployment(change.desired)
+    metadata, spec = manifest.body["metadata"], manifest.body["spec"]
+    if TEMPLATE_ANNOTATION in live.annotations:
+        return bool(live.annotations[TEMPLATE_ANNOTATION] != metadata["annotations"][TEMPLATE_ANNOTATION])
+    # By a version that did not write it, or admission takes it away: what is left is a hash of all, the replicas of then too.
+    plain = {name: value for name, value in metadata.items() if name != "annotations"}
+    as_live = {"replicas": live.spec.get("replicas", 1)} if "replicas" in spec else {}
+    return all(
+        planning.is_new(replace(manifest, body={**manifest.body, "metadata": known, "spec": of}), live)
+        for known in (plain, metadata)
+        for of in (spec, {**spec, **as_live})
+    )
 
 
 def unmarked(due: Plan, standing: Standing, observed: Observed) -> Plan:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from whisper_operator.kube.objects import Key, Raw
-from whisper_operator.policy.amounts import NOTHING, Amounts, Running, said
+from whisper_operator.policy.amounts import NOTHING, Amounts, Running, beyond, said
 from whisper_operator.policy.rules import NO_ROOM, Policy
 from whisper_operator.policy.sharing import (
     EVERYWHERE,
@@ -84,16 +84,20 @@ class Ledger:
         """Let an endpoint have what it asks for. Raises SpecError if there is no room for that.
 
         `new_pods`: it changes what its pods are. Those before may take long to end; it gets no third kind of pods until then, or
-        it would have as many as it makes changes.
+        it would have as many as it makes changes. What it no longer asks for does not hold it up, and where it asks for less,
+        that counts already.
         """
         self._under(policy)
         entry = self._entries.get(key, BLANK)
         lacks = self._lacks(key, entry)
         if not lacks and new_pods:
+            less = beyond(entry.kept, entry.asked)
             lacks = [
                 (scope, name)
                 for scope, name, most in self._bounds_of(key[0])
-                if entry.running.going.get(name) and self._sums.occupied[scope][name] > most
+                if name in entry.asked
+                and name in entry.running.going
+                and self._sums.occupied[scope][name] - less.get(name, 0) > most
             ]
         self._wait(key, lacks[0] if lacks else None)
         if lacks:
