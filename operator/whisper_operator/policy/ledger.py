@@ -51,10 +51,20 @@ class Ledger:
         self._over: dict[tuple[Scope, str], set[Key]] = {}
 
     def begin(self, policy: Policy) -> None:
-        """Forget what was asked for, and not what runs: another term."""
-        for key in list(self._entries):
-            self.forget(key)
+        """Start a term: with what runs, and nothing that is asked for yet."""
+        self.end()
         self._under(policy)
+
+    def end(self) -> None:
+        """Forget what was asked for and who waits for room, and not what runs: a term is over. Nobody is woken: whoever leads
+        next looks at all. One pass over the entries: meanwhile the loop stands still, on which the Lease is renewed."""
+        entries = self._entries
+        self._entries, self._sums = {}, Sums()
+        self._keys.clear()
+        self._forget_who_waits()
+        self._forget_what_was_worked_out()
+        for key, entry in entries.items():
+            self._put(key, Entry(running=entry.running))
 
     def hold(self, key: Key, running: Running) -> None:
         """Take in what there is in the cluster under an endpoint's name by now."""
@@ -68,10 +78,10 @@ class Ledger:
         key = (metadata["namespace"], metadata["name"])
         age = (metadata.get("creationTimestamp") or "", metadata.get("uid") or "")
         known = self._entries.get(key, BLANK)
-        if known.asked != wanted:
-            self._wait(key, None)
         granted = known.granted if (known.asked, known.age) == (wanted, age) else NOTHING
         self._put(key, Entry(age, wanted, known.running, granted))
+        if known.asked != wanted:
+            self._wait(key, None)
 
     def forget(self, key: Key) -> None:
         """Take in that an endpoint is gone, or another installation's. What runs of it is still there."""
@@ -113,10 +123,20 @@ class Ledger:
             self._put(key, replace(after, gives_way=bool(after.more)), is_news=bool(after.more))
 
     def _under(self, policy: Policy) -> None:
-        if policy is not self._policy:
-            self._policy = policy
-            for kept in (self._bounds, self._candidates, self._shared, self._over):
-                kept.clear()
+        if policy is self._policy:
+            return
+        if not policy.is_same(self._policy):  # so that all are looked at anew
+            self._forget_who_waits()
+        self._policy = policy
+        self._forget_what_was_worked_out()
+
+    def _forget_who_waits(self) -> None:
+        self._waiting.clear()
+        self._lacking.clear()
+
+    def _forget_what_was_worked_out(self) -> None:
+        for kept in (self._bounds, self._candidates, self._shared, self._over):
+            kept.clear()
 
     def _lacks(self, key: Key, entry: Entry) -> list[Lack]:
         """Of what there is too little for one endpoint. What is plain is not worked out."""
@@ -187,10 +207,17 @@ class Ledger:
             self._candidates.pop(namespace, None)
             self._shared.pop(namespace, None)
             self._shared.pop(EVERYWHERE, None)
-            self._wake_others(key, freed(known, entry))
+            if not self._kept_nobody_waiting(key, known, entry):
+                self._wake_others(key, freed(known, entry))
         if not self._keys[namespace]:
             del self._keys[namespace]
             self._sums.drop(namespace)
+
+    def _kept_nobody_waiting(self, key: Key, known: Entry, entry: Entry) -> bool:
+        """Whether it goes on having what it has, and had no part in what was shared out, for there was too little of what more it
+        asked for. A crowd that waits is not gone through for each of it that goes."""
+        is_left = (entry.occupied, entry.own) == (known.occupied, known.own)
+        return is_left and key in self._waiting and self._waiting[key][1] in known.more
 
     def _wait(self, key: Key, lack: Lack | None) -> None:
         before = self._waiting.pop(key, None)
