@@ -69,7 +69,8 @@ def load(path: Path | None) -> Settings:
         return Settings()
     try:
         raw = yaml.safe_load(path.read_text()) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    # ValueError: what is no UTF-8, or a day that is in no month. RecursionError: brackets without end.
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
     return parse(raw)
 

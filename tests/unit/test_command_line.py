@@ -121,11 +121,25 @@ def test_the_configuration_that_is_installed_is_valid_with_every_comment_taken_o
     assert "nvidia-tesla-t4" in settings.accelerators
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "No such file"),
+        ("server: {version: 2026-13-45}", "month must be in 1..12"),
+        ("[" * 3000, "recursion"),
+    ],
+)
 def test_a_configuration_that_cannot_be_read_stops_with_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    text: str | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["run", "--config", str(tmp_path / "absent.yaml")]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    path = tmp_path / "config.yaml"
+    if text is not None:
+        path.write_text(text)
+    assert main(["run", "--config", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"whisper-operator: cannot read {path}: ")
+    assert words in error
+    assert error.count("\n") == 1
 
 
 def test_a_port_that_is_taken_stops_the_start_with_one_line(

@@ -268,9 +268,11 @@ def understood(config: str | None, policy: str | None) -> dict[str, str]:
         ("sever: {}", None, "config.yaml", "sever is not a setting"),
         ("a: [", None, "config.yaml", "while parsing"),
         ("- 1", None, "config.yaml", "must be a mapping"),
+        ("[" * 3000, None, "config.yaml", "recursion"),
         (None, "ceiling: {}", "policy.yaml", "did you mean ceilings?"),
         (None, "everywhere: {hosts: 3}", "policy.yaml", "everywhere.hosts"),
         (None, "a: [", "policy.yaml", "while parsing"),
+        (None, "? [a, b]\n: c", "policy.yaml", "unhashable"),
         ("", "defaults: 1", "policy.yaml", "unknown field 'defaults'"),
     ],
 )
@@ -286,6 +288,11 @@ def test_files_that_make_no_sense(config: str | None, policy: str | None, file: 
     )
     finding = found(facts(installations=(given,)))[code]
     assert words in finding.problem
+    effect = {
+        "ConfigInvalid": "starts now ends, one that runs goes by what it read when it started: ",
+        "PolicyInvalid": "starts now changes no endpoint, one that runs goes by the last policy that made sense: ",
+    }
+    assert effect[code] in finding.problem
     name = "c" if file == "config.yaml" else "p"
     assert finding.command == f"kubectl edit configmap -n whisper-operator {name}"
 
