@@ -296,6 +296,19 @@ def test_one_that_waits_and_goes_makes_room_only_of_what_it_had() -> None:
     assert cluster.woken == ["c"]
 
 
+def test_one_that_can_t_have_it_any_more_keeps_nobody_waiting() -> None:
+    """It would have got all GPUs, and then something else that it asks for has gone to another."""
+    cluster = Cluster(4)
+    cluster.policy = under({"gpus": 4, "cpu": 8})
+    cluster.ask("old", 4, cpu=8)
+    cluster.ask("young", 2)
+    assert not cluster.may("young")
+    cluster.ledger.hold(("asr", "orphan"), Running(gpus(0, cpu=4)))
+    assert not cluster.may("old")
+    assert cluster.woken == ["young"]
+    assert cluster.may("young")
+
+
 @pytest.mark.parametrize("is_over", [True, False])
 def test_one_that_waits_on_account_of_what_runs_goes_on_keeping_others_from_what_it_would_get(
     is_over: bool,

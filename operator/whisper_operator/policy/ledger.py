@@ -45,6 +45,9 @@ class Ledger:
         """Who was told that there is no room, and the first thing that it lacks: without more of that, nothing changes."""
         self._lacking: defaultdict[Lack, set[Key]] = defaultdict(set)
         """The same the other way round."""
+        self._takers: set[Key] = set()
+        """Who had part in what was shared out, and has not got it yet: on whose account others may wait. Who had none keeps
+        nobody waiting by what it asks for, so that a crowd that waits is not gone through for each of it that goes."""
         self._bounds: dict[str, list[Bound]] = {}
         self._candidates: dict[str, list[Key]] = {}
         self._shared: dict[Scope, dict[Key, list[Lack]]] = {}
@@ -60,8 +63,8 @@ class Ledger:
         next looks at all. One pass over the entries: meanwhile the loop stands still, on which the Lease is renewed."""
         entries = self._entries
         self._entries, self._sums = {}, Sums()
-        self._keys.clear()
-        self._forget_who_waits()
+        for kept in (self._keys, self._waiting, self._lacking, self._takers):
+            kept.clear()
         self._forget_what_was_worked_out()
         for key, entry in entries.items():
             self._put(key, Entry(running=entry.running))
@@ -78,10 +81,10 @@ class Ledger:
         key = (metadata["namespace"], metadata["name"])
         age = (metadata.get("creationTimestamp") or "", metadata.get("uid") or "")
         known = self._entries.get(key, BLANK)
-        granted = known.granted if (known.asked, known.age) == (wanted, age) else NOTHING
-        self._put(key, Entry(age, wanted, known.running, granted))
         if known.asked != wanted:
             self._wait(key, None)
+        granted = known.granted if (known.asked, known.age) == (wanted, age) else NOTHING
+        self._put(key, Entry(age, wanted, known.running, granted))
 
     def forget(self, key: Key) -> None:
         """Take in that an endpoint is gone, or another installation's. What runs of it is still there."""
@@ -111,6 +114,9 @@ class Ledger:
             ]
         self._wait(key, lacks[0] if lacks else None)
         if lacks:
+            if key in self._takers and lacks[0][1] in entry.more:  # it gets nothing any more: others may
+                self._takers.discard(key)
+                self._wake_others(key, set(entry.more))
             raise _no_room(key[0], [_told(scope, name, entry, policy) for scope, name in lacks])
         # What was shared out is as it was: it has counted on this.
         self._put(key, replace(entry, granted=entry.asked), is_news=False)
@@ -123,16 +129,9 @@ class Ledger:
             self._put(key, replace(after, gives_way=bool(after.more)), is_news=bool(after.more))
 
     def _under(self, policy: Policy) -> None:
-        if policy is self._policy:
-            return
-        if not policy.is_same(self._policy):  # so that all are looked at anew
-            self._forget_who_waits()
-        self._policy = policy
-        self._forget_what_was_worked_out()
-
-    def _forget_who_waits(self) -> None:
-        self._waiting.clear()
-        self._lacking.clear()
+        if policy is not self._policy:
+            self._policy = policy
+            self._forget_what_was_worked_out()
 
     def _forget_what_was_worked_out(self) -> None:
         for kept in (self._bounds, self._candidates, self._shared, self._over):
@@ -171,7 +170,9 @@ class Ledger:
         if scope not in self._shared:
             places = [namespace] if here else list(self._keys)
             found = [key for place in places for key in self._candidates_of(place)]
-            self._shared[scope] = share_out(self._entries, found, self._bounds_of, self._sums)
+            nothing = share_out(self._entries, found, self._bounds_of, self._sums)
+            self._shared[scope] = nothing
+            self._takers.update(key for key in found if key not in nothing)
         return self._shared[scope]
 
     def _candidates_of(self, namespace: str) -> list[Key]:
@@ -207,17 +208,13 @@ class Ledger:
             self._candidates.pop(namespace, None)
             self._shared.pop(namespace, None)
             self._shared.pop(EVERYWHERE, None)
-            if not self._kept_nobody_waiting(key, known, entry):
+            if key in self._takers or (entry.occupied, entry.own) != (known.occupied, known.own):
                 self._wake_others(key, freed(known, entry))
+        if not entry.more:
+            self._takers.discard(key)
         if not self._keys[namespace]:
             del self._keys[namespace]
             self._sums.drop(namespace)
-
-    def _kept_nobody_waiting(self, key: Key, known: Entry, entry: Entry) -> bool:
-        """Whether it goes on having what it has, and had no part in what was shared out, for there was too little of what more it
-        asked for. A crowd that waits is not gone through for each of it that goes."""
-        is_left = (entry.occupied, entry.own) == (known.occupied, known.own)
-        return is_left and key in self._waiting and self._waiting[key][1] in known.more
 
     def _wait(self, key: Key, lack: Lack | None) -> None:
         before = self._waiting.pop(key, None)
