@@ -31,7 +31,9 @@ logger = logging.getLogger(__name__)
 
 DONE = None
 AT_ONCE = 20
-"""Endpoints that are weighed before others run: milliseconds."""
+"""Endpoints that are weighed before others run: some milliseconds' worth."""
+ROOM_SECONDS = 300.0
+"""From one look for room to the next, should nobody have told that there is some."""
 
 
 async def reconcile(
@@ -108,7 +110,8 @@ async def reconcile(
     if outcome.delays:
         raise Retry(outcome.delayed, outcome.retry_after, within=math.inf if held_back is None else held_back)
     settles_in = progress.settles_in or None if progress.mark else None
-    looks = (outcome.next_look, report.next_look, held_back, settles_in)
+    waits = ROOM_SECONDS if isinstance(endpoint, SpecError) and endpoint.waits_for_room else None
+    looks = (outcome.next_look, report.next_look, held_back, settles_in, waits)
     return min((each for each in looks if each is not None), default=None)
 
 

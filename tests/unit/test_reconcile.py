@@ -17,7 +17,7 @@ from whisper_operator.policy.amounts import Running
 from whisper_operator.policy.ledger import Ledger
 from whisper_operator.policy.reading import load
 from whisper_operator.policy.rules import Policy
-from whisper_operator.reconcile import reconcile, weigh
+from whisper_operator.reconcile import ROOM_SECONDS, reconcile, weigh
 from whisper_operator.spec.endpoint import SpecError
 from whisper_operator.status.status import Report
 from whisper_operator.status.writer import StatusWriter
@@ -252,6 +252,11 @@ def test_who_has_no_room_takes_no_host_back_by_waiting_for_it() -> None:
         cluster.look(SETTINGS, load(f"preset: none\n{ROOM}", SETTINGS))
         assert cluster.told()["reason"] == "HostConflict"
         assert cluster.cache.claimed_by_others(late) == []
+
+
+def test_who_waits_for_room_looks_for_it_by_itself_as_well() -> None:
+    cluster = Cluster()
+    assert cluster.reconcile(SETTINGS, ROOM, replicas=9) == ROOM_SECONDS
 
 
 def test_while_the_policy_cant_be_read_nothing_changes_and_a_suspension_works() -> None:
