@@ -19,7 +19,7 @@ from whisper_operator.kube.objects import Key
 from whisper_operator.policy import allowed
 from whisper_operator.policy.amounts import NOTHING, asked
 from whisper_operator.policy.rules import NO_ROOM, VIOLATION, Policy
-from whisper_operator.rollouts.progress import Progress, Standing
+from whisper_operator.rollouts.progress import Progress
 from whisper_operator.rollouts.turn import Turn
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 from whisper_operator.status import status
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 DONE = None
 AT_ONCE = 20
-"""Endpoints that are weighed before others run: some milliseconds' worth."""
+"""So many endpoints are weighed before others run, which takes milliseconds."""
 ROOM_SECONDS = 300.0
 """From one look for room to the next, should nobody have told that there is some."""
 
@@ -56,20 +56,21 @@ async def reconcile(
         ledger.forget(key)
         return DONE  # ownerReferences clean up
     observed = cache.observed(resource)
-    rules = policy.of(key[0])
     endpoint: WhisperEndpoint | SpecError
     failure: Exception | None = None
-    turn, now = Turn.FREE, datetime.now(UTC)
-    progress = Progress.of(
-        *(observed, now),
-        settle_seconds=settings.settle_seconds,
-        server=upgrade.server(resource, rules.settings(settings)),
-        fault=rollout.unmended(observed, Previous.of(resource)),
-        held_by=upgrade.paused(resource, rules.settings(settings)),
-        passed_over=upgrade.passed_over(resource),
-    )
-    cache.train.judge(key, progress)
+    held: Held | None = None
+    turn, now, progress = Turn.FREE, datetime.now(UTC), Progress()
     try:
+        rules = policy.of(key[0])
+        progress = Progress.of(
+            *(observed, now),
+            settle_seconds=settings.settle_seconds,
+            server=upgrade.server(resource, rules.settings(settings)),
+            fault=rollout.unmended(observed, Previous.of(resource)),
+            held_by=upgrade.paused(resource, rules.settings(settings)),
+            passed_over=upgrade.passed_over(resource),
+        )
+        cache.train.judge(key, progress)
         endpoint = allowed.parse(resource, settings, rules)
         claims.check(
             *(cache.claimed_by_others(key), key[0]),
@@ -77,29 +78,33 @@ async def reconcile(
             exists=lambda other: cache.endpoint(other) is not None,
         )
         desired = manifests.of(endpoint, observed, settings)
-        change = upgrade.of(resource, endpoint, desired, observed, progress.standing)
+        change = upgrade.of(resource, endpoint, desired, observed, progress.standing, progress.server)
         ledger.ask(resource, asked(endpoint))
         ledger.grant(key, policy, new_pods=upgrade.gives_new_pods(change) and not change.waits)
         if change.waits:
             turn = cache.train.ask(key, progress, most=settings.max_rollouts)
         due = upgrade.plan(change, turn, progress, observed, now)
+        if not turn.goes:
+            held = Held(turn, progress.held_by, upgrade.edited(change))
     except SpecError as error:
-        endpoint, due = error, frozen(resource, observed)  # keep what runs, say so
+        endpoint, due = error, upgrade.frozen(resource, observed)  # keep what runs, say so
     except Exception as error:  # of the operator's own: to be logged and tried again, but to be told as well
         endpoint, due, failure = _own_fault(error), frozen(resource, observed), error
-    if isinstance(endpoint, SpecError) and not endpoint.waits_for_room:
-        ledger.ask(resource, NOTHING)
-    if not (isinstance(endpoint, SpecError) and endpoint.reason in claims.CONFLICTS):
-        # Else it had got so far as to wait for a host, and would keep it from who has it, to be refused right after.
-        cache.refuse(key, refused=_is_refused(endpoint))
-    outcome = await applier.apply(resource, upgrade.unmarked(due, progress.standing, observed))
-    if not outcome.delays:  # else its Deployment may have been written, and the answer lost
+    if (
+        failure is None
+    ):  # else nothing is known of what it asks for and may have, nor of its upgrade, that was not before
+        if isinstance(endpoint, SpecError) and not endpoint.waits_for_room:
+            ledger.ask(resource, NOTHING)
+        if not (isinstance(endpoint, SpecError) and endpoint.reason in claims.CONFLICTS):
+            # Else it had got so far as to wait for a host, and would keep it from who has it, to be refused right after.
+            cache.refuse(key, refused=_is_refused(endpoint))
+        due = upgrade.unmarked(due, progress.standing, observed)
+    outcome = await applier.apply(resource, due)
+    if (
+        failure is None and not outcome.delays
+    ):  # else its Deployment may have been written, in this look or one before
         ledger.settle(key)
-    outcome = replace(
-        outcome,
-        held=None if turn.goes else Held(turn, progress.held_by, upgrade.edited(change)),
-        stops_others=progress.standing is Standing.FAILED,
-    )
+    outcome = replace(outcome, held=held, stops_others=cache.train.stops_others(key))
     if outcome.delays and not outcome.delay_lasts:
         raise Retry(outcome.delayed, outcome.retry_after, within=outcome.delay_lasts_in)
     now = datetime.now(UTC)

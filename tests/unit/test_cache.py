@@ -6,7 +6,16 @@ import pytest
 from whisper_operator.apply.plan import Plan, plan
 from whisper_operator.informer.access import FAILING, FORBIDDEN, MISSING, Access, Obstacle
 from whisper_operator.informer.cache import Cache
-from whisper_operator.kube.kinds import COMPUTE_ADDRESS, DEPLOYMENT, ENDPOINT, EVENT, POD_MONITORING, Kind
+from whisper_operator.kube.kinds import (
+    COMPUTE_ADDRESS,
+    DEPLOYMENT,
+    ENDPOINT,
+    EVENT,
+    POD_MONITORING,
+    TEMPLATE_ANNOTATION,
+    UPGRADING_ANNOTATION,
+    Kind,
+)
 
 KEY = ("n", "w")
 
@@ -74,6 +83,48 @@ def test_objects_are_cut_down_to_what_decisions_need() -> None:
     resource = cache.endpoint(KEY)
     assert resource is not None
     assert "managedFields" not in resource["metadata"]
+
+
+@pytest.mark.parametrize("part", ["train.note", "ledger.hold", "_claims.note"])
+def test_what_can_t_be_worked_out_of_one_endpoint_keeps_nobody_from_news(
+    part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither from a watch, where an exception is swallowed, nor from a list, where it ends the process."""
+    noted: list[Any] = []
+
+    def fails(key: Any, *_: Any, **__: Any) -> Any:
+        if key == KEY:
+            raise RuntimeError("no idea")
+        noted.append(key)
+        return ()
+
+    cache = Cache()
+    at, name = part.split(".")
+    monkeypatch.setattr(getattr(cache, at), name, fails)
+    kind = ENDPOINT if part == "_claims.note" else DEPLOYMENT
+    one = endpoint() if kind is ENDPOINT else deployment()
+    names = {"name": "v", "uid": "d2", "labels": {"whisper-operator.io/endpoint": "v"}, "ownerReferences": []}
+    other = {**one, "metadata": {**one["metadata"], **names}}
+    assert cache.upsert(kind, one) == {KEY}
+    assert cache.upsert(kind, other) == {("n", "v")}
+    noted.clear()
+    assert cache.replace(kind, set(), 9) == {KEY, ("n", "v")}
+    assert noted == [("n", "v")]
+    assert "by a fault of the operator's own" in caplog.text
+
+
+@pytest.mark.parametrize("server", ["", "/r/s:2"])
+def test_a_mark_that_no_number_can_be_read_from_keeps_no_news_away(
+    server: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    annotations = {
+        UPGRADING_ANNOTATION: f"2026-01-31T12:00:00Z/t/whole/{'9' * 5000}{server}",
+        TEMPLATE_ANNOTATION: "t",
+    }
+    cache = Cache()
+    cache.upsert(ENDPOINT, endpoint())
+    assert cache.upsert(DEPLOYMENT, deployment(annotations=annotations)) == {KEY}
+    assert caplog.text == ""
 
 
 def test_of_an_endpoint_is_kept_what_is_looked_at_however_much_its_users_write_there() -> None:

@@ -185,6 +185,20 @@ def test_who_is_refused_or_gone_keeps_no_room_beyond_what_runs(then: dict[str, A
     ledger.grant(("n", "other"), policy)
 
 
+def test_a_fault_of_the_operators_own_takes_no_room_from_who_has_it() -> None:
+    """What was granted may have been written by now, and the answer lost."""
+    cluster = Cluster(Outcome(delays=(("Deployment w", "no answer"),)))
+    with pytest.raises(Retry):
+        cluster.reconcile(SETTINGS, ROOM, replicas=2)
+    cluster.outcome = Outcome()
+    with pytest.raises(RuntimeError, match="no idea"):
+        cluster.reconcile(Broken(server_repository="r", server_version="1"), ROOM, replicas=2)
+    ledger = cluster.cache.ledger
+    ledger.ask({"metadata": {"namespace": "n", "name": "other"}}, {"gpus": 2000})
+    with pytest.raises(SpecError, match="gpus 2"):
+        ledger.grant(("n", "other"), load(f"preset: none\n{ROOM}", SETTINGS))
+
+
 def test_who_may_have_a_host_and_writes_nothing_leaves_the_room_to_others() -> None:
     """As where a quota refuses its Deployment."""
     cluster = Cluster()

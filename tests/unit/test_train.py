@@ -1,16 +1,27 @@
 """Changes of pods that the installation makes go out one by one: order, failure, pause, restart, and who never waits."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from whisper_operator.apply.outcome import Outcome
 from whisper_operator.kube.errors import Refused
-from whisper_operator.kube.kinds import DEPLOYMENT, ENDPOINT, PAUSED_ANNOTATION
+from whisper_operator.kube.kinds import (
+    DEPLOYMENT,
+    ENDPOINT,
+    PAUSED_ANNOTATION,
+    SPEC_ANNOTATION,
+    TEMPLATE_ANNOTATION,
+)
+from whisper_operator.kube.objects import Key, condition
 from whisper_operator.policy.rules import Policy
 from whisper_operator.rollouts.progress import COMPLETE, WHOLE, Progress
-from whisper_operator.rollouts.train import PATIENCE_SECONDS, UNSURE_SECONDS
+from whisper_operator.rollouts.train import PATIENCE_SECONDS, UNSURE_SECONDS, Train
 from whisper_operator.rollouts.turn import Turn
+from whisper_operator.status.condition import STOPS_OTHERS, Fault
+from whisper_operator.status.conditions import upgrades
 
 from tests.unit.fleet import AFTER_THAT, NAMESPACE, NEXT, Fleet
 from tests.unit.making import SETTINGS
@@ -497,18 +508,204 @@ def test_one_that_fails_stops_nobody_who_would_get_another_server() -> None:
     fleet.run()
     fleet.serve("a")
     fleet.fail("a")
-    same, other = (Progress(serves=WHOLE, server=f"registry.example.com/{name}") for name in ("x:1", "y:1"))
+    same, other = (
+        Progress(serves=WHOLE, server=f"registry.example.com/{name}")
+        for name in ("whisper-server:2.0.0", "y:1")
+    )
     train = fleet.cache.train
-    train.judge((NAMESPACE, "a"), replace(train_of(fleet, "a"), server=same.server))
     assert train.ask(("n", "z"), same, most=9) is Turn.WAIT
-    assert train.ask(("n", "z"), other, most=9) is Turn.BOARD
+    assert train.ask(("n", "z"), other, most=1) is Turn.BOARD
 
 
-def train_of(fleet: Fleet, name: str) -> Progress:
-    """How an endpoint does, as far as can be seen."""
-    resource = fleet.cache.endpoint((NAMESPACE, name))
-    assert resource is not None
-    return Progress.of(fleet.cache.observed(resource), datetime.now(UTC), fault="RolloutStuck")
+@pytest.mark.parametrize("why", ["its spec makes no sense", "its write hangs", "its write is refused"])
+def test_the_version_that_mends_all_comes_though_who_failed_can_t_be_written(why: str) -> None:
+    """It gets no new pods, by its own spec, the policy or its namespace, and must not keep the others from theirs."""
+    fleet = upgraded()
+    fleet.broken = bad
+    fleet.run()
+    fleet.serve()
+    fleet.fail("a")
+    if why == "its spec makes no sense":
+        fleet.apply("a", accelerator={"type": "abacus"})
+        fleet.run()
+        assert fleet.ready("a")[1] == "UnknownAccelerator"
+        assert "until it serves again, no other endpoint is upgraded" in fleet.ready("a")[2]
+        assert condition(fleet.resources["a"]["status"], "Stalled")["reason"] == "UnknownAccelerator"
+        assert "b" not in fleet.rolled
+    elif why == "its write hangs":
+        fleet.server.hanging = frozenset("a")
+    fleet.restart(AFTER_THAT)
+    if why == "its write is refused":
+        fleet.server.failing["apply", DEPLOYMENT] = [Refused(403, "no")]
+    fleet.run()
+    for name in "bc":
+        fleet.wait(UNSURE_SECONDS)
+        fleet.look("a")
+        assert fleet.images()["a"] == "2.0.0"
+        assert fleet.on_their_way() == ["a", name]
+        assert fleet.cache.train.states()["failed"] == 1
+        fleet.serve(name)
+    fleet.server.hanging = frozenset()
+    fleet.apply("a")
+    fleet.woken += fleet.cache.endpoints()
+    fleet.wait(UNSURE_SECONDS)
+    fleet.serve()
+    assert fleet.images() == dict.fromkeys(ABC, "3.0.0")
+    assert fleet.on_their_way() == []
+
+
+def test_who_stops_others_needs_somebody_whatever_is_told_of_it() -> None:
+    """Such as that it waits for room, which alone comes by itself."""
+    waits = Fault("CeilingReached", "No room.", needs_action=False)
+    assert upgrades.blamed(waits, Outcome()) == waits
+    assert upgrades.blamed(waits, Outcome(stops_others=True)) == Fault(
+        "CeilingReached", f"No room.{STOPS_OTHERS}", needs_action=True
+    )
+
+
+def test_who_failed_is_the_first_to_get_the_version_that_mends_it_and_alone() -> None:
+    """Others that are looked at while it is written wait: one at a time."""
+    fleet = upgraded()
+    fleet.broken = bad
+    fleet.run()
+    fleet.serve()
+    fleet.fail("a")
+    fleet.restart(AFTER_THAT)
+    fleet.woken.clear()
+    fleet.look("c")
+    fleet.look("a", "b")
+    fleet.run()
+    assert fleet.images() == {"a": "3.0.0", "b": "1.2.3", "c": "1.2.3"}
+
+
+@pytest.mark.parametrize("what", ["paused at another version", "suspended"])
+def test_what_did_not_serve_with_a_version_proves_nothing_of_it(what: str) -> None:
+    """Or all that are down would get it at once."""
+    fleet = Fleet("ayz")
+    fleet.lose("y")
+    fleet.lose("z")
+    fleet.restart(NEXT)
+    fleet.run()
+    assert fleet.rolled == ["a"]
+    if what == "suspended":
+        fleet.apply("a", suspend=True)
+        fleet.run()
+    else:
+        fleet.apply("a", annotations=PAUSED)
+        fleet.restart(AFTER_THAT)
+        fleet.run()
+    fleet.serve("a")
+    assert fleet.rolled == ["a", "y"]
+    assert fleet.on_their_way() == ["y"]
+
+
+def test_who_has_the_others_pass_goes_before_they_do_and_not_beside_them() -> None:
+    """Where endpoints may pause nothing, the annotation on all of them must not have all go at once."""
+    fleet = Fleet("abcd")
+    fleet.broken = bad
+    for name in "abcd":
+        fleet.apply(name, annotations=PAUSED)
+    fleet.policy = Policy({"everywhere": {"mayPause": False}})
+    fleet.restart(NEXT)
+    fleet.run()
+    fleet.serve()
+    assert fleet.rolled == ["a"]
+    assert fleet.cache.train.states()["rolling"] == 1
+    fleet.fail("a")
+    assert fleet.rolled == ["a", "b"]
+
+
+def test_a_wait_that_is_over_ends_no_later_one() -> None:
+    """Each is as long as it says, or one would be passed over that has just been called."""
+    fleet = upgraded()
+    fleet.woken.clear()
+    fleet.expire(PATIENCE_SECONDS - 1)
+    fleet.cache.train.begin(fleet.cache.endpoints())  # another term
+    fleet.look("b")
+    fleet.look("c")
+    fleet.wait(1)
+    assert fleet.rolled == []
+    fleet.wait(PATIENCE_SECONDS - 1)
+    assert fleet.rolled == ["b"]
+
+
+def test_who_came_when_called_and_is_called_again_is_waited_for_anew() -> None:
+    woken: list[Key] = []
+    timers: list[Callable[[], None]] = []
+    train, whole = Train(woken.append), Progress(serves=WHOLE, server="r/s:2")
+    train.later = lambda _, call: timers.append(call)
+    for _ in range(2):
+        for key in (("n", "a"), ("n", "b")):
+            with train.look(key):
+                assert train.ask(key, whole, most=0) is Turn.WAIT
+        train.note(("n", "gone"), None, None)  # which calls the first
+    assert woken == [("n", "a")] * 2
+    timers[0]()
+    assert ("n", "b") not in woken
+    timers[1]()
+    assert ("n", "b") in woken
+
+
+def test_who_waits_is_not_counted_at_each_look_while_not_all_were_looked_at() -> None:
+    """Or the first looks at ten thousand endpoints would cost the square of that."""
+    counted = 0
+
+    def leaves(_: str) -> bool:
+        nonlocal counted
+        counted += 1
+        return False
+
+    train, whole = Train(), Progress(serves=WHOLE, server="r/s:2")
+    train.leaves = leaves
+    keys = [("n", f"e{number:03}") for number in range(200)]
+    train.begin(keys)
+    for key in keys:
+        with train.look(key):
+            train.judge(key, whole)
+            train.ask(key, whole, most=1)
+    assert counted < 10 * len(keys)
+
+
+def test_a_fault_of_the_operators_own_is_told_and_leaves_the_upgrade_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: Any) -> Any:
+        raise RuntimeError("no idea")
+
+    fleet = upgraded()
+    fleet.run()
+    for what, name in (("rollout.unmended", "a"), ("upgrade.passed_over", "a"), ("upgrade.edited", "b")):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"whisper_operator.reconcile.{what}", fails)
+            with pytest.raises(RuntimeError, match="no idea"):
+                fleet.look(name)
+        assert fleet.ready(name)[1] == "OperatorFault"
+        assert fleet.on_their_way() == ["a"]
+    fleet.run()
+    fleet.look("a", "b")
+    assert fleet.reasons() == {"a": "RollingOut", "b": "UpgradePending", "c": "UpgradePending"}
+
+
+@pytest.mark.parametrize("when", ["before the first look", "after it"])
+def test_ones_own_change_that_was_not_allowed_at_first_does_not_wait_once_it_is(when: str) -> None:
+    """What an older version made says not what for."""
+    fleet = Fleet(ABC, image="x/y:1")
+    metadata = fleet.server.objects[DEPLOYMENT, "c"]["metadata"]
+    for name in (SPEC_ANNOTATION, TEMPLATE_ANNOTATION):
+        del metadata["annotations"][name]
+    if when == "before the first look":
+        fleet.apply("c", image="x/y:2")
+    fleet.restart(replace(SETTINGS, paused=True))
+    fleet.policy = Policy({"everywhere": {"registries": []}})
+    fleet.run()
+    fleet.apply("c", image="x/y:2")
+    fleet.run()
+    assert fleet.ready("c")[1] == "PolicyViolation"
+    assert fleet.images()["c"] == "1"
+    fleet.policy = Policy()
+    fleet.woken += fleet.cache.endpoints()
+    fleet.run()
+    assert fleet.images() == {"a": "1", "b": "1", "c": "2"}
 
 
 def test_those_whose_writes_hang_don_t_take_turns_for_ever() -> None:

@@ -44,14 +44,16 @@ def change(
     observed: Observed | None = None,
     settings: Settings = SETTINGS,
     standing: Standing = Standing.NONE,
+    server: str = "",
     **of: int,
 ) -> upgrade.Change:
     observed, raw = observed or Observed.nothing(), resource(spec, **of)
-    return upgrade.of(raw, parse(raw, settings), declared(spec, observed, settings), observed, standing)
+    desired = declared(spec, observed, settings)
+    return upgrade.of(raw, parse(raw, settings), desired, observed, standing, server)
 
 
 def plan(found: upgrade.Change, turn: Turn, there: Observed) -> Plan:
-    return upgrade.plan(found, turn, Progress.of(there, NOW), there, NOW)
+    return upgrade.plan(found, turn, Progress.of(there, NOW, server="r/s:2"), there, NOW)
 
 
 def deployment(found: upgrade.Change) -> Any:
@@ -138,6 +140,13 @@ def test_the_hash_of_a_spec_is_the_same_in_every_version() -> None:
     spec = {"model": "small", "replicas": 2, "host": "w.example.com", "limits": {"maxQueue": 7}, "auth": None}
     assert upgrade.spec_hash(resource(spec)) == "b4d5b41f38060e1c"
     assert upgrade.spec_hash(resource({})) == "f9e4bf6dd99a1918"
+
+
+@pytest.mark.parametrize("spec", ["x", ["image"], {"ingress": "x", "host": "y", "autoscaling": 1}])
+def test_a_spec_that_is_none_is_of_the_server_of_all_and_has_a_hash(spec: Any) -> None:
+    """A CRD of somebody else's may let such through, and all else that is known of its endpoint is to be told."""
+    assert upgrade.server(resource(spec), NEXT).endswith(":2.0.0")
+    assert upgrade.spec_hash(resource(spec))
 
 
 def test_the_installations_doing_is_told_from_the_endpoints_own() -> None:
@@ -263,10 +272,11 @@ STARTING = {**SERVING, "replicas": 2, "conditions": []}
 def test_a_deployment_on_its_way_says_to_what_and_since_when_until_it_has_served() -> None:
     mark = boarded({}, live({}))
     template = annotations(change({}, settings=NEXT))[TEMPLATE_ANNOTATION]
-    assert mark == f"2026-01-31T12:00:00Z/{template}/whole/1"
+    assert mark == f"2026-01-31T12:00:00Z/{template}/whole/1/r/s:2"
 
     def then(spec: Body, standing: Standing, settings: Settings = NEXT) -> str | None:
-        found = change(spec, seen(marked(mark, STARTING)), settings, standing)
+        server = f"r/s:{str(settings.server_version)[0]}"
+        found = change(spec, seen(marked(mark, STARTING)), settings, standing, server)
         return annotations(found).get(UPGRADING_ANNOTATION)
 
     later = replace(NEXT, server_version="3.0.0")
@@ -275,7 +285,7 @@ def test_a_deployment_on_its_way_says_to_what_and_since_when_until_it_has_served
         assert then({}, standing) == then({"rollout": "Recreate"}, standing) == mark
         assert then({}, Standing.THROUGH) is None
     for standing in (Standing.ROLLING, Standing.FAILED):
-        assert then({}, standing, later) == f"2026-01-31T12:00:00Z/{after}/whole/1"
+        assert then({}, standing, later) == f"2026-01-31T12:00:00Z/{after}/whole/1/r/s:3"
         assert str(then({"model": "tiny"}, standing)).startswith("2026-01-31T12:00:00Z/")
     assert then({}, Standing.ASIDE, later) is None  # it has no place, and gets one anew
     assert then({"model": "tiny"}, Standing.ASIDE) is None
@@ -300,6 +310,7 @@ def test_an_upgrade_fails_by_what_may_be_the_new_pods_own_fault(fault: str) -> N
     assert standing(mark, STARTING) is Standing.ROLLING
     assert standing(mark, STARTING, fault) is Standing.FAILED
     assert standing(mark, STARTING, fault, passed_over=True) is Standing.ASIDE
+    assert standing(mark, STARTING, passed_over=True) is Standing.ROLLING  # it has not failed yet
     assert standing(lacking, STARTING, fault) is Standing.ASIDE
     assert standing(mark, SERVING, fault) is Standing.THROUGH
 
@@ -314,7 +325,7 @@ def test_what_is_around_an_endpoint_is_no_evidence_while_it_serves(fault: str) -
 def test_an_upgrade_is_through_when_it_has_served_for_a_while() -> None:
     """A version may come up, and fall at its first request."""
 
-    def at(since: str, again: str = "2026-01-01T00:00:00Z") -> Progress:
+    def at(since: str | None, again: str | None = "2026-01-01T00:00:00Z") -> Progress:
         conditions = [
             {"type": "Progressing", "status": "True", "reason": COMPLETE, "lastUpdateTime": since},
             {"type": "Available", "status": "True", "lastTransitionTime": again},
@@ -328,6 +339,8 @@ def test_an_upgrade_is_through_when_it_has_served_for_a_while() -> None:
     )
     assert at("2026-01-31T11:59:30Z").standing is Standing.THROUGH
     assert at("2026-01-31T11:50:00Z", again="2026-01-31T11:59:50Z").settles_in == 20
+    assert at(None, again="2026-01-31T11:59:50Z").settles_in == 20  # as a time is written that was not set
+    assert at(None, again=None).settles_in == 0
 
 
 def test_what_is_asked_for_since_is_not_the_upgrades_to_bring() -> None:
@@ -339,6 +352,8 @@ def test_a_mark_for_other_pods_means_nothing_and_is_taken_off() -> None:
     there = marked("2026-01-31T12:00:00Z/0000/whole/1", STARTING)
     assert Progress.of(seen(there), NOW, fault="CrashLooping").standing is Standing.NONE
     assert Mark.of(marked("anything", STARTING)) is None
+    long = boarded({}, live({})).replace("/1/", f"/{'9' * 5000}/")  # which no Python reads as a number
+    assert Mark.of(marked(long, STARTING)) is None
     off = ((there, {UPGRADING_ANNOTATION: None}),)
     assert upgrade.unmarked(Plan(), Standing.NONE, seen(there)).annotate == off
     assert upgrade.unmarked(Plan(), Standing.THROUGH, seen(there)).annotate == off

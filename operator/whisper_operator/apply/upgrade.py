@@ -40,6 +40,9 @@ replica more, or a host, is no gamble on a new version."""
 
 TEMPLATE_PATH = f"metadata.annotations.{TEMPLATE_ANNOTATION}"
 
+UNKNOWN = "unknown"
+"""In place of the hash of a spec that nobody has seen and pods were made for."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -60,8 +63,10 @@ def of(
     desired: Iterable[Manifest],
     observed: Observed,
     standing: Standing = Standing.NONE,
+    server: str = "",
 ) -> Change:
-    """`desired`: as the endpoint's children should be once nothing waits; `standing`: of the upgrade that it is in."""
+    """`desired`: as the endpoint's children should be once nothing waits, and with which server (see `server`); `standing`: of
+    the upgrade that it is in."""
     made = tuple(desired)
     manifest = next((each for each in made if each.kind is DEPLOYMENT), None)
     if manifest is None:
@@ -76,7 +81,9 @@ def of(
         # It stays until the endpoint has served, whatever else changes meanwhile, or until nobody waits for that and it changes.
         stays = mark.template == marks[TEMPLATE_ANNOTATION] or standing is not Standing.ASIDE
         if stays and standing is not Standing.THROUGH:
-            marks[UPGRADING_ANNOTATION] = str(replace(mark, template=marks[TEMPLATE_ANNOTATION]))
+            marks[UPGRADING_ANNOTATION] = str(
+                replace(mark, template=marks[TEMPLATE_ANNOTATION], server=server)
+            )
     return Change(_marked_all(made, marks), live, endpoint.replicas, waits)
 
 
@@ -132,9 +139,23 @@ def unmarked(due: Plan, standing: Standing, observed: Observed) -> Plan:
     return replace(due, annotate=(*due.annotate, *over))
 
 
+def frozen(resource: Raw, observed: Observed) -> Plan:
+    """Of a spec that can't be carried out: what can be all the same, and to write down for which spec its pods were made, where
+    an older version has not. Else a change of now would be told as the installation's by when it is allowed, and wait."""
+    made_for = {SPEC_ANNOTATION: UNKNOWN if _is_news(resource) else spec_hash(resource)}
+    annotate = tuple(
+        (live, made_for)
+        for live in observed.of_kind(DEPLOYMENT)
+        if not live.annotations.keys() & {SPEC_ANNOTATION, TEMPLATE_ANNOTATION}
+        and TEMPLATE_PATH not in live.refused
+        and not live.deleting
+    )
+    return replace(planning.frozen(resource, observed), annotate=annotate)
+
+
 def server(resource: Raw, settings: Settings) -> str:
     """What server an endpoint gets, as far as the installation decides."""
-    own = (resource.get("spec") or {}).get("image")
+    own = _mapping(resource.get("spec")).get("image")
     return str(own or f"{settings.server_repository}:{settings.server_version}")
 
 
@@ -148,7 +169,7 @@ def paused(resource: Raw, settings: Settings) -> tuple[str, ...]:
 
 
 def passed_over(resource: Raw) -> bool:
-    """Whether the endpoint's annotation has others not wait for it."""
+    """Whether the endpoint's annotation has others not wait for it should it fail, whether or not it may pause."""
     return _annotation(resource) != "false"
 
 
@@ -159,9 +180,9 @@ def edited(change: Change) -> bool:
 
 def spec_hash(resource: Raw) -> str:
     """Of what a spec says of pods. Of what faces the users, they are told whose proxy is in front of them."""
-    spec = without_nulls(resource.get("spec") or {})
-    front = spec.get("ingress", {}).get("class") if "host" in spec else None
-    by_load = "targetInFlight" in spec.get("autoscaling", {})  # which defaults for limits don't go with
+    spec = without_nulls(_mapping(resource.get("spec")))
+    front = _mapping(spec.get("ingress")).get("class") if "host" in spec else None
+    by_load = "targetInFlight" in _mapping(spec.get("autoscaling"))  # which defaults for limits don't go with
     return _hash([{name: value for name, value in spec.items() if name not in NOT_OF_PODS}, front, by_load])
 
 
@@ -196,7 +217,8 @@ def _boarding(desired: tuple[Manifest, ...], progress: Progress, now: datetime) 
     if UPGRADING_ANNOTATION in annotations:
         return desired
     since = now.isoformat(timespec="seconds").replace("+00:00", "Z")
-    mark = Mark(since, annotations[TEMPLATE_ANNOTATION], progress.serves == WHOLE, progress.needed)
+    whole, template = progress.serves == WHOLE, annotations[TEMPLATE_ANNOTATION]
+    mark = Mark(since, template, whole, progress.needed, progress.server)
     return _marked_all(desired, {UPGRADING_ANNOTATION: str(mark)})
 
 
@@ -213,6 +235,11 @@ def _marked(manifest: Manifest, marks: Mapping[str, str]) -> Manifest:
     metadata = manifest.body["metadata"]
     annotations = {**metadata.get("annotations", {}), **marks}
     return replace(manifest, body={**manifest.body, "metadata": {**metadata, "annotations": annotations}})
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """What has to be one, as a spec that makes no sense is asked about as well."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _hash(value: Any) -> str:

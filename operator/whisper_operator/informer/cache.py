@@ -4,6 +4,7 @@ Watch events alone are not enough: what is deleted while a watch is broken is ne
 well, and what a list lacks is dropped. Which of two states of an object is the newer one is decided in `newest`.
 """
 
+import logging
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Any
@@ -30,6 +31,8 @@ from whisper_operator.observed.warnings import Warning
 from whisper_operator.policy.amounts import running
 from whisper_operator.policy.ledger import Ledger
 from whisper_operator.rollouts.train import Train
+
+logger = logging.getLogger(__name__)
 
 OPTIONAL = frozenset(kind for kind in CHILDREN if kind.optional)
 LONGEST_WORD = 100
@@ -83,7 +86,7 @@ class Cache:
         """Take in whether the policy lets an endpoint have what it asks for."""
         if refused != (key in self._refused):
             (self._refused.add if refused else self._refused.discard)(key)
-            self._note_claims(ENDPOINT, [key])
+            self._note_claims(ENDPOINT, key)
 
     def orphans(self) -> list[Key]:
         """Names under which something runs and takes room, and no endpoint stands behind it."""
@@ -163,14 +166,27 @@ class Cache:
         return {kind: each.message for kind, each in found if each and each.reason == FORBIDDEN}
 
     def _note(self, kind: Kind, keys: Iterable[Key]) -> None:
-        keys = list(keys)
-        self._note_claims(kind, keys)
-        for key in keys if kind in (ENDPOINT, DEPLOYMENT) else ():
+        """Work out what follows for these endpoints. One that this can't be done for keeps nobody from news, itself included."""
+        for key in keys:
+            for note in (self._note_claims, self._note_upgrade, self._note_running):
+                try:
+                    note(kind, key)
+                except Exception:
+                    logger.exception(
+                        "What follows from the news of a %s can't be worked out, by a fault of the operator's own",
+                        *(kind.name,),
+                        extra={"endpoint": key},
+                    )
+
+    def _note_upgrade(self, kind: Kind, key: Key) -> None:
+        if kind in (ENDPOINT, DEPLOYMENT):
             resource = self.endpoint(key)
             uid = resource["metadata"]["uid"] if resource is not None else ""
             deployments = self._children[DEPLOYMENT].of(key)
             self.train.note(key, resource, next((each for each in deployments if _is_of(each, uid)), None))
-        for key in keys if kind in (DEPLOYMENT, AUTOSCALER, INGRESS, POD) else ():
+
+    def _note_running(self, kind: Kind, key: Key) -> None:
+        if kind in (DEPLOYMENT, AUTOSCALER, INGRESS, POD):
             deployments, scalers, ingresses = (
                 self._made(of, key) for of in (DEPLOYMENT, AUTOSCALER, INGRESS)
             )
@@ -181,20 +197,19 @@ class Cache:
         name is still there, and what a deletion that orphans has left."""
         return [child for child in self._children[kind].of(key) if child.made_by_operator]
 
-    def _note_claims(self, kind: Kind, keys: Iterable[Key]) -> None:
-        """Note what these endpoints ask for and have, if that may have changed, and wake the others that this changes something
-        for: whoever brought the news, as it is news only once."""
-        woken: set[Key] = set()
-        for key in keys if kind in (ENDPOINT, INGRESS) else ():
-            resource = self.endpoint(key)
-            if resource is None:
-                self._refused.discard(key)
-            uid = resource["metadata"]["uid"] if resource is not None else ""
-            ingresses = self._children[INGRESS].of(key)
-            own = [each for each in ingresses if each.made_by_operator or _is_of(each, uid)]
-            woken |= self._claims.note(key, resource, own, refused=key in self._refused)
-        for key in woken:
-            self._wake(key)
+    def _note_claims(self, kind: Kind, key: Key) -> None:
+        """Note what an endpoint asks for and has, if that may have changed, and wake the others that this changes something for:
+        whoever brought the news, as it is news only once."""
+        if kind not in (ENDPOINT, INGRESS):
+            return
+        resource = self.endpoint(key)
+        if resource is None:
+            self._refused.discard(key)
+        uid = resource["metadata"]["uid"] if resource is not None else ""
+        ingresses = self._children[INGRESS].of(key)
+        own = [each for each in ingresses if each.made_by_operator or _is_of(each, uid)]
+        for other in self._claims.note(key, resource, own, refused=key in self._refused):
+            self._wake(other)
 
     def concerns(self, event: Raw) -> bool:
         """Whether an Event may concern an endpoint, or did, so that its end is to be seen as well."""

@@ -22,6 +22,9 @@ EVIDENCE = {
 }
 """Faults of pods that may be those of every endpoint. All others, such as a Secret or a quota, are of what is around one."""
 
+MOST_DIGITS = 9
+"""Of a number of replicas."""
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -35,17 +38,22 @@ class Mark:
     """Whether the endpoint was: if not, that it fails proves nothing."""
     needed: int
     """How many replicas it needed: what is asked for since is not the upgrade's to bring."""
+    server: str = ""
+    """Which its pods have: that is what fails with them, or is proven, whatever the endpoint is to get by now."""
 
     def __str__(self) -> str:
-        return "/".join((self.since, self.template, "whole" if self.whole else "lacking", str(self.needed)))
+        whole = "whole" if self.whole else "lacking"
+        return "/".join((self.since, self.template, whole, str(self.needed), self.server))
 
     @staticmethod
     def of(deployment: Child) -> "Mark | None":
-        """The one that a live Deployment has, if it is about the pods that were declared last."""
-        match deployment.annotations.get(UPGRADING_ANNOTATION, "").split("/"):
-            case [since, template, whole, needed] if needed.isdecimal():
+        """The one that a live Deployment has, if it is about the pods that were declared last, whatever somebody wrote there."""
+        match deployment.annotations.get(UPGRADING_ANNOTATION, "").split("/", 4):
+            case [since, template, whole, needed, server] if (
+                needed.isdecimal() and len(needed) <= MOST_DIGITS
+            ):
                 if template == deployment.annotations.get(TEMPLATE_ANNOTATION):
-                    return Mark(since, template, whole == "whole", int(needed))
+                    return Mark(since, template, whole == "whole", int(needed), server)
         return None
 
 
@@ -81,13 +89,13 @@ class Progress:
     settles_in: float | None = None
     """Seconds until an upgrade counts as done, should the endpoint go on serving; None: it is not whole."""
     server: str = ""
-    """What server it gets, as far as the installation decides: endpoints with the same share its fate."""
+    """What server it is to get, as far as the installation decides: endpoints with the same share its fate."""
     fault: str = ""
     """The reason for which somebody has to mend its pods; "": nobody has to."""
     held_by: tuple[str, ...] = ()
     """In words, what has its upgrades paused."""
     passed_over: bool = False
-    """Whether somebody said that of this very endpoint, so that nobody is to wait for it."""
+    """Whether somebody said that of this very endpoint, so that nobody is to wait for it should it fail."""
 
     @staticmethod
     def of(observed: Observed, now: datetime, *, settle_seconds: float = 0.0, **said: Any) -> "Progress":
@@ -122,10 +130,10 @@ class Progress:
             return Standing.NONE
         if self.settles_in == 0:
             return Standing.THROUGH
-        if self.passed_over:
-            return Standing.ASIDE
         if self.serves == WHOLE or not self.fault:
             return Standing.ROLLING
+        if self.passed_over:  # no sooner: who says that of all his endpoints would have them go all at once
+            return Standing.ASIDE
         # Whom it took down by what is around might be the first of many: by a default that asks for more memory, say.
         blames = self.mark.whole and (self.fault in EVIDENCE or self.serves == DOWN)
         return Standing.FAILED if blames else Standing.ASIDE
@@ -139,6 +147,6 @@ class Progress:
 def _settles_in(live: Raw, now: datetime, seconds: float) -> float:
     """By when all pods of the template served first, and when the last of them came back after a fall."""
     first, again = condition(live, "Progressing"), condition(live, "Available")
-    since = max(str(first.get("lastUpdateTime", "")), str(again.get("lastTransitionTime", "")))
+    since = max(str(first.get("lastUpdateTime") or ""), str(again.get("lastTransitionTime") or ""))
     lasted = (now - datetime.fromisoformat(since)).total_seconds() if since else seconds
     return max(0.0, seconds - lasted)

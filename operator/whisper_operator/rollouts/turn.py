@@ -30,5 +30,3 @@ class Rolling(NamedTuple):
 
     mark: Mark
     standing: Standing
-    server: str
-    """To which."""

@@ -44,7 +44,7 @@ def of(
     fault = (
         apply_faults.fault(endpoint, outcome)
         or access.fault(observed)
-        or upgrades.blamed(rollout.fault(endpoint, observed, previous), outcome)
+        or rollout.fault(endpoint, observed, previous)
     )
     suspended = isinstance(endpoint, WhisperEndpoint) and endpoint.suspend
     if not suspended:  # what is not to be served needs neither address nor certificate yet
@@ -55,6 +55,7 @@ def of(
             or endpoint_groups.fault(endpoint, observed, now)
             or certificates.redirect(endpoint, observed)
         )
+    fault = upgrades.blamed(fault, outcome)
     if fault is not None:
         ready = Condition("Ready", "False", fault.reason, fault.message, fault.needs_action)
     elif suspended:

@@ -31,7 +31,7 @@ def notes(outcome: Outcome) -> list[str]:
 
 
 def blamed(fault: Fault | None, outcome: Outcome) -> Fault | None:
-    """The fault of an endpoint's pods, with what it does to others."""
-    if fault is None or not (fault.needs_action and outcome.stops_others):
+    """Whatever is wrong with an endpoint, with what it does to others, so that somebody has to act."""
+    if fault is None or not outcome.stops_others:
         return fault
-    return Fault(fault.reason, fault.message + STOPS_OTHERS, fault.needs_action)
+    return Fault(fault.reason, fault.message + STOPS_OTHERS)
