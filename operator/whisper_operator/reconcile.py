@@ -90,9 +90,7 @@ async def reconcile(
         endpoint, due = error, upgrade.frozen(resource, observed)  # keep what runs, say so
     except Exception as error:  # of the operator's own: to be logged and tried again, but to be told as well
         endpoint, due, failure = _own_fault(error), frozen(resource, observed), error
-    if (
-        failure is None
-    ):  # else nothing is known of what it asks for and may have, nor of its upgrade, that was not before
+    if failure is None:  # else no more is known of it than before
         if isinstance(endpoint, SpecError) and not endpoint.waits_for_room:
             ledger.ask(resource, NOTHING)
         if not (isinstance(endpoint, SpecError) and endpoint.reason in claims.CONFLICTS):
@@ -100,9 +98,7 @@ async def reconcile(
             cache.refuse(key, refused=_is_refused(endpoint))
         due = upgrade.unmarked(due, progress.standing, observed)
     outcome = await applier.apply(resource, due)
-    if (
-        failure is None and not outcome.delays
-    ):  # else its Deployment may have been written, in this look or one before
+    if failure is None and not outcome.delays:  # else its Deployment may have been written all the same
         ledger.settle(key)
     outcome = replace(outcome, held=held, stops_others=cache.train.stops_others(key))
     if outcome.delays and not outcome.delay_lasts:
