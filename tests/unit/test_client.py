@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 from kubernetes.aio import client
-from whisper_operator.kube import client as clients
-from whisper_operator.kube.client import IN_FLIGHT, LONGEST_WAIT, SLOW, Api
+from whisper_operator.kube import slots
+from whisper_operator.kube.answers import LONGEST_WAIT
+from whisper_operator.kube.client import Api
 from whisper_operator.kube.errors import (
     Conflict,
     Forbidden,
@@ -24,6 +25,7 @@ from whisper_operator.kube.errors import (
     Unavailable,
 )
 from whisper_operator.kube.kinds import POD, SERVICE, Kind
+from whisper_operator.kube.slots import IN_FLIGHT, SLOW
 
 
 @asynccontextmanager
@@ -57,7 +59,7 @@ async def failure(status: int, text: str, **headers: str) -> Exception:
 async def test_a_namespace_whose_requests_hang_keeps_none_of_the_others_waiting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(clients, "SLOW_SECONDS", 0.05)
+    monkeypatch.setattr(slots, "SLOW_SECONDS", 0.05)
     hanging, goes_on, empty = list[str](), asyncio.Event(), '{"metadata":{"resourceVersion":"7"},"items":[]}'
 
     async def serve(request: web.Request) -> web.Response:
@@ -79,12 +81,12 @@ async def test_a_namespace_whose_requests_hang_keeps_none_of_the_others_waiting(
         goes_on.set()
         await asyncio.gather(*bad)
     assert len(set(hanging)) == 3 * IN_FLIGHT
-    assert list(api._of_namespaces) == []
+    assert list(api._slots._of_namespaces) == []
 
 
 async def test_a_kind_whose_lists_hang_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of however many namespaces."""
-    monkeypatch.setattr(clients, "SLOW_SECONDS", 0.05)
+    monkeypatch.setattr(slots, "SLOW_SECONDS", 0.05)
     hanging, goes_on = list[str](), asyncio.Event()
 
     async def serve(request: web.Request) -> web.Response:
@@ -107,7 +109,7 @@ async def test_a_kind_whose_lists_hang_keeps_no_other_waiting(monkeypatch: pytes
 
 
 async def test_an_api_server_that_is_slow_is_not_asked_ever_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients, "SLOW_SECONDS", 0.01)
+    monkeypatch.setattr(slots, "SLOW_SECONDS", 0.01)
     under_way, goes_on = 0, asyncio.Event()
 
     async def serve(_: web.Request) -> web.Response:
@@ -125,11 +127,11 @@ async def test_an_api_server_that_is_slow_is_not_asked_ever_more(monkeypatch: py
         assert under_way == IN_FLIGHT + SLOW
         goes_on.set()
         await asyncio.gather(*asked)
-        assert (api._slow, api._in_flight._value) == (0, IN_FLIGHT)
+        assert (api._slots._slow, api._slots._in_flight._value) == (0, IN_FLIGHT)
 
 
 async def test_so_many_requests_are_under_way_at_a_time_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients, "SLOW_SECONDS", 60.0)  # whatever the machine does meanwhile
+    monkeypatch.setattr(slots, "SLOW_SECONDS", 60.0)  # whatever the machine does meanwhile
     under_way, most = 0, 0
 
     async def serve(_: web.Request) -> web.Response:

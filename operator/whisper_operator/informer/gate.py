@@ -18,7 +18,8 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
 from whisper_operator.informer.access import FAILING, FORBIDDEN, MISSING, Obstacle, Place
 from whisper_operator.informer.liveness import Watches
-from whisper_operator.kube.client import REQUEST_SECONDS, message_of, retry_after
+from whisper_operator.kube.answers import message_of, retry_after
+from whisper_operator.kube.client import REQUEST_SECONDS
 from whisper_operator.kube.kinds import EVENT
 from whisper_operator.kube.objects import Raw
 

@@ -3,79 +3,35 @@
 Objects go in and come out as dicts; what may come instead is in errors.py.
 """
 
-import asyncio
 import json
 import math
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
-from weakref import WeakValueDictionary
 
 import aiohttp
 from kubernetes.aio import client
 
-from whisper_operator.kube import metrics
+from whisper_operator.kube import answers, metrics
 from whisper_operator.kube.errors import (
-    Conflict,
-    Forbidden,
     NoSuchKind,
-    NotLeading,
     OutOfTime,
     Refused,
     Unavailable,
 )
 from whisper_operator.kube.kinds import EVENT, FIELD_MANAGER, HASH_ANNOTATION, POD, Kind
+from whisper_operator.kube.slots import Slots
+from whisper_operator.kube.under_way import Write, Writes
 
 REQUEST_SECONDS = 30.0
-IN_FLIGHT = 16
-"""Requests at a time, of all and of each namespace: more would only wait in the API server, which then turns them away."""
-SLOW_SECONDS = 1.0
-"""A request that takes longer waits for something else, such as a namespace's admission webhook; others don't wait for that."""
-SLOW = 3 * IN_FLIGHT
-"""Requests that others don't wait for, at the most: where all are slow, it is the API server, and has enough to do."""
 CONNECTING_SECONDS = 1.0
 """That a write may take until it is sent."""
 ANSWER_SECONDS = 1.0
 """That an answer may take beyond what the API server was given for a write: it then says that it gave up."""
 LISTS = "/lists"
 """The lists of a kind count as a namespace of their own: neither writes nor a kind that hangs hold them up."""
-LONGEST_WAIT = 300.0
 PAGE = 50
 """Objects to a page of a list: a thousand at once, and their memory would stay with the process."""
-
-PASSING = {401, 408, 429, 500, 502, 503, 504}
-"""Statuses that a later try may not meet: 401 while a token is renewed, the others under load or in a restart."""
-
-
-@dataclass
-class _Write:
-    """One that is under way."""
-
-    seconds_left: Callable[[], float]
-    """Within how many it has to be over, or be refused; raises NotLeading if it must not be made any more."""
-    seconds: float
-    """What the API server is given for it."""
-    over_by: float = -math.inf
-    """When it is carried out, if it ever is, by the monotonic clock; -inf: it was not sent."""
-
-    def send(self) -> None:
-        if self.seconds_left() < self.seconds:
-            raise NotLeading("connecting took so long that the write might outlive the Lease")
-        self.over_by = time.monotonic() + self.seconds
-
-
-_WRITE: ContextVar[_Write | None] = ContextVar("_WRITE", default=None)
-"""The one that the request of this task is."""
-
-
-async def _ask_once_more(*_: object) -> None:
-    """Right before a request's first byte, whatever came in between: a wait for a connection, a process that was stopped, or a
-    try on a broken connection, after which aiohttp tries anew by itself."""
-    if (write := _WRITE.get()) is not None:
-        write.send()
 
 
 class Api:
@@ -83,27 +39,17 @@ class Api:
 
     def __init__(self, connection: client.ApiClient, request_seconds: float = REQUEST_SECONDS) -> None:
         self._connection = connection
-        trace = aiohttp.TraceConfig()
-        trace.on_request_headers_sent.append(_ask_once_more)
-        connection.configuration.trace_configs = [trace]
         self._request_seconds = request_seconds
-        self._in_flight = asyncio.Semaphore(IN_FLIGHT)
-        self._slow = 0
-        self._of_namespaces = WeakValueDictionary[str, asyncio.Semaphore]()
-        """As many for each, as long as any request of it is under way."""
+        self._slots = Slots()
+        self._writes = Writes()
+        connection.configuration.trace_configs = [self._writes.trace]
         self.may_write: Callable[[str], float] = lambda namespace: math.inf
         """Asked before each write to a namespace, and once more when it is sent: within how many seconds it has to be over.
         Raises NotLeading if it must not be made."""
-        self._writing = 0
-        self._none_under_way = asyncio.Event()
-        self._none_under_way.set()
-        self._unsure_until = 0.0
 
     async def written(self, seconds: float) -> bool:
         """Wait so long for the writes that are under way; whether none is by then, on either side."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._none_under_way.wait(), seconds)
-        return not self._writing and time.monotonic() >= self._unsure_until
+        return await self._writes.over(seconds)
 
     @property
     def server(self) -> str:
@@ -337,7 +283,7 @@ class Api:
             return math.inf if _names_its_state(body) else seconds
 
         try:
-            async with self._slot(share or namespace):
+            async with self._slots.one(share or namespace):
                 if method != "get":  # not earlier: the slot may have been waited for
                     seconds = min(seconds, left() - CONNECTING_SECONDS)
                     parameters["timeout"] = f"{seconds:.1f}s"
@@ -349,7 +295,7 @@ class Api:
                     body=body,
                     auth_settings=["BearerToken"],
                 )
-                with self._under_way(_Write(left, seconds)) if method != "get" else nullcontext():
+                with self._writes.one(Write(left, seconds)) if method != "get" else nullcontext():
                     response = await self._connection.call_api(
                         *request, _request_timeout=min(seconds + ANSWER_SECONDS, self._request_seconds)
                     )
@@ -358,58 +304,15 @@ class Api:
             metrics.REQUEST_ERRORS.labels("unavailable").inc()
             raise Unavailable(f"{what}: {type(error).__name__}: {error}") from error
         if not 200 <= response.status <= 299:
-            failure = _failure(what, response.status, text, retry_after(response.headers))
+            failure = answers.failure(what, response.status, text, answers.retry_after(response.headers))
             if response.status == 504 and seconds < self._request_seconds:
                 failure = OutOfTime(
                     f"{failure}: not done within {seconds:.0f} s, as behind a slow admission webhook"
                 )
             if response.status != 404:
-                metrics.REQUEST_ERRORS.labels(_counted_as(failure)).inc()
+                metrics.REQUEST_ERRORS.labels(answers.counted_as(failure)).inc()
             raise failure
         return text
-
-    @contextmanager
-    def _under_way(self, write: _Write) -> Iterator[None]:
-        """Count a write; of one that was sent and ends without an answer nobody can tell whether it is carried out yet, until the
-        API server gives it up."""
-        token = _WRITE.set(write)
-        self._writing += 1
-        self._none_under_way.clear()
-        try:
-            yield
-        except BaseException:
-            self._unsure_until = max(self._unsure_until, write.over_by)
-            raise
-        finally:
-            _WRITE.reset(token)
-            self._writing -= 1
-            if not self._writing:
-                self._none_under_way.set()
-
-    @asynccontextmanager
-    async def _slot(self, share: str) -> AsyncIterator[None]:
-        """Wait for one of the namespace's and one of everybody's slots, and give that one back once it is slow."""
-        of_namespace = self._of_namespaces.setdefault(share, asyncio.Semaphore(IN_FLIGHT))
-        async with of_namespace:
-            await self._in_flight.acquire()
-            slot = ExitStack()
-            slot.callback(self._in_flight.release)  # once, whoever closes it first
-            timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._give_back, slot)
-            try:
-                yield
-            finally:
-                timer.cancel()
-                slot.close()
-
-    def _give_back(self, slot: ExitStack) -> None:
-        """Take the slot for one of the slow, if there is one."""
-        if self._slow < SLOW:
-            slot.close()
-            self._slow += 1
-            slot.callback(self._no_longer_slow)
-
-    def _no_longer_slow(self) -> None:
-        self._slow -= 1
 
 
 def _names_its_state(body: Any) -> bool:
@@ -421,41 +324,3 @@ def _namespace_of(path: str) -> str:
     """The namespace that a request is about; "" of none."""
     _, _, rest = path.partition("/namespaces/")
     return rest.partition("/")[0]
-
-
-def retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds until the API server wants to be asked again; 0 if it does not say."""
-    try:
-        return min(max(0.0, float(headers.get("Retry-After", 0))), LONGEST_WAIT)
-    except ValueError:  # a date, which no API server sends
-        return 0.0
-
-
-def _failure(request: str, status: int, body: bytes, after: float) -> Exception:
-    message = message_of(status, body)
-    if status == 409:
-        return Conflict(f"{request}: {message}")
-    if status == 500 and "failed calling webhook" in message:  # Somebody has to mend it: say so.
-        return Refused(status, message)
-    if status in PASSING or b"NamespaceTerminating" in body:  # whose objects are all about to go
-        return Unavailable(f"{request}: {status} {message}", after)
-    # A path that nothing serves is answered in plain text.
-    if status == 404 and b'"kind":"Status"' not in body:
-        return NoSuchKind(status, message)
-    if status == 403:
-        return Forbidden(status, message)
-    return Refused(status, message)
-
-
-def _counted_as(failure: Exception) -> str:
-    return next(
-        each.__name__.lower() for each in (Refused, Conflict, Unavailable) if isinstance(failure, each)
-    )
-
-
-def message_of(status: int, body: bytes) -> str:
-    """The API server's own words."""
-    try:
-        return str(json.loads(body)["message"])
-    except (ValueError, KeyError, TypeError):
-        return body.decode(errors="replace").strip() or f"HTTP status {status}"
