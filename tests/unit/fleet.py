@@ -16,7 +16,7 @@ from whisper_operator.informer.access import Access
 from whisper_operator.informer.cache import Cache
 from whisper_operator.kube.client import Api
 from whisper_operator.kube.errors import Retry, Unavailable
-from whisper_operator.kube.kinds import DEPLOYMENT, ENDPOINT, UPGRADING_ANNOTATION, Kind
+from whisper_operator.kube.kinds import DEPLOYMENT, ENDPOINT, PAUSED_ANNOTATION, UPGRADING_ANNOTATION, Kind
 from whisper_operator.kube.objects import Key, condition
 from whisper_operator.policy.rules import Policy
 from whisper_operator.reconcile import reconcile
@@ -30,6 +30,9 @@ from tests.unit.making import SETTINGS
 NAMESPACE = "asr"
 NEXT = replace(SETTINGS, server_version="2.0.0")
 AFTER_THAT = replace(SETTINGS, server_version="3.0.0")
+
+ABC = ("a", "b", "c")
+PAUSED = {PAUSED_ANNOTATION: "true"}
 
 
 class Deployments(Server):
@@ -268,3 +271,15 @@ class Fleet:
         changed = self.cache.upsert(ENDPOINT, copy.deepcopy(held))
         if wake:
             self.woken += changed
+
+
+def bad(name: str, image: str) -> bool:
+    """The next version starts nowhere."""
+    return "2.0.0" in image
+
+
+def upgraded(names: Any = ABC, **spec: Any) -> Fleet:
+    """Endpoints that serve, and an operator that starts anew with another server.version."""
+    fleet = Fleet(names, **spec)
+    fleet.restart(NEXT)
+    return fleet
