@@ -32,11 +32,12 @@ lasts:
 - Who is on the way: `kubectl get deployments -A -l app.kubernetes.io/managed-by=whisper-operator -o json | jq -r '.items[] |
   select(.metadata.annotations["whisper-operator.io/upgrading"]) | .metadata.namespace + "/" + .metadata.name'`.
 - Who stops the others: the metric `whisper_operator_upgrades{state="failed"}` counts them, the operator's log has `The upgrade of
-  WhisperEndpoint NAME in namespace NAMESPACE fails (REASON)`, and that endpoint's `Ready` says what is wrong and that no other
-  endpoint is upgraded to the same.
+  WhisperEndpoint NAME in namespace NAMESPACE fails (REASON)`, and that endpoint's `Ready` says what is wrong, be it that its
+  spec can't be carried out any more, and that no other endpoint is upgraded to the same.
 - If the new version is at fault, put `server.version` or what else was changed back: that endpoint gets its old pods again, and
-  nobody else is restarted. If it is something of that endpoint's own, mend it, or have the others pass:
-  `kubectl annotate wep -n NAMESPACE NAME whisper-operator.io/paused=true`. Take that away again once it may be upgraded.
+  nobody else is restarted. A version that mends it goes to it first, and to the others even if it can't be written any more. If
+  it is something of that endpoint's own, mend it, or have the others pass: `kubectl annotate wep -n NAMESPACE NAME
+  whisper-operator.io/paused=true`. Take that away again once it may be upgraded.
 
 This table is made by the tests, which bring each of these faults about on a development cluster, read the message off, and
 mend it: `pytest tests/cluster/test_faults.py tests/cluster/test_faults_of_installations.py --write-troubleshooting`.
