@@ -18,9 +18,10 @@ def check(facts: Facts) -> Iterator[Result]:
                 ERROR,
                 "OperatorLacksRights",
                 account,
-                f"The operator may not {'; '.join(each.lacking)}. What takes these rights is not done, or not noticed.",
-                "Apply the installation anew: deploy/base/rbac.yaml gives them, in an installation for some namespaces with a "
-                "RoleBinding in each.",
+                f"The operator may not {'; '.join(each.lacking)}. What takes these rights is not done, or not noticed; "
+                "without those for Leases, nothing is.",
+                "Apply the installation anew: deploy/base/rbac.yaml gives them. In an installation for some namespaces, what "
+                "deploy/overlays/namespaced/rights.yaml has is needed in each of them. FOLDER is your copy of the overlay:",
                 "kubectl apply -k FOLDER",
             )
         else:
