@@ -24,7 +24,8 @@ def unfenced(events: Iterable[AuditEvent], leader: str, since: datetime) -> Iter
     in_order = sorted(events, key=lambda event: event.finished)
     terms = [event for event in in_order if is_lease(event, leader) and event.code < 300]
     for event in in_order:
-        if event.time < since or not is_change(event):
+        # What was refused was not written: a process may be stopped between a request's first byte and its last.
+        if event.time < since or not is_change(event) or event.code >= 400:
             continue
         known = bisect_right(terms, event.time, key=lambda term: term.finished)
         last = terms[known - 1] if known else None
