@@ -22,6 +22,8 @@ MINUTES = float(os.environ.get("WHISPER_PROPERTY_MINUTES", "0"))
 """For how long to search, with new sequences each time; 0: the same few every time."""
 QUIET_SECONDS = 3.0
 CEILING = 180.0
+STANDS = 340.0
+"""For how long a complaint of GKE's controller is believed, if nothing more is said."""
 LIST_AGAIN_SECONDS = 5
 CHANCE = st.integers(0, 2**32)
 """0 is to be refused: hypothesis begins each search with all that is simplest, the same step again and again."""
@@ -210,7 +212,7 @@ class Transitions(RuleBasedStateMachine):
             )
 
         start = now()
-        until(look, "the endpoint settles", CEILING)
+        until(look, "the endpoint settles", CEILING + STANDS)
         return last
 
     def _current(self) -> bool:
@@ -227,6 +229,8 @@ class Transitions(RuleBasedStateMachine):
             "UpgradePending",
             "PolicyViolation",
             "CeilingReached",
+            # GKE's controller complains of what was gone for a moment, and never says that all is well again: STANDS.
+            "SyncFailed",
         }
         pending = ready.get("reason") in passing
         return ready.get("observedGeneration") == resource["metadata"]["generation"] and not pending
