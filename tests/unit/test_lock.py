@@ -38,11 +38,11 @@ class Candidate:
         lock = self.lock
         if lock.stale or not lock.holds(now):
             lock.see(self.server.lease, now)
-        if lock.may_be_had(now) and (lock.due(now) or not lock.holds(now)):
+        if lock.due(now) and lock.may_be_had(now):
             try:
                 lock.wrote(self.server.write(lock.body(wall)), now, now + answered_after)
             except Conflict:
-                lock.failed(conflict=True)
+                lock.conflicted()
         return lock.holds(now + answered_after)
 
 
@@ -90,7 +90,7 @@ def test_of_two_that_begin_together_one_has_it() -> None:
     try:
         server.write(bodies[1])
     except Conflict:
-        second.lock.failed(conflict=True)
+        second.lock.conflicted()
     assert first.lock.holds(0)
     assert not second.lock.holds(0)
     assert not second.round(1)
@@ -209,7 +209,6 @@ def test_a_renewal_whose_answer_was_lost_counts_for_the_others_and_not_for_the_h
     first.round(0)
     second.round(1)
     server.write(first.lock.body(WALL + timedelta(seconds=5)))
-    first.lock.failed()
     assert first.lock.ends == 6
     assert not second.round(5)
     assert not second.round(14.9)
@@ -291,7 +290,6 @@ def test_a_lease_whose_taking_was_not_answered_is_ours_all_the_same() -> None:
     server.write(first.lock.release(WALL))
     second.lock.see(server.lease, 2)
     server.write(second.lock.body(WALL))
-    second.lock.failed()
     assert second.round(3)
 
 

@@ -116,7 +116,7 @@ class Leadership:
         other = self._area.left_to(namespace, now)
         if other is not None:
             raise NotLeading(f"namespace {namespace} is left to {other or 'those who may still write there'}")
-        return min(self._lock.ends, self._area.ends) + self._lock.timing.slack - now
+        return self._ends + self._lock.timing.slack - now
 
     def leaves(self, namespace: str) -> bool:
         """Whether this installation leaves a namespace to another, whoever leads; `changed` is called before that ends."""
@@ -160,7 +160,7 @@ class Leadership:
                     since, term = self._lock.since, asyncio.create_task(lead())
                 news.clear()
                 waiting = asyncio.create_task(news.wait())
-                left = max(0.0, min(self._lock.ends, self._area.ends) - clock()) if term else None
+                left = max(0.0, self._ends - clock()) if term else None
                 tasks = {*rounds, waiting, *([term] if term is not None else ())}
                 try:
                     await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
@@ -237,9 +237,13 @@ class Leadership:
         for where in untold if leads else ():
             self._changed(where)
 
+    @property
+    def _ends(self) -> float:
+        """When this replica is no longer the leader, or knows too little of the other installations, unless it asks anew."""
+        return min(self._lock.ends, self._area.ends)
+
     def _is_turn(self, now: float) -> bool:
-        """Whether this replica is the leader, and knows of the other installations."""
-        return not self._ending and self._lock.holds(now) and now < self._area.ends
+        return not self._ending and now < self._ends
 
     def _other_area(self) -> str:
         """What the leader looks after, if it is told other namespaces than we are: for a while, a new configuration's doing."""

@@ -43,18 +43,17 @@ class Leases:
             try:
                 if lock.stale or not lock.holds(clock()):
                     lock.see(await self._api.get(LEASE, lock.namespace, lock.name), clock())
-                is_due = lock.due(clock()) or not lock.holds(clock())
-                if not is_due or not lock.may_be_had(clock()):
+                if not lock.due(clock()) or not lock.may_be_had(clock()):
                     break
                 sent = clock()
                 write = self._api.update if lock.lease is not None else self._api.create
                 lock.wrote(await write(LEASE, lock.body(wall())), sent, clock())
+            except Conflict:
+                lock.conflicted()
             except (Retry, Refused) as error:
-                lock.failed(conflict=isinstance(error, Conflict))
-                if not isinstance(error, Conflict):
-                    if not lock.holds(clock()):
-                        lock.trouble = _complaint(lock.what, lock.trouble, error)
-                    return False
+                if not lock.holds(clock()):
+                    lock.trouble = _complaint(lock.what, lock.trouble, error)
+                return False
             else:
                 break
         lock.trouble = ""
@@ -67,12 +66,11 @@ class Leases:
                 await self._api.update(LEASE, lock.release(wall()))
                 logger.info("Gave %s back", lock.what)
                 return
-            except (Retry, Refused) as error:
-                if not isinstance(error, Conflict):
-                    logger.info("Could not give %s back, so that it runs out: %s", lock.what, error)
+            except Conflict:
+                if not await self._is_ours(lock):
                     return
-            lock.failed(conflict=True)
-            if not await self._is_ours(lock):
+            except (Retry, Refused) as error:
+                logger.info("Could not give %s back, so that it runs out: %s", lock.what, error)
                 return
 
     async def others(self) -> list[Raw] | None:

@@ -60,8 +60,7 @@ class Lock:
         self._changed = -math.inf
         """When what it says of its holder was seen to be another than before."""
         self._sent = -math.inf
-        """When our last sign of life was sent."""
-        self._held = False
+        """When our last sign of life was sent; -inf: it is not ours."""
         self._wrote: Raw = {}
         """What our last write would make of it, until it is answered."""
         self._put_back = False
@@ -94,7 +93,7 @@ class Lock:
 
     def holds(self, now: float) -> bool:
         """Whether we have it, so that nobody else can begin before the end of what is begun now."""
-        return self._held and now < self.ends
+        return now < self.ends
 
     @property
     def ends(self) -> float:
@@ -102,7 +101,7 @@ class Lock:
         return self._sent + self.timing.renew
 
     def due(self, now: float) -> bool:
-        """Whether a sign of life is due."""
+        """Whether a sign of life is due; of one that is not ours, at once."""
         return now >= self._sent + self.timing.retry
 
     def see(self, lease: Raw | None, now: float) -> None:
@@ -116,7 +115,7 @@ class Lock:
                 self._put_back = not self._shared and _spec(lease) != self._wrote
         self._lease, self._looked, self.stale = lease, True, False
         if lease is not None and self.holder != self.identity:
-            self._held = self._put_back = False
+            self._sent, self._put_back = -math.inf, False
 
     def may_be_had(self, now: float) -> bool:
         """Whether to write our name into it: it is ours, nobody's, or has run out."""
@@ -152,7 +151,7 @@ class Lock:
         if self.holder != self.identity or self._lease is None or (is_new and self._ran_out(answer)):
             self.gained = now
         self._lease, self._looked, self.stale, self._wrote = answer, True, False, {}
-        self._changed, self._held, self._sent, self._put_back = now, True, sent, False
+        self._changed, self._sent, self._put_back = now, sent, False
 
     def _ran_out(self, answer: Raw) -> bool:
         """Whether it was not renewed for so long that another may have had it, and may still act by it. The one time at which
@@ -165,14 +164,13 @@ class Lock:
         except (KeyError, TypeError, ValueError):
             return True
 
-    def failed(self, *, conflict: bool = False) -> None:
-        """A write failed. If it was carried out all the same, the next one meets a conflict, after which it has to be read."""
-        self.stale = self.stale or conflict
+    def conflicted(self) -> None:
+        """A write met another state than the one that was seen. So does the one after a write whose answer was lost."""
+        self.stale = True
 
     def release(self, wall: datetime) -> dict[str, Any]:
         """The Lease that says that it is nobody's; nothing of ours may be under way any more."""
-        self._held = False
-        self._put_back = False
+        self._sent, self._put_back = -math.inf, False
         spec = {**_spec(self._lease), "holderIdentity": "", "leaseDurationSeconds": 1}
         return self._with({**spec, "renewTime": wall.strftime("%Y-%m-%dT%H:%M:%S.%fZ")})
 
