@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.request import getproxies_environment
 
-import yaml
 from kubernetes.aio import client, config
+from kubernetes.aio.config.kube_config import KubeConfigMerger
 
 from whisper_operator.kube.client import REQUEST_SECONDS, Api
 from whisper_operator.kube.errors import NoCluster
@@ -42,6 +42,7 @@ class Choice:
 def namespace(choice: Choice | None = None, default: str = DEFAULT_NAMESPACE) -> str:
     """One's own: the pod's, or else that of the kubeconfig's context. Raises NoCluster."""
     choice = choice or Choice()
+    _look_for_kubeconfig(choice)
     try:
         if choice.in_cluster:
             return NAMESPACE_FILE.read_text().strip()
@@ -65,6 +66,7 @@ async def connect(
 ) -> AsyncIterator[Api]:
     """The API server of the pod's ServiceAccount, or else of a kubeconfig. Raises NoCluster."""
     choice = choice or Choice()
+    _look_for_kubeconfig(choice)
     configuration = client.Configuration()
     try:
         if choice.in_cluster:
@@ -83,17 +85,23 @@ async def connect(
 
 def _named(name: str, files: str) -> dict[str, Any]:
     """A context of a kubeconfig, which need not have a current one. Raises whatever its content makes it raise."""
-    for path in files.split(os.pathsep):
-        file = Path(path).expanduser()
-        for context in yaml.safe_load(file.read_text())["contexts"] if file.exists() else ():
-            if context["name"] == name:
-                return dict(context)
+    for context in KubeConfigMerger(files).config.value["contexts"]:
+        if context["name"] == name:
+            return dict(context.value)
     raise LookupError(f"it has no context {name}")
+
+
+def _look_for_kubeconfig(choice: Choice) -> None:
+    """Raise NoCluster if it is needed and not there, which the library would log as well."""
+    if choice.in_cluster:
+        return
+    if not any(os.path.exists(os.path.expanduser(each)) for each in choice.files.split(os.pathsep)):
+        raise NoCluster(
+            f"no cluster to work for: there is no {choice.files}; let KUBECONFIG name a kubeconfig"
+        )
 
 
 def _no_cluster(error: Exception, choice: Choice) -> str:
     if choice.in_cluster:
         return f"cannot use the pod's ServiceAccount: {error}"
-    if not any(os.path.exists(os.path.expanduser(each)) for each in choice.files.split(os.pathsep)):
-        return f"no cluster to work for: there is no {choice.files}; let KUBECONFIG name a kubeconfig"
     return f"cannot use the kubeconfig {choice.files}: {error}"

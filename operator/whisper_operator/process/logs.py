@@ -41,8 +41,6 @@ def configure(level: str = "info") -> None:
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.root.level))
-    # A kubeconfig that is not there is said by ourselves, with what to do about it.
-    logging.getLogger("kubernetes").setLevel(max(logging.ERROR, logging.root.level))
     # Which kinds a cluster lacks is said by ourselves, and only what is wanted of them is a matter of concern.
     logging.getLogger("kopf._core.reactor.observation").addFilter(
         lambda record: not record.getMessage().startswith("Unresolved resources cannot be served")
