@@ -35,7 +35,7 @@ OURS = f"{MANAGED_BY_LABEL}={FIELD_MANAGER}"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One namespaced resource type of the Kubernetes API."""
+    """One resource type of the Kubernetes API."""
 
     group: str
     version: str
@@ -113,6 +113,7 @@ LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 ACCESS_REVIEW = Kind("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview")
 """A question that is asked by creating it: of no namespace, and kept nowhere."""
 
+# What else doctor reads.
 NODE = Kind("", "v1", "nodes", "Node")
 QUOTA = Kind("", "v1", "resourcequotas", "ResourceQuota")
 CONFIG_MAP = Kind("", "v1", "configmaps", "ConfigMap")
