@@ -413,7 +413,7 @@ async def test_work_ends_when_its_time_is_over_and_begins_again_with_the_next_te
 ) -> None:
     server = Server()
     replica, terms = Replica(server), list[str]()
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(module, "FOLLOWERS_SECONDS", 0.01)
     replica.leadership._lock.timing = Timing(retry=0.01)
 
     async def lead() -> None:

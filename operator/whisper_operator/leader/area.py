@@ -7,12 +7,9 @@ from collections.abc import Collection
 from typing import Protocol
 
 from whisper_operator.leader.installations import (
-    ACCOUNT_ANNOTATION,
-    ALL,
     CLAIM,
     LEADER,
     MARKS,
-    SCOPE_ANNOTATION,
     THERE_SECONDS,
     Installations,
     account,
@@ -31,8 +28,9 @@ BLINK_SECONDS = 60.0
 """The longest time between two looks in which a junior can't have taken us for gone and have begun."""
 EVERYTHING = ""
 """In place of a namespace."""
-NOBODY = ""
-"""In place of an installation: one that has not noticed us yet may still be writing, or that can't be told now."""
+SOMEBODY = ""
+"""In place of an installation, as no Lease's holder can be called: one that has not noticed us yet may still be writing, or which
+it is can't be told now."""
 
 Left = dict[str, str]
 """By namespace, or EVERYTHING, the installation that it is left to."""
@@ -50,7 +48,7 @@ class Area(Protocol):
         """When what is known of the others is too old to write by."""
 
     def left_to(self, namespace: str, now: float) -> str | None:
-        """The installation that it is left to, or EVERYTHING is; None: it is ours. Our own Lease is another matter."""
+        """The installation, or SOMEBODY, that it or EVERYTHING is left to; None: it is ours. Our own Lease is another matter."""
 
     def left(self, now: float) -> Left:
         """All that is left to others."""
@@ -96,10 +94,10 @@ class WholeCluster:
         self._senior = None
         if own is not None:
             self._senior = self._others.senior(own, now, lambda lease: account(lease) in true)
+            known = {} if blinked else self._juniors
             for each in self._others.juniors(own, now, lambda lease: account(lease) in true):
                 # One that comes while we write has seen our Lease before it could begin.
                 is_late = leads and not blinked and each not in self._present
-                known = {} if blinked else self._juniors
                 juniors[each] = known.get(each, -math.inf if is_late else now)
         self._juniors, self._present = juniors, {account(each)[0] for each in rivals}
         self._begins = max(juniors.values(), default=-math.inf) + STOPS_SECONDS
@@ -126,17 +124,15 @@ class WholeCluster:
     def left_to(self, namespace: str, now: float) -> str | None:
         if self._senior is not None:
             return self._senior
-        return NOBODY if now < self._begins else self._claims.get(namespace)
+        return SOMEBODY if now < self._begins else self._claims.get(namespace)
 
     def left(self, now: float) -> Left:
         everything = self.left_to(EVERYTHING, now)
         return self._claims if everything is None else {EVERYTHING: everything}
 
     def state(self, now: float) -> tuple[bool, str]:
-        left = self.left(now)
-        return not left.get(EVERYTHING), ". ".join(
-            self.reason(each, other) for each, other in sorted(left.items()) if other
-        )
+        known = {each: other for each, other in self.left(now).items() if other != SOMEBODY}
+        return EVERYTHING not in known, ". ".join(self.reason(*each) for each in sorted(known.items()))
 
     def reason(self, namespace: str, other: str) -> str:
         if namespace != EVERYTHING:
@@ -169,30 +165,22 @@ class SomeNamespaces:
             return None  # each by itself
         claim = self._claims.get(namespace)
         if claim is None:
-            return NOBODY
+            return SOMEBODY
         if not claim.holds(now):
-            return claim.holder if claim.holder != claim.identity else NOBODY
-        return NOBODY if now < claim.gained + STOPS_SECONDS else None
+            return SOMEBODY if claim.holder in ("", claim.identity) else claim.holder
+        return SOMEBODY if now < claim.gained + STOPS_SECONDS else None
 
     def left(self, now: float) -> Left:
         found = {each: self.left_to(each, now) for each in self._claims}
         return {each: other for each, other in found.items() if other is not None}
 
     def state(self, now: float) -> tuple[bool, str]:
-        lost = {
-            each: claim.trouble or self.reason(each, other)
-            for each, claim in self._claims.items()
-            if (other := self.left_to(each, now) or "") or claim.trouble
-        }
+        lost = {each: self.reason(each, other) for each, other in self.left(now).items() if other != SOMEBODY}
+        lost |= {each: claim.trouble for each, claim in self._claims.items() if claim.trouble}
         return len(lost) < len(self._claims), ". ".join(lost[each] for each in sorted(lost))
 
     def reason(self, namespace: str, other: str) -> str:
         return _reason(namespace, other)
-
-
-def marks_of(namespaces: Collection[str], service_account: str) -> dict[str, str]:
-    """Annotations of an installation's own Lease."""
-    return {SCOPE_ANNOTATION: ",".join(namespaces) or ALL, ACCOUNT_ANNOTATION: service_account}
 
 
 def _reason(namespace: str, other: str) -> str:

@@ -6,7 +6,7 @@ can't keep an installation from others. Of two that look after the whole cluster
 has such a Lease and not the rights for it is none.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from whisper_operator.kube.kinds import FIELD_MANAGER, GROUP, NAME_LABEL
 from whisper_operator.kube.objects import Raw
@@ -79,6 +79,11 @@ def is_rival(lease: Raw, own: str) -> bool:
     metadata = lease["metadata"]
     says_so = (metadata.get("annotations") or {}).get(SCOPE_ANNOTATION) == ALL
     return says_so and metadata["name"] == LEADER and metadata["namespace"] != own
+
+
+def annotations(namespaces: Collection[str], service_account: str) -> dict[str, str]:
+    """What an installation's own LEADER says of it."""
+    return {SCOPE_ANNOTATION: ",".join(namespaces) or ALL, ACCOUNT_ANNOTATION: service_account}
 
 
 def account(lease: Raw) -> tuple[str, str]:

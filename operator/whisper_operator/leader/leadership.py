@@ -34,14 +34,14 @@ from whisper_operator.kube.client import Api
 from whisper_operator.kube.errors import NotLeading
 from whisper_operator.kube.kinds import FIELD_MANAGER
 from whisper_operator.kube.metrics import REGISTRY
-from whisper_operator.leader.area import EVERYTHING, Area, Left, SomeNamespaces, WholeCluster, marks_of
-from whisper_operator.leader.installations import LEADER, MARKS, SCOPE_ANNOTATION
+from whisper_operator.leader.area import EVERYTHING, SOMEBODY, Area, Left, SomeNamespaces, WholeCluster
+from whisper_operator.leader.installations import LEADER, MARKS, SCOPE_ANNOTATION, annotations
 from whisper_operator.leader.leases import Leases, clock
 from whisper_operator.leader.lock import Lock
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0
+FOLLOWERS_SECONDS = 1.0
 """From one look of a follower at the Lease to the next: the most that a Lease which was given back waits for it."""
 FOLLOWERS_LOOK_SECONDS = 10.0
 """And at other installations."""
@@ -80,8 +80,8 @@ class Leadership:
         self._leases = Leases(leases)
         self._writer = writer
         self._changed = changed
-        self._marks = marks_of(namespaces, service_account)
-        self._lock = Lock(namespace, LEADER, self.identity, labels=MARKS, annotations=self._marks)
+        self._annotations = annotations(namespaces, service_account)
+        self._lock = Lock(namespace, LEADER, self.identity, labels=MARKS, annotations=self._annotations)
         self._area: Area = (
             SomeNamespaces(self._leases, namespace, namespaces)
             if namespaces
@@ -115,7 +115,8 @@ class Leadership:
             raise NotLeading(f"not leading, as the Lease is {self._whose(now)}")
         other = self._area.left_to(namespace, now)
         if other is not None:
-            raise NotLeading(f"namespace {namespace} is left to {other or 'those who may still write there'}")
+            whom = "those who may still write there" if other == SOMEBODY else other
+            raise NotLeading(f"namespace {namespace} is left to {whom}")
         return self._ends + self._lock.timing.slack - now
 
     def leaves(self, namespace: str) -> bool:
@@ -204,7 +205,7 @@ class Leadership:
         held = self._lock.holds(clock())
         is_well = await self._leases.renew_or_take(self._lock)
         if not self._lock.holds(clock()):
-            return LOOK_SECONDS
+            return FOLLOWERS_SECONDS
         if not held:
             self._look_now.set()
         return self._lock.timing.retry if is_well else AGAIN_SECONDS
@@ -223,7 +224,7 @@ class Leadership:
         before, self._left = self._left, dict(self._area.left(now)) if leads else {}
         untold, self._untold = self._untold - before.keys() - self._left.keys(), set()
         for where, other in before.items() - self._left.items():
-            if other:
+            if other != SOMEBODY:
                 LEFT_TO_OTHERS.remove(where, other)
             if where not in self._left and leads:
                 logger.info("Nobody else looks after %s any more", where or "the cluster")
@@ -231,7 +232,7 @@ class Leadership:
         for where, other in self._left.items() - before.items():
             if where not in before:
                 self._changed(where)
-            if other:
+            if other != SOMEBODY:
                 LEFT_TO_OTHERS.labels(where, other).set(1)
                 logger.warning("%s", self._area.reason(where, other))
         for where in untold if leads else ():
@@ -247,11 +248,12 @@ class Leadership:
 
     def _other_area(self) -> str:
         """What the leader looks after, if it is told other namespaces than we are: for a while, a new configuration's doing."""
-        annotations = ((self._lock.lease or {}).get("metadata") or {}).get("annotations") or {}
-        theirs = annotations.get(SCOPE_ANNOTATION, self._marks[SCOPE_ANNOTATION])
-        if theirs == self._marks[SCOPE_ANNOTATION]:
+        ours = self._annotations[SCOPE_ANNOTATION]
+        written = ((self._lock.lease or {}).get("metadata") or {}).get("annotations") or {}
+        theirs = written.get(SCOPE_ANNOTATION, ours)
+        if theirs == ours:
             return ""
-        return f", who is configured to look after {theirs}, and this one {self._marks[SCOPE_ANNOTATION]} (* is all namespaces)"
+        return f", who is configured to look after {theirs}, and this one {ours} (* is all namespaces)"
 
     def _whose(self, now: float) -> str:
         if self._lock.holder != self.identity:
