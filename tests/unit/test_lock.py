@@ -46,6 +46,15 @@ class Candidate:
         return lock.holds(now + answered_after)
 
 
+def held() -> tuple[Server, Candidate, Candidate]:
+    """A Lease, who has had it since 0, and who has seen that at 1."""
+    server = Server()
+    first, second = Candidate(server, "a"), Candidate(server, "b")
+    first.round(0)
+    second.round(1)
+    return server, first, second
+
+
 def spec(server: Server) -> dict[str, Any]:
     assert server.lease is not None
     found: dict[str, Any] = server.lease["spec"]
@@ -139,10 +148,7 @@ def test_a_longer_duration_that_its_holder_wrote_is_kept() -> None:
 
 
 def test_a_frozen_holder_that_wakes_has_it_no_longer_by_its_clock_alone() -> None:
-    server = Server()
-    first, second = Candidate(server, "a"), Candidate(server, "b")
-    first.round(0)
-    second.round(1)
+    _, first, second = held()
     assert second.round(11)
     assert not first.lock.holds(30), "before it has asked anybody"
     assert not first.round(30)
@@ -204,10 +210,7 @@ def test_a_label_is_no_sign_of_life() -> None:
 
 
 def test_a_renewal_whose_answer_was_lost_counts_for_the_others_and_not_for_the_holder() -> None:
-    server = Server()
-    first, second = Candidate(server, "a"), Candidate(server, "b")
-    first.round(0)
-    second.round(1)
+    server, first, second = held()
     server.write(first.lock.body(WALL + timedelta(seconds=5)))
     assert first.lock.ends == 6
     assert not second.round(5)
@@ -216,10 +219,7 @@ def test_a_renewal_whose_answer_was_lost_counts_for_the_others_and_not_for_the_h
 
 
 def test_one_that_was_given_back_is_had_at_once_and_tells_until_when_the_other_wrote() -> None:
-    server = Server()
-    first, second = Candidate(server, "a"), Candidate(server, "b")
-    first.round(0)
-    second.round(1)
+    server, first, second = held()
     server.write(first.lock.release(WALL))
     assert not first.lock.holds(1)
     assert second.round(1.5)
@@ -228,10 +228,7 @@ def test_one_that_was_given_back_is_had_at_once_and_tells_until_when_the_other_w
 
 
 def test_one_that_was_deleted_is_made_anew_by_its_holder_and_by_others_only_later() -> None:
-    server = Server()
-    first, second = Candidate(server, "a"), Candidate(server, "b")
-    first.round(0)
-    second.round(1)
+    server, first, second = held()
     server.lease = None
     assert not second.round(1.5)
     assert first.round(2), "refused, as it is gone"
@@ -283,10 +280,7 @@ def test_our_name_that_somebody_puts_back_is_no_term_of_ours() -> None:
 
 
 def test_a_lease_whose_taking_was_not_answered_is_ours_all_the_same() -> None:
-    server = Server()
-    first, second = Candidate(server, "a"), Candidate(server, "b")
-    first.round(0)
-    second.round(1)
+    server, first, second = held()
     server.write(first.lock.release(WALL))
     second.lock.see(server.lease, 2)
     server.write(second.lock.body(WALL))
