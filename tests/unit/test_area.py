@@ -36,6 +36,10 @@ async def test_rights_of_an_earlier_version_are_told(clock: Clock) -> None:
     is_fit, words = replica.leadership.state()
     assert not is_fit
     assert "apply deploy/ anew, which gives the right to it (leases is forbidden)" in words
+    replica.api.no_list = None
+    clock.now += 2
+    await replica.round()
+    assert replica.leadership.state() == (True, "ok"), "it was applied"
     replica.api.failure = Forbidden(403, "leases is forbidden")
     clock.now += 20
     assert not await replica.round()
@@ -89,11 +93,16 @@ async def test_a_lease_that_somebody_made_up_stops_nobody_however_old(clock: Clo
     assert not await replica.round(), "and often enough for one that is just being installed"
 
 
-async def test_an_older_one_that_comes_back_waits_until_the_younger_has_stopped(clock: Clock) -> None:
+@pytest.mark.parametrize("has_seen_it", [True, False])
+async def test_an_older_one_that_comes_back_waits_until_the_younger_has_stopped(
+    clock: Clock, has_seen_it: bool
+) -> None:
     server = Server()
     old, new = Replica(server, "old"), Replica(server, "new")
     await old.round()
     await new.round()
+    if has_seen_it:
+        await old.round()
     for _ in range(301):
         clock.now += 1
         await new.round()
@@ -160,6 +169,9 @@ async def test_a_hand_over_between_replicas_keeps_the_claims_and_waits_for_nothi
     clock.now += 11
     await first.round()
     assert first.may_write()
+    writes = server.version
+    await second.round()
+    assert server.version == writes, "who follows claims nothing"
     await first.leadership._step_down(None, asyncio.create_task(asyncio.sleep(0)))
     assert not first.may_write()
     assert await second.round()
@@ -335,3 +347,28 @@ async def test_who_was_told_that_a_namespace_is_left_is_told_when_that_ends(cloc
     replica.leadership._tell()
     assert replica.changed == ["asr"]
     assert not replica.leadership.leaves("asr")
+
+
+async def test_what_was_seen_before_it_had_a_lease_is_not_enough_to_write(clock: Clock) -> None:
+    """Which is older is known only then."""
+    server = Server()
+    await Replica(server, "old").round()
+    new = Replica(server, "new")
+    await new.leadership._look()
+    clock.now += 1
+    await new.leadership._renew()
+    assert not new.may_write()
+
+
+async def test_what_is_left_to_others_is_told_by_who_leads(clock: Clock) -> None:
+    server = Server()
+    await Replica(server, "old").round()
+    first, second = Replica(server, "new"), Replica(server, "new")
+    await first.round()
+    await second.round()
+    assert (first.changed, second.changed) == ([""], [])
+    first.api.failure = Unavailable("gone")
+    clock.now += 7
+    await first.round()
+    assert first.changed == [""], "it knows no better than before"
+    assert ("", "old") not in LEFT_TO_OTHERS._metrics

@@ -99,6 +99,83 @@ async def test_it_is_given_back_at_the_end_unless_a_write_may_still_be_under_way
     assert await second.round() is has_written
 
 
+async def test_it_is_not_given_back_if_the_end_of_the_work_cut_off_a_write(clock: Clock) -> None:
+    server = Server()
+    first, second = Replica(server), Replica(server)
+    began = asyncio.Event()
+
+    async def lead() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            first.api.has_written = False
+
+    running = asyncio.create_task(first.leadership.run(lead))
+    await began.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert not await second.round()
+
+
+async def test_it_is_given_back_though_the_last_renewal_was_not_answered(clock: Clock) -> None:
+    server = Server()
+    first, second = Replica(server), Replica(server)
+    await first.round()
+    clock.now += 2
+    first.api.lost = True
+    await first.round()
+    await ends(first)
+    assert await second.round()
+
+
+async def test_who_comes_to_lead_looks_at_the_others_at_once(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not when a follower would, before which it may not begin."""
+    monkeypatch.setattr(leadership, "FOLLOWERS_SECONDS", 0.01)
+    server = Server()
+    first, second = Replica(server), Replica(server)
+    await first.round()
+    began, reads = asyncio.Event(), server.read
+
+    async def lead() -> None:
+        began.set()
+
+    running = asyncio.create_task(second.leadership.run(lead))
+    async with asyncio.timeout(5):
+        while server.read == reads:
+            await asyncio.sleep(0.01)
+        await ends(first)
+        await began.wait()
+    await running
+
+
+async def test_work_ends_in_time_though_a_renewal_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    replica = Replica(Server())
+    replica.leadership._lock.timing = Timing(renew=0.5, retry=0.01)
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def lead() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def hang(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    running = asyncio.create_task(replica.leadership.run(lead))
+    async with asyncio.timeout(10):
+        await began.wait()
+        for verb in ("get", "update", "list_all"):
+            monkeypatch.setattr(replica.api, verb, hang)
+        await ended.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_work_ends_when_its_time_is_over_and_begins_again_with_the_next_term(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +189,7 @@ async def test_work_ends_when_its_time_is_over_and_begins_again_with_the_next_te
         try:
             await asyncio.Event().wait()
         finally:
+            assert IS_LEADER._value.get() == 0
             terms.append("ended")
 
     running = asyncio.create_task(replica.leadership.run(lead))
@@ -213,6 +291,7 @@ async def test_a_renewal_that_fails_is_tried_again_at_once_and_reads_nothing(
     clock.now += 2
     replica.api.failure = Unavailable("slow")
     assert await replica.leadership._renew() < 0.5
+    assert replica.leadership.state() == (True, "ok"), "it has it yet"
     replica.api.failure = None
 
     async def get(*_: Any) -> None:

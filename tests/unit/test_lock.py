@@ -305,3 +305,14 @@ def test_a_shared_one_that_had_run_out_counts_as_taken_from_another() -> None:
         later.see(server.lease, 1)
         later.wrote(server.write(later.body(WALL + timedelta(seconds=seconds))), 1, 1)
         assert later.gained == gained
+
+
+def test_a_shared_one_that_another_of_us_has_taken_is_had_at_once() -> None:
+    server = Server()
+    one, other = (Lock("whisper-operator", "whisper-operator", "a", shared=True) for _ in range(2))
+    Candidate(server, "b").round(0)
+    one.see(server.lease, 0)
+    other.see(server.lease, 0)
+    other.wrote(server.write(other.body(WALL)), 10, 10)
+    one.see(server.lease, 11)
+    assert one.may_be_had(11)

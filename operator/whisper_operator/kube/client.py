@@ -13,12 +13,7 @@ import aiohttp
 from kubernetes.aio import client
 
 from whisper_operator.kube import answers, metrics
-from whisper_operator.kube.errors import (
-    NoSuchKind,
-    OutOfTime,
-    Refused,
-    Unavailable,
-)
+from whisper_operator.kube.errors import NoSuchKind, OutOfTime, Refused, Unavailable
 from whisper_operator.kube.kinds import EVENT, FIELD_MANAGER, HASH_ANNOTATION, POD, Kind
 from whisper_operator.kube.slots import Slots
 from whisper_operator.kube.under_way import Write, Writes
