@@ -1,12 +1,13 @@
 """Parsing: what is absent is filled in, what can't work is a SpecError that says what to write, and no field is forgotten."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from whisper_operator.config import ConfigError, Settings
 from whisper_operator.config import parse as parse_settings
 from whisper_operator.spec.endpoint import Autoscaling, SpecError, WhisperEndpoint, parse
-from whisper_operator.spec.weights import in_bytes
+from whisper_operator.spec.quantity import in_bytes, number
 
 SETTINGS = Settings(server_repository="registry.example.com/whisper-server", server_version="1.2.3")
 PVC = {"persistentVolumeClaim": {"claimName": "models"}}
@@ -216,6 +217,22 @@ def test_what_an_api_server_takes_is_taken() -> None:
 )
 def test_amounts_of_bytes(written: str, meant: int) -> None:
     assert in_bytes(written) == meant
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [(4, "4"), (0.5, "0.5"), ("250m", "0.25"), ("7u", "0.000007"), ("1e3", "1000"), ("2E", "2e18"), ("1Ei", str(2**60))],
+)  # fmt: skip
+def test_a_quantity_is_what_kubernetes_takes_it_for(written: object, meant: str) -> None:
+    assert number(written) == Decimal(meant)
+
+
+@pytest.mark.parametrize(
+    "written", ["", "x", "4GB", "4K", "4ki", " 4", "1_0", "inf", "1e", "1e999999999", None, {}]
+)
+def test_what_is_no_quantity_is_no_number(written: object) -> None:
+    with pytest.raises(ValueError, match="is no quantity: write it like 500m, 4 or 24Gi"):
+        number(written)
 
 
 def test_a_limit_alone_is_the_request_too() -> None:

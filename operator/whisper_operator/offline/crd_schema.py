@@ -15,10 +15,10 @@ import yaml
 from celpy import celtypes
 from celpy.adapter import json_to_cel
 from celpy.evaluation import CELEvalError
-from kubernetes.utils.quantity import parse_quantity
 
 from whisper_operator.spec.egress import is_cidr
 from whisper_operator.spec.fields import without_nulls
+from whisper_operator.spec.quantity import number
 from whisper_operator.spec.words import at, said, short
 
 CRD = "whisperendpoints.yaml"
@@ -135,12 +135,12 @@ def _program(rule: str) -> Any:
 
 
 def _quantity(text: celtypes.Value) -> celtypes.Value:
-    return celtypes.DoubleType(float(parse_quantity(str(text))))
+    return celtypes.DoubleType(float(number(str(text))))
 
 
 def _is_quantity(text: celtypes.Value) -> celtypes.Value:
     try:
-        parse_quantity(str(text))
+        number(str(text))
     except ValueError:
         return celtypes.BoolType(False)
     return celtypes.BoolType(True)

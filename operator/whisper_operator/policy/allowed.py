@@ -12,7 +12,7 @@ from whisper_operator.spec import endpoint as spec_endpoint
 from whisper_operator.spec.egress import Egress
 from whisper_operator.spec.endpoint import CANONICAL_MODELS, SpecError, WhisperEndpoint
 from whisper_operator.spec.fields import without_nulls
-from whisper_operator.spec.weights import in_bytes
+from whisper_operator.spec.quantity import in_bytes
 
 LISTED = {
     "image": "registries",

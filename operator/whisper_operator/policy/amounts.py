@@ -1,6 +1,5 @@
 """What endpoints ask for, and what runs, as numbers that can be added up."""
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from whisper_operator.observed.children import Child
 from whisper_operator.observed.pods import Pod
 from whisper_operator.spec.endpoint import WhisperEndpoint
+from whisper_operator.spec.quantity import number
 
 Amounts = Mapping[str, int]
 """By what is counted, one of COUNTED, in thousandths: whole numbers, whose sums are exact. Nothing is left out, not 0."""
@@ -20,9 +20,6 @@ ONE = 1000
 
 UNLIMITED = "none"
 """In the policy file, of what has no ceiling though the preset gives it one."""
-
-SUFFIXES = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
-SUFFIXES |= {f"{unit}i": 1024.0**power for power, unit in enumerate("KMGTPE", start=1)}
 
 
 def ceilings(raw: Mapping[str, Any]) -> Amounts:
@@ -120,5 +117,7 @@ def _without_zeros(found: Amounts) -> Amounts:
 
 def thousandths(quantity: object) -> int:
     """Of a Kubernetes quantity as it stands in an object; 0 for what is none, as somebody's own resource may be."""
-    match = re.fullmatch(r"([0-9.]+(?:[eE][-+]?[0-9]+)?)([A-Za-z]*)", str(quantity))
-    return round(float(match[1]) * SUFFIXES.get(match[2], 0.0) * ONE) if match else 0
+    try:
+        return round(number(quantity) * ONE)
+    except ValueError:
+        return 0

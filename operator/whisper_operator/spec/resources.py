@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from whisper_operator.spec.fields import Fields
-from whisper_operator.spec.weights import ModelVolume, in_bytes
+from whisper_operator.spec.quantity import in_bytes
+from whisper_operator.spec.weights import ModelVolume
 
 GIB = 1 << 30
 

@@ -4,10 +4,9 @@ import re
 from dataclasses import dataclass
 
 from whisper_operator.spec.fields import Fields
+from whisper_operator.spec.quantity import in_bytes
 
 MIB = 1 << 20
-UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-UNITS |= {f"{unit[0].upper()}i": 1024**power for power, unit in enumerate("KMGT", start=1)}
 
 FILE_MIB = {"tiny": 75, "base": 140, "small": 465, "medium": 1460, "large": 2950, "turbo": 1550}
 """openai-whisper's files, rounded up, by the first part of a model's name."""
@@ -47,11 +46,3 @@ def copy_bytes(model: str, engine: str) -> int:
 def _file_mib(model: str, *, unknown: int = 0) -> int:
     """The size of an official model's file; the demo's is part of the server."""
     return 0 if model == "demo" else FILE_MIB.get(re.split(r"[-.]", model)[0], unknown)
-
-
-def in_bytes(quantity: str) -> int:
-    """A Kubernetes quantity of bytes, such as 4Gi. Raises ValueError."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]*)", quantity)
-    if match is None or match[2] not in UNITS:
-        raise ValueError(f"{quantity!r} is no amount of bytes: write it like 512Mi or 4Gi")
-    return int(float(match[1]) * UNITS[match[2]])
