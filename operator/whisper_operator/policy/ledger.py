@@ -48,7 +48,6 @@ class Ledger:
         self._takers: set[Key] = set()
         """Who had part in what was shared out, and has not got it yet: on whose account others may wait. Who had none keeps
         nobody waiting by what it asks for, so that a crowd that waits is not gone through for each of it that goes."""
-        self._bounds: dict[str, list[Bound]] = {}
         self._candidates: dict[str, list[Key]] = {}
         self._shared: dict[Scope, dict[Key, list[Lack]]] = {}
         self._over: dict[tuple[Scope, str], set[Key]] = {}
@@ -107,7 +106,7 @@ class Ledger:
             less = beyond(entry.kept, entry.asked)
             lacks = [
                 (scope, name)
-                for scope, name, most in self._bounds_of(key[0])
+                for scope, name, most in bounds(policy, key[0])
                 if name in entry.asked
                 and name in entry.running.going
                 and self._sums.occupied[scope][name] - less.get(name, 0) > most
@@ -134,24 +133,19 @@ class Ledger:
             self._forget_what_was_worked_out()
 
     def _forget_what_was_worked_out(self) -> None:
-        for kept in (self._bounds, self._candidates, self._shared, self._over):
+        for kept in (self._candidates, self._shared, self._over):
             kept.clear()
 
     def _lacks(self, key: Key, entry: Entry) -> list[Lack]:
         """Of what there is too little for one endpoint. What is plain is not worked out."""
         if entry.shrinks:
             return []
-        limits = self._bounds_of(key[0])
+        limits = bounds(self._policy, key[0])
         if too_many := [bound[:2] for bound in limits if key in self._over_of(bound)]:
             return too_many
         if all(self._sums.at_most[scope][name] <= most for scope, name, most in limits):
             return []
         return entry.lacks(limits, self._sums.occupied) or self._shares(key[0]).get(key, [])
-
-    def _bounds_of(self, namespace: str) -> list[Bound]:
-        if namespace not in self._bounds:
-            self._bounds[namespace] = bounds(self._policy, namespace)
-        return self._bounds[namespace]
 
     def _over_of(self, bound: Bound) -> set[Key]:
         scope, name, most = bound
@@ -170,7 +164,7 @@ class Ledger:
         if scope not in self._shared:
             places = [namespace] if here else list(self._keys)
             found = [key for place in places for key in self._candidates_of(place)]
-            nothing = share_out(self._entries, found, self._bounds_of, self._sums)
+            nothing = share_out(self._entries, found, self._policy, self._sums)
             self._shared[scope] = nothing
             self._takers.update(key for key in found if key not in nothing)
         return self._shared[scope]
@@ -178,7 +172,7 @@ class Ledger:
     def _candidates_of(self, namespace: str) -> list[Key]:
         """Who asks for more, and would find room in the namespace if nobody else asked."""
         if namespace not in self._candidates:
-            limits = [bound for bound in self._bounds_of(namespace) if bound[0] is not EVERYWHERE]
+            limits = [bound for bound in bounds(self._policy, namespace) if bound[0] is not EVERYWHERE]
             occupied = self._sums.occupied
             found = ((key, self._entries[key]) for key in self._keys[namespace])
             self._candidates[namespace] = [

@@ -1,7 +1,7 @@
 """How what is scarce is shared out: what runs first, then the oldest that fits. Pure, but for sums that are kept up to date."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -132,22 +132,17 @@ def over(entries: Mapping[Key, Entry], keys: Iterable[Key], name: str, most: int
 
 
 def share_out(
-    entries: Mapping[Key, Entry],
-    candidates: Iterable[Key],
-    bounds: Callable[[str], list[Bound]],
-    sums: Sums,
+    entries: Mapping[Key, Entry], candidates: Collection[Key], policy: Policy, sums: Sums
 ) -> dict[Key, list[Lack]]:
-    """Those of the candidates for whom there is too little, and of what: by age, each gets all that it asks for, or nothing.
-
-    `bounds`: the ceilings that a namespace's are under.
-    """
+    """Those of the candidates for whom there is too little, and of what: by age, each gets all that it asks for, or nothing."""
+    limits = {namespace: bounds(policy, namespace) for namespace in {key[0] for key in candidates}}
     occupied: dict[Scope, Counter[str]] = {EVERYWHERE: Counter(sums.occupied[EVERYWHERE])}
     found: dict[Key, list[Lack]] = {}
     for key in sorted(candidates, key=lambda key: entries[key].age):
         namespace, entry = key[0], entries[key]
         if namespace not in occupied:
             occupied[namespace] = Counter(sums.occupied[namespace])
-        if lacks := entry.lacks(bounds(namespace), occupied):
+        if lacks := entry.lacks(limits[namespace], occupied):
             found[key] = lacks
             continue
         extra = beyond(entry.at_most, entry.occupied)
