@@ -53,11 +53,16 @@ def test_two_are_never_told_the_same_room_before_the_cluster_shows_it() -> None:
     assert cluster.may("new")
 
 
-def test_a_lower_ceiling_takes_nothing_away_and_the_youngest_say_so() -> None:
-    cluster = Cluster(3)
+@pytest.mark.parametrize("ceiling", [{"namespace": 3}, {"everywhere": 3}])
+def test_a_lower_ceiling_takes_nothing_away_and_the_youngest_say_so(ceiling: dict[str, int]) -> None:
+    cluster = Cluster(**ceiling)
     for name in ("a", "b", "c"):
         cluster.note(name, 2, 2)
+    cluster.ask("d", 0, cpu=1)
     assert [cluster.may(name) for name in ("a", "b", "c")] == [True, False, False]
+    assert cluster.may("d"), "who has no part in it is not over it"
+    cluster.note("a", 1, 1)
+    assert [cluster.may(name) for name in ("a", "b", "c")] == [True, True, False]
 
 
 def test_one_that_is_over_may_always_ask_for_less() -> None:
@@ -116,7 +121,8 @@ def test_another_change_of_pods_waits_until_those_before_are_gone_where_they_tak
     assert cluster.may("a")  # what changes no pods does not wait
     with pytest.raises(SpecError, match="gpus 3 beside 2 of its pods that are on their way out"):
         cluster.ledger.grant(("asr", "a"), cluster.policy, new_pods=True)
-    cluster.runs("a", 3)  # of which its own pods are the news
+    cluster.runs("a", 3)
+    cluster.runs("b", 0, going=2)  # it is by its own pods that it waits, and not by others'
     assert cluster.may("a", new_pods=True)
 
 
@@ -146,6 +152,8 @@ def test_one_whose_gpus_are_going_may_do_without_any() -> None:
     cluster.runs("a", 4, going=1)
     cluster.ask("a", 0, cpu=4)
     assert cluster.may("a", new_pods=True)
+    cluster.runs("a", 4, going=5)
+    assert cluster.may("a", new_pods=True), "however many those are"
     cluster.ask("a", 0)
     assert cluster.may("a", new_pods=True)
 
@@ -183,7 +191,8 @@ def test_another_term_knows_what_runs_and_not_what_was_asked_for() -> None:
     cluster.note("gone", 1, 0)
     cluster.ledger.begin(cluster.policy)
     cluster.ask("b", 1)
-    assert cluster.may("b")
+    cluster.ask("c", 1)
+    assert [cluster.may(name) for name in ("c", "b")] == [False, True]
     cluster.ask("a", 4)
     assert not cluster.may("a")
 

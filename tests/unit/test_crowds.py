@@ -52,6 +52,49 @@ def test_a_crowd_that_waits_goes_in_steps_that_do_not_grow_with_it(what: Callabl
     assert many < 12 * few, (few, many)
 
 
+@pytest.mark.parametrize("part", [0.5, 1])
+def test_a_crowd_that_comes_at_once_is_told_in_steps_that_do_not_grow_with_it(part: float) -> None:
+    """Whether there is room for some, or for all, who then run one after the other."""
+
+    def work(count: int) -> int:
+        cluster = Cluster(int(count * part))
+        for number in range(count):
+            cluster.ask(f"w{number}", 1)
+
+        def look() -> None:
+            for number in range(count):
+                assert cluster.may(f"w{number}") == (number < count * part)
+                if part == 1:
+                    cluster.runs(f"w{number}", 1)
+
+        return calls(look)
+
+    few, many = work(50), work(500)
+    assert many < 12 * few, (few, many)
+
+
+def test_a_crowd_that_is_over_a_lower_ceiling_is_told_in_steps_that_do_not_grow_with_it() -> None:
+    def work(count: int) -> int:
+        cluster = Cluster(count // 2)
+        for number in range(count):
+            cluster.note(f"w{number}", 1, 1)
+        return calls(lambda: [cluster.may(f"w{number}") for number in range(count)])
+
+    few, many = work(50), work(500)
+    assert many < 12 * few, (few, many)
+
+
+def test_what_is_scarce_in_some_namespaces_only_is_shared_out_in_each_for_itself() -> None:
+    def work(namespaces: int) -> int:
+        cluster = Cluster(4)
+        for number in range(namespaces):
+            cluster.ask(f"a{number}", 3, f"n{number}")
+            cluster.ask(f"b{number}", 3, f"n{number}")
+        return calls(lambda: [cluster.may("a0", "n0"), cluster.may("b0", "n0")])
+
+    assert work(100) == work(10)
+
+
 def calls(work: Callable[[], object]) -> int:
     """How many functions are called in it: unlike seconds, as many on a busy machine."""
     count = 0

@@ -85,6 +85,7 @@ def test_one_that_waits_on_account_of_what_runs_goes_on_keeping_others_from_what
     assert not cluster.may("old", new_pods=True)
     cluster.ask("young", 0, cpu=4)
     assert not cluster.may("young")
+    assert not cluster.may("old", new_pods=True)
     cluster.ask("old", 4)
     assert cluster.woken == ["young"]
 
@@ -127,3 +128,45 @@ def test_only_those_are_woken_for_whom_there_is_room() -> None:
     cluster.runs("other-0", 1, "two")
     cluster.note("a", 2, 2, "one")
     assert cluster.woken == ["other-0", "greedy-0"]
+
+
+def test_one_that_lacks_another_thing_by_now_is_woken_by_that_one() -> None:
+    cluster = Cluster(4)
+    cluster.policy = under({"gpus": 4, "cpu": 8})
+    cluster.ledger.hold(("asr", "a"), Running(gpus(4, cpu=2)))
+    cluster.ask("b", 1, cpu=4)
+    assert not cluster.may("b")
+    cluster.ledger.hold(("asr", "a"), Running(gpus(0, cpu=8)))
+    assert cluster.woken == []
+    cluster.ledger.hold(("asr", "a"), Running(gpus(0, cpu=4)))
+    assert cluster.woken == ["b"]
+
+
+def test_pods_that_end_wake_those_who_come_before_what_the_same_endpoint_still_asks_for() -> None:
+    cluster = Cluster(4)
+    cluster.note("old", 2, 0)
+    cluster.note("young", 4, 2)
+    cluster.runs("young", 2, pods=4)
+    assert not cluster.may("old")
+    cluster.runs("young", 2)
+    assert cluster.woken == ["old"]
+
+
+def test_one_that_is_refused_while_it_waits_is_not_woken() -> None:
+    cluster = Cluster(4)
+    cluster.note("a", 4, 4)
+    cluster.note("b", 1, 0)
+    assert not cluster.may("b")
+    cluster.ask("b", 0)
+    cluster.note("a", 0, 0)
+    assert cluster.woken == []
+
+
+def test_the_oldest_are_woken_first() -> None:
+    cluster = Cluster(9)
+    cluster.note("a", 9, 9)
+    for name in "hgfedcb":
+        cluster.note(name, 1, 0)
+        assert not cluster.may(name)
+    cluster.note("a", 0, 0)
+    assert cluster.woken == list("hgfedcb")
