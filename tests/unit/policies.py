@@ -9,19 +9,19 @@ from whisper_operator.policy.reading import load
 from whisper_operator.policy.rules import Policy
 from whisper_operator.spec.endpoint import SpecError, WhisperEndpoint
 
-from tests.unit.making import SETTINGS, Body
+from tests.unit.making import SETTINGS
 
 
 def policy(**said: Any) -> Policy:
     return load(yaml.safe_dump({"preset": "none", **said}), SETTINGS)
 
 
-def understood(spec: Body, under: Policy, namespace: str = "asr") -> WhisperEndpoint:
+def understood(spec: Any, under: Policy, namespace: str = "asr") -> WhisperEndpoint:
     resource = {"metadata": {"name": "whisper", "namespace": namespace, "uid": "u-1"}, "spec": spec}
     return allowed.parse(resource, SETTINGS, under.of(namespace))
 
 
-def refused(spec: Body, under: Policy, namespace: str = "asr") -> str:
+def refused(spec: Any, under: Policy, namespace: str = "asr") -> str:
     with pytest.raises(SpecError) as error:
         understood(spec, under, namespace)
     assert error.value.reason == "PolicyViolation"

@@ -83,6 +83,8 @@ def test_a_host_lies_below_a_domain(entry: str, host: str, fits: bool) -> None:
         ({"cidr": "10.0.0.0/8"}, [{"cidr": "10.1.0.0/16"}], False),
         ({"cidr": "10.1.0.0/16"}, [{"cidr": "10.0.0.0/8", "ports": [{"port": 443}]}], False),
         ({"cidr": "::/0"}, [{"cidr": "0.0.0.0/0"}], False),
+        ({"cidr": "fd00:1::/32"}, [{"cidr": "fd00::/8"}], True),
+        ({"cidr": "fc00::/7"}, [{"cidr": "fd00::/8"}], False),
         ({"ports": [{"port": 443}]}, [{"cidr": "0.0.0.0/0"}], False),
         ({"ports": [{"port": 443}]}, [{"ports": [{"port": 400, "endPort": 500}]}], True),
         ({"ports": [{"port": 400, "endPort": 501}]}, [{"ports": [{"port": 400, "endPort": 500}]}], False),
@@ -110,6 +112,33 @@ def test_what_an_absent_field_stands_for_is_held_against_the_lists_too() -> None
     message = refused({"host": "a.example.com"}, under)
     assert "spec.ingress.class 'gce', which is the default" in message
     assert "spec.model 'large-v3', which is the default" in message
+
+
+@pytest.mark.parametrize("spec", [None, {}])
+def test_no_spec_at_all_is_held_against_the_lists_as_an_empty_one_is(spec: Body | None) -> None:
+    assert "'nvidia-tesla-t4', which is the default" in refused(spec, policy(everywhere={"accelerators": []}))
+
+
+def test_what_is_no_spec_is_told() -> None:
+    with pytest.raises(SpecError, match="spec must be a mapping, not 'x'"):
+        understood("x", policy(everywhere={"accelerators": []}))
+
+
+def test_of_a_long_list_of_what_is_allowed_some_is_told() -> None:
+    under = policy(everywhere={"staticIPNames": [f"ip-{number}" for number in range(9)]})
+    message = refused({"host": "a.example.com", "staticIPName": "x"}, under)
+    assert "(allowed staticIPNames: ip-0, ip-1, ip-2, ip-3, ip-4, ip-5, ip-6, ip-7, ...)" in message
+
+
+def test_no_more_may_be_used_of_what_a_node_can_run_out_of_than_is_requested() -> None:
+    under = policy(everywhere={"overcommit": False})
+    for name in ("memory", "ephemeral-storage"):
+        given = {"requests": {name: "16Gi"}, "limits": {name: "17Gi"}}
+        assert f"spec.resources.limits.{name} 17Gi, which is more than is requested (16Gi;" in refused(
+            {"resources": given}, under
+        )
+        understood({"resources": given}, policy())
+    understood({"resources": {"requests": {"cpu": 1}, "limits": {"cpu": 2}}}, under)
 
 
 def test_a_model_is_allowed_by_either_of_its_names() -> None:

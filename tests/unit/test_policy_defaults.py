@@ -73,6 +73,7 @@ DEFAULTS: tuple[Body, ...] = (
     {"resources": {"limits": {"memory": "8Gi", "cpu": 2}}},
     {"resources": {"requests": {"memory": "32Gi", "cpu": 8}}},
     {"resources": {"limits": {"ephemeral-storage": "8Gi"}}},
+    {"resources": {"requests": {"ephemeral-storage": "8Gi"}}},
     {"ingress": {"httpsRedirect": True}},
     {"ingress": {"sslPolicy": "modern", "securityPolicy": "office"}},
     {"scheduling": {"nodeSelector": {"a": "b"}, "tolerations": [{"key": "a"}]}},

@@ -69,6 +69,10 @@ ROOT = Path(__file__).resolve().parents[2]
         ("namespaces: {no: {hosts: []}}", "line 2: False is no text: put it in quotes"),
         ("everywhere: {registries: [registry.example.com/]}", "without * and without / at its end"),
         ("&a {namespaces: *a}", "recursive"),
+        pytest.param("[" * 100_000, "line 1: more than 100 levels stand in one another", id="lists in lists"),
+        pytest.param("- " * 100_000, "more than 100 levels", id="items in items"),
+        pytest.param("{a: " * 100_000, "more than 100 levels", id="mappings in mappings"),
+        pytest.param("? " * 100_000, "more than 100 levels", id="keys in keys"),
         ("namespaces: {asr: {hosts: []}, asr: {}}", "'asr' stands twice in one mapping"),
         ("everywhere: {defaults: {host: a.example.com}}", "everywhere.defaults: unknown field 'host'"),
         (

@@ -52,9 +52,10 @@ def parse(resource: Mapping[str, Any], settings: Settings, rules: Rules) -> Whis
             "The installation's policy can't be used, and nobody knows what it allows: until it can, nothing is changed, but "
             "that a suspended endpoint stops. What runs is left as it is. The platform team finds the reason in the log.",
         )
-    own = without_nulls(resource.get("spec"))
+    given = resource.get("spec")
+    own = without_nulls({} if given is None else given)
     if not isinstance(own, Mapping):
-        return spec_endpoint.parse(resource, settings)
+        return spec_endpoint.parse(resource, settings)  # which says so
     whole = {**resource, "spec": completed(own, rules.defaults)}
     endpoint = spec_endpoint.parse(whole, rules.settings(settings))
     check(own, endpoint, rules)
@@ -121,7 +122,7 @@ def _open(endpoint: WhisperEndpoint, rules: Rules) -> Iterator[str]:
 
 
 def _network(spec: Mapping[str, Any], endpoint: WhisperEndpoint, rules: Rules) -> Iterator[str]:
-    if (spec.get("networkPolicy") or {}).get("enabled") is False and not rules.without_network_policy:
+    if spec.get("networkPolicy", {}).get("enabled") is False and not rules.without_network_policy:
         yield "spec.networkPolicy.enabled (not for endpoints to decide)"
     if rules.egress is None:
         return
@@ -131,7 +132,7 @@ def _network(spec: Mapping[str, Any], endpoint: WhisperEndpoint, rules: Rules) -
 
 
 def _too_much(endpoint: WhisperEndpoint, rules: Rules) -> Iterator[str]:
-    for name, amount in asked(endpoint).items() if rules.ceiling_of_one else ():
+    for name, amount in asked(endpoint).items():
         if amount > rules.ceiling_of_one.get(name, amount):
             yield f"{name} {said(name, amount)} (an endpoint may ask for {said(name, rules.ceiling_of_one[name])})"
 

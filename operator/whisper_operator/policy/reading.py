@@ -22,6 +22,8 @@ from whisper_operator.spec.words import at, said, short
 MERGE = "tag:yaml.org,2002:merge"
 MOST_VALUES = 1_000_000
 """In a file: a ConfigMap has room for a fifth of them."""
+DEEPEST = 100
+"""How many levels of a file may stand in one another; with some thousand, reading it would end the process."""
 
 
 class PolicyError(Exception):
@@ -103,6 +105,13 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _number)
 
 
 def _parse(text: str) -> Any:
+    depth = 0
+    for event in yaml.parse(text, _Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ValueError(
+                f"line {event.start_mark.line + 1}: more than {DEEPEST} levels stand in one another"
+            )
     loader = _Loader(text)
     try:
         node = loader.get_single_node()

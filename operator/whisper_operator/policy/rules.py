@@ -62,14 +62,11 @@ class Rules:
 
     def settings(self, base: Settings) -> Settings:
         """The installation's settings as they are in this namespace."""
-        warns = self.public_without_auth == WARN
-        if not self.server and base.warn_of_open_endpoints == warns and self.may_pause:
-            return base
         return replace(
             base,
             server_repository=self.server.get("repository", base.server_repository),
             server_version=self.server.get("version", base.server_version),
-            warn_of_open_endpoints=warns,
+            warn_of_open_endpoints=self.public_without_auth == WARN,
             endpoints_may_pause=self.may_pause,
         )
 
