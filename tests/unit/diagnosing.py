@@ -8,7 +8,16 @@ from whisper_operator.doctor.examination import Report, judge
 from whisper_operator.doctor.facts import Answer, Facts, File, Installation
 from whisper_operator.doctor.finding import Finding, Gap
 from whisper_operator.doctor.views import TOLD_FROM
-from whisper_operator.kube.kinds import CHILDREN, ENDPOINT, GROUP, Kind
+from whisper_operator.kube.kinds import (
+    CHILDREN,
+    DEPLOYMENT,
+    ENDPOINT,
+    GROUP,
+    INGRESS,
+    MANAGED_CERTIFICATE,
+    SERVICE,
+    Kind,
+)
 from whisper_operator.offline import crd_schema
 from whisper_operator.policy.rules import Policy
 
@@ -136,3 +145,66 @@ def found(given: Facts, records: Mapping[str, Answer] | None = None) -> dict[str
 
 def well(given: Facts, records: Mapping[str, Answer] | None = None) -> str:
     return "\n".join(each.words for each in judged(given, records).well)
+
+
+READY = condition("Ready", "True", "Ready", "The current spec is served.")
+CPU: Body = {"device": "cpu"}
+T4 = {"cloud.google.com/gke-accelerator": "nvidia-tesla-t4"}
+
+
+def served(
+    *, address: str = ADDRESS, ingress_class: str = "gce", hosts: tuple[str, ...] = (HOST,)
+) -> dict[Kind, Any]:
+    """The children of an endpoint that serves on a host."""
+    entry = {"ip": address} if address.replace(".", "").isdigit() or ":" in address else {"hostname": address}
+    ingress = child(
+        INGRESS,
+        metadata={"annotations": {"kubernetes.io/ingress.class": ingress_class}},
+        spec={"rules": [{"host": host} for host in hosts]},
+        status={"loadBalancer": {"ingress": [entry]}},
+    )
+    certificate = child(
+        MANAGED_CERTIFICATE,
+        name="whisper-x",
+        spec={"domains": [HOST]},
+        status={"certificateStatus": "Active"},
+    )
+    return {
+        DEPLOYMENT: (deployed(),),
+        SERVICE: (child(SERVICE),),
+        INGRESS: (ingress,),
+        MANAGED_CERTIFICATE: (certificate,),
+    }
+
+
+def deployed(*, wanted: int = 1, there: int | None = None, owner: str = "whisper", **spec: Any) -> Body:
+    count = wanted if there is None else there
+    status = {
+        "replicas": count,
+        "updatedReplicas": count,
+        "availableReplicas": count,
+        "observedGeneration": 1,
+    }
+    takes = {"limits": {"nvidia.com/gpu": "1", "memory": "24Gi"}, "requests": {"cpu": "4", "memory": "24Gi"}}
+    template = {"spec": {"containers": [{"name": "server", "resources": takes}]}}
+    return child(DEPLOYMENT, owner, spec={"replicas": wanted, "template": template, **spec}, status=status)
+
+
+def public(**spec: Any) -> Body:
+    return endpoint(conditions=(READY,), host=HOST, **CPU, **spec)
+
+
+def on_gpu(**spec: Any) -> Body:
+    return endpoint(conditions=(READY,), **spec)
+
+
+RUNS: dict[Kind, Any] = {DEPLOYMENT: (deployed(),), SERVICE: (child(SERVICE),)}
+
+
+NODE = raw(
+    "n1",
+    "",
+    metadata={"labels": T4},
+    spec={},
+    status={"conditions": [condition("Ready", "True")], "allocatable": {"nvidia.com/gpu": "1"}},
+)
