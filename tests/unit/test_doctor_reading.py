@@ -13,12 +13,13 @@ from whisper_operator.doctor import examination
 from whisper_operator.doctor.examination import NothingRead, Report, examine
 from whisper_operator.doctor.facts import Answer
 from whisper_operator.doctor.finding import Gap, Result, Well
-from whisper_operator.doctor.gathering import Asked, NoSuchEndpoint
+from whisper_operator.doctor.gathering import Asked, NoSuchEndpoint, gather
 from whisper_operator.doctor.reading import Reader
 from whisper_operator.doctor.resolver import UNANSWERED, look_up, resolve
 from whisper_operator.kube.kinds import ENDPOINT, NODE
+from whisper_operator.leader.installations import ACCOUNT_ANNOTATION, ALL, LEADER, SCOPE_ANNOTATION
 
-from tests.unit.diagnosing import facts, judged
+from tests.unit.diagnosing import facts, judged, raw
 from tests.unit.test_client import connected
 
 Serve = Callable[[web.Request], Awaitable[web.Response]]
@@ -160,6 +161,24 @@ async def test_who_may_not_ask_for_rights_asks_once() -> None:
     given = await report(serve)
     assert sum("subjectaccessreviews" in path for path in asked) == 1
     assert any("create subjectaccessreviews.authorization.k8s.io" in each for each in unread(given))
+
+
+async def test_an_installation_under_an_account_of_its_own_is_not_taken_for_made_up() -> None:
+    def rival(namespace: str, account: str) -> dict[str, Any]:
+        lease = raw(LEADER, namespace)
+        lease["metadata"]["annotations"] = {SCOPE_ANNOTATION: ALL, ACCOUNT_ANNOTATION: account}
+        return lease
+
+    async def serve(request: web.Request) -> web.Response:
+        if request.path.endswith("/leases"):
+            return web.json_response({**EMPTY, "items": [rival("one", "robot"), rival("two", "nobody")]})
+        if request.method == "POST":
+            user = (await request.json())["spec"]["user"]
+            return web.json_response({"status": {"allowed": user == "system:serviceaccount:one:robot"}})
+        return await empty(request)
+
+    async with connected(serve) as api:
+        assert (await gather(Reader(api), Asked("asr"))).made_up == {"two"}
 
 
 def test_a_check_that_fails_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ from whisper_operator.doctor.checks import configuration
 from whisper_operator.doctor.facts import OPERATOR, Facts, File, Installation, Objects
 from whisper_operator.doctor.finding import Gap
 from whisper_operator.doctor.reading import Reader
+from whisper_operator.kube.access_review import of_installation
 from whisper_operator.kube.kinds import (
-    ACCESS_REVIEW,
     API_SERVICE,
     CHILDREN,
     CONFIG_MAP,
@@ -20,9 +20,7 @@ from whisper_operator.kube.kinds import (
     ENDPOINT,
     ENDPOINT_LABEL,
     EVENT,
-    GROUP,
     LEASE,
-    NAME_LABEL,
     NODE,
     OURS,
     POD,
@@ -31,9 +29,8 @@ from whisper_operator.kube.kinds import (
     WARNINGS,
 )
 from whisper_operator.kube.objects import Raw
-from whisper_operator.leader.installations import SELECTOR, is_rival
+from whisper_operator.leader.installations import SELECTOR, account, is_rival
 
-CRD_NAME = f"{ENDPOINT.plural}.{GROUP}"
 LOG_LINES, LOG_BYTES = 400, 1 << 18
 MOST_PODS = 5
 MOST_NAMESPACES = 20
@@ -58,7 +55,7 @@ async def gather(reader: Reader, asked: Asked) -> Facts:
     async with asyncio.TaskGroup() as group:
         where, start = asked.namespace, group.create_task
         labels = f"{OURS},{ENDPOINT_LABEL}={asked.name}" if asked.name else OURS
-        crd = start(reader.get(CRD, None, CRD_NAME))
+        crd = start(reader.get(CRD, None, ENDPOINT.qualified))
         endpoints = start(_endpoints(reader, asked))
         objects = {kind: start(reader.list(kind, where, labels=labels)) for kind in IN_SCOPE}
         objects[EVENT] = start(reader.list(EVENT, where, fields=WARNINGS))
@@ -111,7 +108,7 @@ async def _operators(reader: Reader) -> tuple[Objects | Gap, bool]:
 async def _installation(reader: Reader, deployment: Raw, asked: Asked) -> Installation:
     namespace = deployment["metadata"]["namespace"]
     pods, config, policy_file = await asyncio.gather(
-        reader.list(POD, namespace, labels=f"{NAME_LABEL}={OPERATOR}"),
+        reader.list(POD, namespace, labels=SELECTOR),
         _file(reader, deployment, "config"),
         _file(reader, deployment, "policy"),
     )
@@ -124,17 +121,12 @@ async def _made_up(reader: Reader, leases: Objects | Gap) -> frozenset[str]:
     """Anybody who may write Leases in a namespace can make one that looks like another installation's."""
     if isinstance(leases, Gap):
         return frozenset()
-    namespaces = [each["metadata"]["namespace"] for each in leases if is_rival(each, own="")]
-    if len(namespaces) < 2:
+    accounts = [account(each) for each in leases if is_rival(each, own="")]
+    if len(accounts) < 2:
         return frozenset()
-    right = rights.Right("patch", DEPLOYMENT)
-    reviews = (
-        reader.ask(ACCESS_REVIEW, rights.review(right, f"system:serviceaccount:{each}:{OPERATOR}", None))
-        for each in namespaces
-    )
-    answers = zip(namespaces, await asyncio.gather(*reviews), strict=True)
+    answers = await asyncio.gather(*(reader.allowed(of_installation(each)) for each in accounts))
     return frozenset(
-        each for each, answer in answers if not isinstance(answer, Gap) and not answer.get("allowed")
+        namespace for (namespace, _), answer in zip(accounts, answers, strict=True) if answer is False
     )
 
 
@@ -179,26 +171,24 @@ async def _lacking(
 ) -> tuple[str, ...] | Gap:
     if settings is None:
         return Gap("", "its configuration says in which namespaces it needs them, and is not known")
-    user, home = rights.user_of(deployment), deployment["metadata"]["namespace"]
+    user = rights.account_of(deployment)
     those = [each for each in settings.namespaces if asked.namespace in (None, each)]
     namespaces = (those or list(settings.namespaces))[:MOST_NAMESPACES]
     questions = [
         (right, namespace)
-        for right, namespace in rights.needed(home, namespaces)
+        for right, namespace in rights.needed(user[0], namespaces)
         if right.kind not in reader.missing or right.kind is ENDPOINT
     ]
-    answers: list[Raw | Gap] = []
+    answers: list[bool | Gap] = []
     # Whoever may not ask once need not ask a hundred times.
     for some in (questions[:1], questions[1:]):
-        reviews = (
-            reader.ask(ACCESS_REVIEW, rights.review(right, user, namespace)) for right, namespace in some
-        )
-        answers += await asyncio.gather(*reviews)
+        reviews = (rights.review(right, user, namespace) for right, namespace in some)
+        answers += await asyncio.gather(*map(reader.allowed, reviews))
         if gap := next((each for each in answers if isinstance(each, Gap)), None):
             return gap
     lacking: dict[str | None, list[rights.Right]] = {}
     for (right, namespace), answer in zip(questions, answers, strict=True):
-        if not isinstance(answer, Gap) and not answer.get("allowed"):
+        if answer is False:
             lacking.setdefault(namespace, []).append(right)
     return tuple(rights.in_words(lacking))
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from whisper_operator.doctor.finding import Gap
 from whisper_operator.kube.client import Api
 from whisper_operator.kube.errors import Forbidden, Refused, Retry
-from whisper_operator.kube.kinds import Kind
+from whisper_operator.kube.kinds import ACCESS_REVIEW, Kind
 from whisper_operator.kube.objects import Raw
 from whisper_operator.observed.foreign_words import shortened
 
@@ -63,11 +63,11 @@ class Reader:
         """One object; None if there is none."""
         return await self._try(self._api.get(kind, namespace, name), needs("get", kind, namespace, name))
 
-    async def ask(self, kind: Kind, spec: Mapping[str, Any]) -> Raw | Gap:
-        """The status of a review: a question that is asked by creating it, and kept nowhere."""
-        body = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": {}, "spec": spec}
-        answer = await self._try(self._api.create(kind, body), needs("create", kind, None))
-        return answer if isinstance(answer, Gap) else answer.get("status") or {}
+    async def allowed(self, review: Mapping[str, Any]) -> bool | Gap:
+        """What the answer to a SubjectAccessReview is."""
+        creating = self._api.create(ACCESS_REVIEW, review)
+        answer = await self._try(creating, needs("create", ACCESS_REVIEW, None))
+        return answer if isinstance(answer, Gap) else bool((answer.get("status") or {}).get("allowed"))
 
     async def log(self, namespace: str, pod: str, container: str, *, lines: int, most: int) -> str | Gap:
         reading = self._api.log(namespace, pod, container, lines=lines, most=most)

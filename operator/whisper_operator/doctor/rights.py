@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from whisper_operator.kube import access_review
+from whisper_operator.kube.access_review import Account
 from whisper_operator.kube.kinds import (
     ACCESS_REVIEW,
     CHILDREN,
@@ -12,8 +14,7 @@ from whisper_operator.kube.kinds import (
     ENDPOINT,
     EVENT,
     LEASE,
-    POD,
-    REPLICA_SET,
+    WITNESSES,
     Kind,
 )
 from whisper_operator.kube.objects import Raw
@@ -45,7 +46,7 @@ OF_CHILDREN = (
     Right("patch", DEPLOYMENT, "scale"),
 )
 OF_WITNESSES = (
-    *(Right(verb, kind) for kind in (REPLICA_SET, POD, EVENT) for verb in WATCHING),
+    *(Right(verb, kind) for kind in WITNESSES for verb in WATCHING),
     Right("create", EVENT),
 )
 IN_NAMESPACES = (*OF_ENDPOINTS, *OF_CHILDREN, *OF_WITNESSES)
@@ -74,28 +75,22 @@ def needed(home: str, namespaces: Sequence[str]) -> Iterator[tuple[Right, str | 
         yield from ((right, None) for right in (*IN_NAMESPACES, *IN_CLUSTER))
 
 
-def review(right: Right, user: str, namespace: str | None) -> dict[str, Any]:
-    """The spec of a SubjectAccessReview; `user`: a ServiceAccount's name, namespace: None is all."""
-    _, _, home, _ = user.split(":")
-    return {
-        "user": user,
-        "groups": ["system:serviceaccounts", f"system:serviceaccounts:{home}", "system:authenticated"],
-        "resourceAttributes": {
-            "verb": right.verb,
-            "group": right.kind.group,
-            "resource": right.kind.plural,
-            **({"name": right.name} if right.name else {}),
-            **({"subresource": right.subresource} if right.subresource else {}),
-            **({"namespace": namespace} if namespace else {}),
-        },
-    }
+def review(right: Right, account: Account, namespace: str | None) -> dict[str, Any]:
+    """The question whether a ServiceAccount has a right; namespace: None is all."""
+    return access_review.review(
+        account,
+        right.verb,
+        right.kind,
+        subresource=right.subresource,
+        name=right.name,
+        namespace=namespace or "",
+    )
 
 
-def user_of(deployment: Raw) -> str:
-    """The name that an operator's requests are made under."""
+def account_of(deployment: Raw) -> Account:
+    """Whom an operator's requests are made as."""
     pod = deployment["spec"]["template"]["spec"]
-    account = pod.get("serviceAccountName") or "default"
-    return f"system:serviceaccount:{deployment['metadata']['namespace']}:{account}"
+    return deployment["metadata"]["namespace"], pod.get("serviceAccountName") or "default"
 
 
 def in_words(lacking: dict[str | None, list[Right]]) -> Iterator[str]:

@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from whisper_operator.kube.access_review import of_installation
 from whisper_operator.kube.client import Api
 from whisper_operator.kube.errors import Conflict, Forbidden, Refused, Retry
-from whisper_operator.kube.kinds import ACCESS_REVIEW, DEPLOYMENT, LEASE
+from whisper_operator.kube.kinds import ACCESS_REVIEW, LEASE
 from whisper_operator.kube.objects import Raw
 from whisper_operator.leader.installations import CLAIM, LEADER, SELECTOR
 from whisper_operator.leader.lock import Lock
@@ -98,15 +99,8 @@ class Leases:
         return await asyncio.gather(*(self._may_write_everywhere(*each) for each in accounts))
 
     async def _may_write_everywhere(self, namespace: str, name: str) -> bool | None:
-        groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
-        asked = {
-            "user": f"system:serviceaccount:{namespace}:{name}",
-            "groups": list(groups),
-            "resourceAttributes": {"verb": "patch", "group": DEPLOYMENT.group, "resource": DEPLOYMENT.plural},
-        }
-        kind = {"apiVersion": ACCESS_REVIEW.api_version, "kind": ACCESS_REVIEW.name, "metadata": {}}
         try:
-            answer = await self._api.create(ACCESS_REVIEW, {**kind, "spec": asked})
+            answer = await self._api.create(ACCESS_REVIEW, of_installation((namespace, name)))
         except (Retry, Refused) as error:
             logger.info("Could not look for the rights of an installation in %s: %s", namespace, error)
             return None

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 from whisper_operator.doctor.facts import Facts
 from whisper_operator.doctor.finding import ERROR, Finding, Gap, Result, Subject, Well
-from whisper_operator.doctor.rights import user_of
+from whisper_operator.doctor.rights import account_of
 
 
 def check(facts: Facts) -> Iterator[Result]:
     for each in () if isinstance(facts.installations, Gap) else facts.installations:
-        _, _, namespace, name = user_of(each.deployment).split(":")
+        namespace, name = account_of(each.deployment)
         account = Subject("ServiceAccount", name, namespace)
         if isinstance(each.lacking, Gap):
             yield each.lacking.finding("Operator's rights", account)
