@@ -18,12 +18,10 @@ from whisper_operator.kube.kinds import (
     COMPUTE_ADDRESS,
     DEPLOYMENT,
     ENDPOINT,
-    EVENT,
     INGRESS,
     MANAGED_CERTIFICATE,
-    POD,
-    REPLICA_SET,
     SERVICE,
+    WITNESSES,
 )
 from whisper_operator.kube.objects import Key, Raw
 from whisper_operator.observed.children import Child, Observed
@@ -34,7 +32,7 @@ from whisper_operator.status.condition import Condition, Previous
 
 TOLD_FROM = (
     *(DEPLOYMENT, SERVICE, INGRESS, MANAGED_CERTIFICATE, AUTOSCALER, COMPUTE_ADDRESS),
-    *(REPLICA_SET, POD, EVENT),
+    *WITNESSES,
 )
 """The kinds that conditions are told from."""
 
@@ -83,7 +81,7 @@ def of(facts: Facts, fail: Callable[[Finding], None]) -> list[View]:
     if isinstance(facts.endpoints, Gap):
         return []
     cache = Cache()
-    for kind in (ENDPOINT, *CHILDREN, REPLICA_SET, POD, EVENT):
+    for kind in (ENDPOINT, *CHILDREN, *WITNESSES):
         objects = facts.endpoints if kind is ENDPOINT else facts.objects[kind]
         for raw in () if isinstance(objects, Gap) else objects:
             try:
@@ -129,5 +127,4 @@ def _understood(raw: Raw, installation: Installation | None) -> WhisperEndpoint 
 def _now(
     facts: Facts, raw: Raw, endpoint: WhisperEndpoint | SpecError, observed: Observed
 ) -> tuple[Condition, ...]:
-    previous = Previous(raw.get("status") or {}, raw["metadata"].get("generation", 0))
-    return tuple(conditions.of(endpoint, observed, Outcome(), previous, facts.now))
+    return tuple(conditions.of(endpoint, observed, Outcome(), Previous.of(raw), facts.now))
