@@ -167,6 +167,14 @@ def test_a_quota_without_room_for_a_change() -> None:
     given = facts(on_gpu(), objects={**RUNS, DEPLOYMENT: (rolling,)}, nodes=(NODE,), quotas=(full,))
     finding = found(given)["QuotaWithoutSurge"]
     assert (finding.severity, "a change of it will not go out" in finding.problem) == ("warning", True)
+    # Whatever the quota counts, be it a GPU of another maker's or pods.
+    for name, amount in (("pods", "1"), ("requests.memory", "24Gi")):
+        scarce = quota({name: amount}, {name: amount})
+        given = facts(on_gpu(), objects={**RUNS, DEPLOYMENT: (rolling,)}, nodes=(NODE,), quotas=(scarce,))
+        assert f"({name}: " in found(given)["QuotaWithoutSurge"].problem
+    under_way = {**rolling, "status": {**rolling["status"], "replicas": 2}}
+    given = facts(on_gpu(), objects={**RUNS, DEPLOYMENT: (under_way,)}, nodes=(NODE,), quotas=(full,))
+    assert set(found(given)) == {"RollingOut"}, "the new pod is there"
     recreate = deployed(strategy={"type": "Recreate"})
     assert (
         found(facts(on_gpu(), objects={**RUNS, DEPLOYMENT: (recreate,)}, nodes=(NODE,), quotas=(full,))) == {}

@@ -152,6 +152,14 @@ def test_an_operator_that_does_not_run_says_why(given: Body | None, words: str) 
     )
 
 
+def test_pods_that_are_refused_are_told_of_without_the_right_to_see_pods() -> None:
+    refused = deployment(available=0)
+    refused["status"]["conditions"] = [condition("ReplicaFailure", "True", "FailedCreate", "exceeded quota")]
+    for pods in ((), FORBIDDEN):
+        finding = found(facts(installations=(installation(deployment=refused, pods=pods),)))
+        assert "Its pods are refused: exceeded quota" in finding["OperatorUnavailable"].problem
+
+
 def test_an_operator_that_could_not_start_is_quoted() -> None:
     crashed = pod({"lastState": {"terminated": {"exitCode": 2}}})
     log = '{"message": "x"}\nwhisper-operator: sever is not a setting\n'

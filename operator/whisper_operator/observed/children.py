@@ -179,11 +179,18 @@ class Observed:
     @property
     def address(self) -> str | None:
         """The load balancer's IP address, or the name that some give instead, once the Ingress has one."""
-        for child in self.of_kind(INGRESS):
-            for entry in (child.status.get("loadBalancer") or {}).get("ingress") or ():
-                if entry.get("ip") or entry.get("hostname"):
-                    return str(entry.get("ip") or entry["hostname"])
-        return None
+        return next(iter(self.addresses), None)
+
+    @property
+    def addresses(self) -> list[str]:
+        """All of them, where it has several, such as one of IPv6."""
+        entries = [
+            entry
+            for child in self.of_kind(INGRESS)
+            for entry in (child.status.get("loadBalancer") or {}).get("ingress") or ()
+        ]
+        found = (entry.get("ip") or entry.get("hostname") for entry in entries)
+        return [str(each) for each in found if each]
 
 
 def class_of(ingress: Mapping[str, Any]) -> str:

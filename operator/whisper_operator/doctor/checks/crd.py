@@ -53,7 +53,7 @@ def _wrong(crd: Raw) -> Iterator[Result]:
         )
         return
     yield from _versions(crd)
-    yield from compared(crd)
+    yield from _compared(crd)
 
 
 def _versions(crd: Raw) -> Iterator[Result]:
@@ -82,7 +82,7 @@ def _versions(crd: Raw) -> Iterator[Result]:
         )
 
 
-def compared(crd: Raw) -> Iterator[Result]:
+def _compared(crd: Raw) -> Iterator[Result]:
     """With the CRD that this version of the operator brings."""
     live = next((each for each in crd["spec"]["versions"] if each["name"] == ENDPOINT.version), None)
     if live is None or not live.get("served"):

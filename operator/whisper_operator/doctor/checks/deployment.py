@@ -10,6 +10,7 @@ from whisper_operator.doctor.facts import OPERATOR, Facts, Installation
 from whisper_operator.doctor.finding import ERROR, WARNING, Finding, Gap, Result, Subject, Well, command
 from whisper_operator.kube.kinds import DEPLOYMENT
 from whisper_operator.kube.objects import condition
+from whisper_operator.leader.installations import SELECTOR
 from whisper_operator.observed.foreign_words import shortened
 from whisper_operator.observed.pods import Pod
 
@@ -53,7 +54,7 @@ def _one(installation: Installation, now: datetime) -> Iterator[Result]:
         "-n",
         installation.namespace,
         "-l",
-        f"app.kubernetes.io/name={OPERATOR}",
+        SELECTOR,
     )
     if spec.get("replicas", 1) == 0:
         scale = ("kubectl", "scale", "deployment", "-n", installation.namespace, OPERATOR, "--replicas=2")
@@ -91,11 +92,11 @@ def _one(installation: Installation, now: datetime) -> Iterator[Result]:
 
 def _why(installation: Installation) -> str:
     """What its pods say."""
-    if isinstance(installation.pods, Gap):
-        return ""
     failure = condition(installation.deployment.get("status") or {}, "ReplicaFailure")
     if failure.get("status") == "True":
         return f"Its pods are refused: {shortened(str(failure.get('message')))}"
+    if isinstance(installation.pods, Gap):
+        return ""
     for pod in map(Pod.of, installation.pods):
         if pod.ready or pod.trouble is None:
             continue

@@ -1,7 +1,7 @@
 """DNS of each host against the load balancer's address."""
 
 import ipaddress
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 
 from whisper_operator.doctor.facts import Answer, Facts
 from whisper_operator.doctor.finding import ERROR, UNCHECKED, WARNING, Finding, Result, Subject, Well, command
@@ -13,13 +13,13 @@ def names(views: Collection[View]) -> set[str]:
     """All that have to be looked up: hosts, and load balancers that have a name in place of an address."""
     found: set[str] = set()
     for view in views:
-        if given := _given(view):
+        if given := view.observed.addresses:
             found |= {*_hosts(view), *(each for each in given if not _is_ip(each))}
     return found
 
 
 def check(facts: Facts, view: View) -> Iterator[Result]:
-    given = _given(view)
+    given = view.observed.addresses
     if not given or view.suspended:
         return
     right = set(given)
@@ -83,15 +83,6 @@ def _doubt(view: View) -> str:
 
 def _hosts(view: View) -> tuple[str, ...]:
     return view.ingress.hosts if view.ingress is not None else ()
-
-
-def _given(view: View) -> list[str]:
-    """The load balancer's addresses, or names."""
-    status: Mapping[str, object] = view.ingress.status if view.ingress is not None else {}
-    balancer = status.get("loadBalancer")
-    entries = balancer.get("ingress") if isinstance(balancer, Mapping) else None
-    found = (each.get("ip") or each.get("hostname") for each in entries or ())
-    return [str(each) for each in found if each]
 
 
 def _is_ip(text: str) -> bool:

@@ -17,8 +17,6 @@ from whisper_operator.leader.installations import (
     holder,
 )
 
-SUBJECT = "Installation"
-
 
 def check(facts: Facts) -> Iterator[Result]:
     if isinstance(facts.leases, Gap):
@@ -62,7 +60,7 @@ def _overlap(
     return Finding(
         ERROR,
         "InstallationsOverlap",
-        Subject(SUBJECT, idle),
+        Subject("Installation", idle),
         f"Two installations, in namespaces {one} and {other}, look after {where}. {who}",
         "Remove one of them, or give each namespaces of its own in its configuration; to remove the operator alone:",
         f"kubectl delete deployment -n {idle} whisper-operator",

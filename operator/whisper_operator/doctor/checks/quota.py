@@ -8,9 +8,7 @@ from whisper_operator.doctor.views import View
 from whisper_operator.kube.kinds import DEPLOYMENT, QUOTA
 from whisper_operator.kube.objects import Raw
 from whisper_operator.observed.children import Child
-from whisper_operator.policy.amounts import ONE, RESOURCES, thousandths
-
-GPU = "nvidia.com/gpu"
+from whisper_operator.policy.amounts import ONE, RESOURCES, said, thousandths
 
 
 def check(facts: Facts, view: View) -> Iterator[Result]:
@@ -37,7 +35,9 @@ def _against(quota: Raw, deployment: Child, view: View) -> Iterator[Result]:
     needs = _needs(deployment)
     for resource in sorted(hard):
         need, free = needs.get(resource, 0), thousandths(hard[resource]) - thousandths(used.get(resource, 0))
-        figures = f"{resource}: {_said(need)} a pod, and {_said(free)} free of {hard[resource]}"
+        figures = (
+            f"{resource}: {_said(resource, need)} a pod, and {_said(resource, free)} free of {hard[resource]}"
+        )
         if missing > 0 and need * missing > free:
             yield Finding(
                 ERROR,
@@ -47,7 +47,7 @@ def _against(quota: Raw, deployment: Child, view: View) -> Iterator[Result]:
                 "Raise the quota, or ask for less in spec.resources or spec.replicas.",
                 show,
             )
-        elif missing <= 0 and surge not in (0, "0", "0%") and resource.endswith(GPU) and need > free:
+        elif missing == 0 and surge not in (0, "0", "0%") and need > free:
             yield Finding(
                 WARNING,
                 "QuotaWithoutSurge",
@@ -74,12 +74,11 @@ def _needs(deployment: Child) -> dict[str, int]:
     return found
 
 
+def _said(resource: str, amount: int) -> str:
+    return said(resource.removeprefix("requests.").removeprefix("limits."), amount)
+
+
 def _is_scoped(quota: Raw) -> bool:
     """Whether it counts some pods only, which may or may not be these."""
     spec = quota.get("spec") or {}
     return bool(spec.get("scopes") or spec.get("scopeSelector"))
-
-
-def _said(amount: int) -> str:
-    gib = ONE << 30
-    return f"{amount / gib:.4g}Gi" if abs(amount) >= gib else f"{amount / ONE:.6g}"
