@@ -321,6 +321,9 @@ def test_who_may_read_one_namespace_hears_of_it_and_of_what_was_not_checked(own:
         each.startswith("CRD: not checked: needs the right to get customresourcedefinitions")
         for each in unseen
     )
+    parts = next(each for each in unseen if each.startswith("What endpoints are made of: not checked: "))
+    assert "list managedcertificates.networking.gke.io in namespace team" in parts
+    assert "list deployments" not in parts
     # Elsewhere it may read nothing at all, and is told so in one line.
     for arguments, right in ((("-n", "default"), "in namespace default"), (("-A",), "in the whole cluster")):
         with pytest.raises(NoCluster, match=rf"you have not even the right to list .* {right}$"):
@@ -351,6 +354,7 @@ def test_a_kind_that_fails_stops_none_of_the_rest(own: Cluster) -> None:
             assert "StaticIPNotFound WhisperEndpoint failing/whisper" in found
             crd = found["NotReadable CustomResourceDefinition whisperendpoints.whisper-operator.io"]
             assert crd["severity"] == "not-checked"
+            assert "list pods" in found["NotReadable What endpoints are made of "]["problem"]
             assert live(own, "failing", "whisper")["status"]["conditions"]
     with pytest.raises(
         NoCluster, match=r"^can't reach the API server http://127.0.0.1:\d+: GET /version: "

@@ -117,7 +117,7 @@ def facts(*endpoints: Body, objects: Mapping[Kind, Any] | None = None, **fields:
     kinds = dict.fromkeys((*CHILDREN, *TOLD_FROM), ())
     well: dict[str, Any] = {
         "now": NOW,
-        "namespace": "asr",
+        "name": None,
         "crd": crd(),
         "endpoints": endpoints,
         "objects": {**kinds, **(objects or {})},

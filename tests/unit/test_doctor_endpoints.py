@@ -6,8 +6,10 @@ from typing import Any
 from whisper_operator.config import Settings
 from whisper_operator.config import parse as settings_of
 from whisper_operator.doctor.facts import Answer
+from whisper_operator.doctor.finding import Gap
 from whisper_operator.kube.kinds import (
     DEPLOYMENT,
+    INGRESS,
     MANAGED_CERTIFICATE,
     POD,
     REPLICA_SET,
@@ -163,6 +165,8 @@ def test_an_endpoint_that_is_being_deleted() -> None:
     assert "waits for example.com/hold, which is none of the operator's" in finding.problem
     going["metadata"]["deletionTimestamp"] = "2026-03-01T11:59:00Z"
     assert found(facts(going)) == {}
+    asked_for = found(facts(going, name="whisper"))["EndpointDeleting"]
+    assert asked_for.problem.startswith("It was deleted at 2026-03-01T11:59:00Z, and is still there.")
 
 
 def test_a_suspended_endpoint_needs_nothing() -> None:
@@ -204,6 +208,17 @@ def test_what_concerns_many_endpoints_is_said_once() -> None:
     }
     codes = [each.code for each in judged(facts(*many, objects=objects)).findings]
     assert codes == ["GPUNodesMissing"]
+
+
+def test_what_could_not_be_read_of_endpoints_is_said_once() -> None:
+    hidden, failed = Gap("list ingresses", ""), Gap("list pods", "list pods: it took longer than 45 s")
+    objects = {**served(), INGRESS: hidden, MANAGED_CERTIFICATE: Gap("list certificates", ""), POD: failed}
+    given = found(facts(public(), endpoint("other", conditions=(READY,), **CPU), objects=objects))
+    assert given["NotPermitted"].problem == (
+        "What endpoints are made of: not checked: needs the right to list ingresses, list certificates"
+    )
+    assert given["NotReadable"].problem.endswith("not checked: list pods: it took longer than 45 s")
+    assert found(facts(objects=objects)) == {}, "there are none"
 
 
 def test_endpoints_that_can_t_be_listed() -> None:

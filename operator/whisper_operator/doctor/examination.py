@@ -77,6 +77,8 @@ def judge(facts: Facts, resolve: Resolve) -> Report:
         results.append(facts.endpoints.finding("Endpoints"))
     for what, check in OF_INSTALLATION:
         results += _guarded(what, Subject("Installation"), check(facts))
+    if seen:
+        results += views.gaps(facts)
     for view in seen:
         for what, check_one in OF_ENDPOINT:
             results += _guarded(what, view.subject, check_one(facts, view))

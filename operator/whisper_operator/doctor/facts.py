@@ -67,8 +67,8 @@ class Installation:
 @dataclass(frozen=True)
 class Facts:
     now: datetime
-    namespace: str | None
-    """That was asked about; None: all."""
+    name: str | None
+    """Of the one endpoint that was asked about; None: all."""
     crd: Raw | Gap | None
     endpoints: Objects | Gap
     objects: Mapping[Kind, Objects | Gap]

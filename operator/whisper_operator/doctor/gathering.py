@@ -74,7 +74,7 @@ async def gather(reader: Reader, asked: Asked) -> Facts:
     )
     return Facts(
         now=datetime.now(UTC),
-        namespace=asked.namespace,
+        name=asked.name,
         crd=crd.result(),
         endpoints=endpoints.result(),
         objects={kind: each.result() for kind, each in objects.items()},

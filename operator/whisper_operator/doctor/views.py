@@ -4,7 +4,7 @@ It is the operator's own code that says so, on what was read here; where the cal
 are those that the operator wrote last.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from whisper_operator.apply.outcome import Outcome
@@ -97,6 +97,16 @@ def of(facts: Facts, fail: Callable[[Finding], None]) -> list[View]:
             subject = Subject.of(ENDPOINT.name, raw)
             fail(Finding(UNCHECKED, "CheckFailed", subject, f"{subject} can't be understood: {error!r}"))
     return found
+
+
+def gaps(facts: Facts) -> Iterator[Finding]:
+    """What of endpoints' objects could not be read: one finding for want of rights, and one for all else."""
+    found = [each for kind in TOLD_FROM if isinstance(each := facts.objects[kind], Gap)]
+    forbidden = [each.needs for each in found if not each.words]
+    failed = [each.words for each in found if each.words]
+    for gap in (Gap(", ".join(forbidden), ""), Gap("", "; ".join(failed))):
+        if gap != Gap("", ""):
+            yield gap.finding("What endpoints are made of")
 
 
 def _view(facts: Facts, cache: Cache, raw: Raw) -> View:

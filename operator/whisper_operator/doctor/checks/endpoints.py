@@ -15,7 +15,7 @@ from whisper_operator.status.conditions.certificates import ADVICE
 PATIENCE = timedelta(seconds=60)
 """That the operator has for a change, and for making anything of a new endpoint."""
 GOING = timedelta(minutes=10)
-"""That a deletion may take."""
+"""That a deletion may take without a word, unless somebody asks about that very endpoint."""
 ALL_TYPES = ("Ready", "AddressAssigned", "CertificateReady", "AutoscalingReady")
 """Available only says once more what Ready says."""
 
@@ -24,7 +24,7 @@ def check(facts: Facts, view: View) -> Iterator[Result]:
     metadata = view.resource["metadata"]
     deleted = metadata.get("deletionTimestamp")
     if deleted:
-        if facts.now - datetime.fromisoformat(deleted) > GOING:
+        if facts.name is not None or facts.now - datetime.fromisoformat(deleted) > GOING:
             yield _going(view, deleted)
         return
     if not view.installations and view.is_known:
