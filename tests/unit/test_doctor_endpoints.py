@@ -5,7 +5,7 @@ from typing import Any
 
 from whisper_operator.config import Settings
 from whisper_operator.config import parse as settings_of
-from whisper_operator.doctor.facts import Answer
+from whisper_operator.doctor.facts import Answer, File
 from whisper_operator.doctor.finding import Gap
 from whisper_operator.kube.kinds import (
     DEPLOYMENT,
@@ -16,7 +16,9 @@ from whisper_operator.kube.kinds import (
     SERVICE,
     Kind,
 )
-from whisper_operator.policy.rules import Policy
+from whisper_operator.policy.allowed import CLOSED
+from whisper_operator.policy.rules import VIOLATION, Policy
+from whisper_operator.status.condition import STOPS_OTHERS
 
 from tests.unit.diagnosing import (
     ADDRESS,
@@ -88,16 +90,49 @@ def test_what_conditions_say_is_said_as_the_operator_would_say_it_now() -> None:
     objects = {**RUNS, DEPLOYMENT: (deployed(there=0),), REPLICA_SET: (replica_set,), POD: (pod,)}
     given = facts(endpoint(conditions=(READY,), **CPU), objects=objects)
     assert found(given)["ImagePullFailed"].severity == "error"
-    blamed = (
-        condition("Ready", "False", "ImagePullFailed", "It is not there. No other endpoint is upgraded."),
-        condition("Stalled", "True", "ImagePullFailed"),
-    )
-    finding = found(facts(endpoint(conditions=blamed, **CPU), objects=objects))["ImagePullFailed"]
-    assert (finding.severity, finding.problem) == ("error", "It is not there. No other endpoint is upgraded.")
     # With fewer rights, it is what the operator has said.
     unread = facts(endpoint(conditions=(READY,), **CPU), objects={**objects, POD: FORBIDDEN})
     assert "ImagePullFailed" not in found(unread)
     assert "is ready. The current spec is served." in well(unread)
+
+
+def test_who_stops_upgrades_is_named_and_who_waits_is_counted() -> None:
+    blamed = (
+        condition("Ready", "False", "ProgressDeadlineExceeded", f"It does not start.{STOPS_OTHERS}"),
+        condition("Stalled", "True", "ProgressDeadlineExceeded"),
+    )
+    waits = (condition("Ready", "True", "UpgradePending", "The current spec is served. An upgrade waits."),)
+    others = tuple(endpoint(name, conditions=waits, **CPU) for name in ("a", "b"))
+    running: dict[Kind, Any] = {
+        DEPLOYMENT: tuple(deployed(owner=name) for name in ("whisper", "a", "b")),
+        SERVICE: tuple(child(SERVICE, name) for name in ("whisper", "a", "b")),
+    }
+    given = found(facts(endpoint(conditions=blamed, **CPU), *others, objects=running))
+    assert set(given) == {"ProgressDeadlineExceeded", "UpgradesStopped"}
+    stops = given["UpgradesStopped"]
+    assert (stops.severity, str(stops.subject)) == ("error", "WhisperEndpoint asr/whisper")
+    assert stops.problem.startswith("It fails in an upgrade by the installation, and until it serves again")
+    assert stops.problem.endswith(" Of the endpoints that were looked at, 2 wait for an upgrade.")
+    assert given["ProgressDeadlineExceeded"].problem == "It does not start."
+    alone = found(facts(endpoint(conditions=blamed, **CPU), objects=RUNS))["UpgradesStopped"]
+    assert alone.problem == STOPS_OTHERS.strip()
+    assert "UpgradesStopped" not in found(facts(*others, objects=running))
+    changed = endpoint(conditions=blamed, generation=2, **CPU)
+    assert "UpgradesStopped" not in found(facts(changed, objects=RUNS)), "its new spec stops nobody"
+
+
+def test_a_policy_that_can_t_be_used_is_said_once() -> None:
+    closed = (condition("Ready", "False", VIOLATION, CLOSED), condition("Stalled", "True", VIOLATION))
+    many = [endpoint(name, conditions=closed, **CPU) for name in ("a", "b")]
+    unread = installation(policy=None, policy_file=File("policy.yaml", "p", FORBIDDEN))
+    given = found(facts(*many, installations=(unread,)))
+    assert set(given) == {"NotPermitted", "PolicyInvalid"}
+    assert (given["PolicyInvalid"].severity, given["PolicyInvalid"].problem) == ("error", CLOSED)
+    wrong = installation(
+        policy=None, policy_file=File("policy.yaml", "p", "?"), faults={"policy.yaml": "unknown field"}
+    )
+    seen = found(facts(*many, installations=(wrong,)))
+    assert (set(seen), "unknown field" in seen["PolicyInvalid"].problem) == ({"PolicyInvalid"}, True)
 
 
 def test_what_only_the_operator_knows_is_told_from_the_status() -> None:

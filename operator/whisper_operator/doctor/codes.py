@@ -29,6 +29,7 @@ CODES = {
     "GPUDriverMissing": "A node has the GPU's label and offers no GPU: its driver is not installed, or broken.",
     "EndpointNotLookedAfter": "No installation looks after the endpoint's namespace.",
     "EndpointNotTakenUp": "The operator has not taken up the endpoint's last change.",
+    "UpgradesStopped": "An endpoint fails in an upgrade by the installation, and others wait for it.",
     "EndpointDeleting": "An endpoint that was deleted is still there.",
     "NotPermitted": "Something was not checked, as its reader lacks a right.",
     "NotReadable": "Something was not checked, as it could not be read.",

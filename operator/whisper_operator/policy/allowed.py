@@ -40,6 +40,12 @@ LISTED = {
 }
 """Which of the rules' lists a field is held against: [] is each item of a list, {} each key of a mapping."""
 
+CLOSED = (
+    "The installation's policy can't be used, and nobody knows what it allows: until it can, nothing is changed, but that a "
+    "suspended endpoint stops. What runs is left as it is. The platform team finds the reason in the log."
+)
+"""What is wrong with every endpoint, whatever it asks for, while the policy can't be used."""
+
 SHOWN = 8
 """Of what is allowed, in a message."""
 
@@ -47,11 +53,7 @@ SHOWN = 8
 def parse(resource: Mapping[str, Any], settings: Settings, rules: Rules) -> WhisperEndpoint:
     """The endpoint that a resource describes where these rules hold. Raises SpecError."""
     if rules.is_closed:
-        raise SpecError(
-            VIOLATION,
-            "The installation's policy can't be used, and nobody knows what it allows: until it can, nothing is changed, but "
-            "that a suspended endpoint stops. What runs is left as it is. The platform team finds the reason in the log.",
-        )
+        raise SpecError(VIOLATION, CLOSED)
     given = resource.get("spec")
     own = without_nulls({} if given is None else given)
     if not isinstance(own, Mapping):

@@ -1,16 +1,17 @@
 """What the conditions of an endpoint say, and whether anybody looks after it."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from whisper_operator.doctor.facts import Facts
-from whisper_operator.doctor.finding import ERROR, WARNING, Finding, Gap, Result, Well, command
+from whisper_operator.doctor.finding import ERROR, WARNING, Finding, Gap, Result, Subject, Well, command
 from whisper_operator.doctor.views import View
 from whisper_operator.kube.kinds import ENDPOINT, MANAGED_CERTIFICATE
-from whisper_operator.kube.objects import condition
-from whisper_operator.status.condition import Condition
+from whisper_operator.kube.objects import Raw, condition
+from whisper_operator.policy.allowed import CLOSED
+from whisper_operator.status.condition import STOPS_OTHERS, Condition
 from whisper_operator.status.conditions.certificates import ADVICE
+from whisper_operator.status.conditions.upgrades import PENDING
 
 PATIENCE = timedelta(seconds=60)
 """That the operator has for a change, and for making anything of a new endpoint."""
@@ -45,16 +46,13 @@ def check(facts: Facts, view: View) -> Iterator[Result]:
     wrong = {
         each.reason: each for each in found if each.status == "False"
     }  # Ready repeats another's, and is the last
-    # Of the same fault the operator's own words come first: it alone knows what an upgrade that fails does to others.
-    for each in _said(view):
-        if each.type == "Ready" and each.reason in wrong:
-            wrong[each.reason] = replace(
-                each, needs_action=each.needs_action or wrong[each.reason].needs_action
-            )
     by_certificate = view.observed.of_kind(MANAGED_CERTIFICATE)
     for each in wrong.values():
         if by_certificate and each.reason in ADVICE:
             continue  # told of each certificate
+        if each.message == CLOSED:
+            yield from _closed(view)
+            continue
         yield Finding(
             ERROR if each.needs_action else WARNING,
             each.reason,
@@ -64,6 +62,7 @@ def check(facts: Facts, view: View) -> Iterator[Result]:
             if not each.needs_action
             else "",
         )
+    yield from _stops_others(facts, view)
     # The operator's own words come first, as it alone knows of an upgrade that waits.
     ready = next(
         (each for each in (*_said(view), *found) if (each.type, each.status) == ("Ready", "True")), None
@@ -82,21 +81,43 @@ def _conditions(view: View) -> list[Condition]:
 
 
 def _said(view: View) -> list[Condition]:
-    status = view.resource.get("status") or {}
-    if status.get("observedGeneration") != view.resource["metadata"].get("generation"):
-        return []
+    status = _status(view)
     stalled = condition(status, "Stalled").get("reason")
     return [
         Condition(
             each["type"],
             each["status"],
             each["reason"],
-            each["message"],
+            each["message"].removesuffix(STOPS_OTHERS),
             needs_action=each["reason"] == stalled,
         )
         for each in sorted(status.get("conditions") or (), key=lambda each: each["type"] == "Ready")
         if each["type"] in ALL_TYPES
     ]
+
+
+def _closed(view: View) -> Iterator[Finding]:
+    """Of all endpoints together, unless it is told of the file that says so."""
+    if not any(each.policy_file and each.policy_file.name in each.faults for each in view.installations):
+        yield Finding(ERROR, "PolicyInvalid", Subject("Policy"), CLOSED)
+
+
+def _stops_others(facts: Facts, view: View) -> Iterator[Finding]:
+    if not condition(_status(view), "Ready").get("message", "").endswith(STOPS_OTHERS):
+        return
+    endpoints = () if isinstance(facts.endpoints, Gap) else facts.endpoints
+    ready = (condition(each.get("status") or {}, "Ready") for each in endpoints)
+    waiting = sum(each.get("reason") == PENDING for each in ready)
+    words = f" Of the endpoints that were looked at, {waiting} {'wait' if waiting > 1 else 'waits'} for an upgrade."
+    problem = STOPS_OTHERS.strip() + (words if waiting else "")
+    yield Finding(ERROR, "UpgradesStopped", view.subject, problem)
+
+
+def _status(view: View) -> Raw:
+    """What the operator has written of this very spec; empty if that is none yet."""
+    status: Raw = view.resource.get("status") or {}
+    is_of_this = status.get("observedGeneration") == view.resource["metadata"].get("generation")
+    return status if is_of_this else {}
 
 
 def _not_taken_up(facts: Facts, view: View) -> Iterator[Result]:
