@@ -1,10 +1,12 @@
 """How doctor reads: in bounded time, and whatever fails stops nothing else."""
 
 import asyncio
+import re
 import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,12 +21,12 @@ from whisper_operator.doctor.resolver import UNANSWERED, look_up, resolve
 from whisper_operator.kube.kinds import ENDPOINT, NODE
 from whisper_operator.leader.installations import ACCOUNT_ANNOTATION, ALL, LEADER, SCOPE_ANNOTATION
 
-from tests.unit.diagnosing import facts, judged, raw
+from tests.unit.diagnosing import deployment, facts, judged, raw
 from tests.unit.test_client import connected
 
 Serve = Callable[[web.Request], Awaitable[web.Response]]
 EMPTY: dict[str, Any] = {"items": [], "metadata": {"resourceVersion": "1"}}
-KIND = {"kind": "Status", "status": "Failure"}
+POD = raw("operator-1", "home", spec={"containers": [{"name": "operator"}]})
 
 
 def refused(code: int, reason: str) -> web.Response:
@@ -179,6 +181,51 @@ async def test_an_installation_under_an_account_of_its_own_is_not_taken_for_made
 
     async with connected(serve) as api:
         assert (await gather(Reader(api), Asked("asr"))).made_up == {"two"}
+
+
+def documented() -> set[tuple[str, str, str]]:
+    """The rights of the page's table: verb, resource, and in which namespace."""
+    page = (Path(__file__).parents[2] / "docs" / "doctor.md").read_text()
+    where, found = "", set()
+    names = {"in the namespace": "asr", "in the cluster": "", "in the operator": "home"}
+    for place, verbs, resources in re.findall(r"^\| (in [^|]*|there) \| ([^|]*) \| (`[^|]*) \|$", page, re.M):
+        where = next((name for words, name in names.items() if place.startswith(words)), where)
+        found |= {
+            (verb, resource, where)
+            for verb in re.findall("get|list|create", verbs)
+            for resource in re.findall("`(.*?)`", resources)
+        }
+    return found
+
+
+async def test_the_rights_that_it_takes_are_those_of_the_page() -> None:
+    asked: set[tuple[str, str, str]] = set()
+    operator = deployment("home")
+    operator["spec"]["template"]["spec"]["volumes"] = [{"configMap": {"name": "c"}}]
+    files = {"config.yaml": "", "policy.yaml": ""}
+    items = {"/apis/apps/v1/deployments": operator, "/api/v1/namespaces/home/pods": POD}
+
+    async def serve(request: web.Request) -> web.Response:
+        path = re.fullmatch(
+            "/apis?(?:/[a-z0-9.-]+)?/v[a-z0-9]+(?:/namespaces/([a-z]+))?/([a-z]+)(?:/[^/]+)?(/log)?",
+            request.path,
+        )
+        assert path is not None
+        is_list = request.path.endswith(f"/{path[2]}")
+        verb = "create" if request.method == "POST" else "list" if is_list else "get"
+        asked.add((verb, path[2] + (path[3] or ""), path[1] or ""))
+        if request.path in items:
+            return web.json_response({**EMPTY, "items": [items[request.path]]})
+        return web.json_response(EMPTY if is_list else {"metadata": {"name": "x", "uid": "u"}, "data": files})
+
+    async with connected(serve) as api:
+        for asked_for in (Asked("asr"), Asked("asr", "w")):
+            await gather(Reader(api), asked_for)
+        assert asked == documented()
+        asked.clear()
+        await gather(Reader(api), Asked(None))
+        everywhere = {(verb, name, "" if where == "asr" else where) for verb, name, where in documented()}
+        assert asked == everywhere - {("get", "whisperendpoints", "")}
 
 
 def test_a_check_that_fails_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
