@@ -31,7 +31,7 @@ ORDER = (
     {"reconcile"},
     {"offline", "process"},
     {"policy.live"},
-    {"doctor.finding", "doctor.rights", "doctor.codes"},
+    {"doctor.finding", "doctor.rights"},
     {"doctor.facts"},
     {"doctor.views"},
     {"doctor.checks"},

@@ -33,7 +33,7 @@ class Finding:
     severity: str
     """One of SEVERITIES."""
     code: str
-    """A stable word for programs, of codes.py, or the reason of an endpoint's condition."""
+    """A stable word for programs, of those in docs/doctor.md, or the reason of an endpoint's condition."""
     subject: Subject
     problem: str
     """What is wrong, in a sentence or two."""
