@@ -1,25 +1,19 @@
 """What doctor says of an installation: each check with something wrong, and with nothing."""
 
 import ast
-import copy
 import json
 import re
 from typing import Any
 
 import pytest
-from whisper_operator.config import Settings
 from whisper_operator.doctor.checks import configuration
 from whisper_operator.doctor.facts import File
 from whisper_operator.doctor.finding import Gap
 from whisper_operator.doctor.rights import needed
-from whisper_operator.kube.kinds import ENDPOINT
-from whisper_operator.leader.installations import CLAIM, LEADER
 
 from tests.unit.diagnosing import (
     FORBIDDEN,
-    NOW,
     condition,
-    crd,
     deployment,
     facts,
     found,
@@ -43,65 +37,6 @@ def test_nothing_is_wrong() -> None:
         "config.yaml of Deployment whisper-operator/whisper-operator makes sense",
         "No two installations look after the same namespaces",
     ]
-
-
-def test_a_crd_that_is_not_there_shows_with_and_without_the_right_to_read_it() -> None:
-    for given in (facts(crd=None), facts(crd=FORBIDDEN, missing=frozenset({ENDPOINT}))):
-        assert "the operator is not installed, or its CRD was deleted" in found(given)["CRDMissing"].problem
-        assert (
-            found(given)["CRDMissing"].command == "kubectl apply --server-side -f crds/whisperendpoints.yaml"
-        )
-    unknown = found(facts(crd=FORBIDDEN))["NotPermitted"]
-    assert unknown.problem == "CRD: not checked: needs the right to list things in the whole cluster"
-
-
-def test_a_crd_that_is_not_served() -> None:
-    refused = condition("NamesAccepted", "False", "ShortNamesConflict", '"wep" is already in use')
-    given = crd(status={"conditions": [refused, condition("Established", "False")]})
-    assert '"wep" is already in use' in found(facts(crd=given))["CRDNotEstablished"].problem
-    going = crd()
-    going["metadata"]["deletionTimestamp"] = "2026-03-01T11:59:00Z"
-    assert "being deleted, and with it every endpoint" in found(facts(crd=going))["CRDNotEstablished"].problem
-    assert "is served" not in well(facts(crd=going))
-
-
-def schema_of(given: Body) -> Any:
-    return given["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-
-
-def test_a_crd_of_another_version() -> None:
-    older = copy.deepcopy(crd())
-    del schema_of(older)["properties"]["cors"]
-    assert "it lacks spec.cors." in found(facts(crd=older))["CRDOlder"].problem
-    newer = copy.deepcopy(crd())
-    schema_of(newer)["properties"]["flavour"] = {
-        "type": "object",
-        "properties": {"taste": {"type": "string"}},
-    }
-    assert "knows nothing of spec.flavour." in found(facts(crd=newer))["CRDNewer"].problem
-    other = copy.deepcopy(crd())
-    schema_of(other)["description"] = "Something else."
-    assert "other rules or descriptions" in found(facts(crd=other))["CRDDiffers"].problem
-    gone = copy.deepcopy(crd())
-    gone["spec"]["versions"][0]["name"] = "v1"
-    gone["status"]["storedVersions"] = ["v1"]
-    assert "does not serve whisper-operator.io/v1alpha1" in found(facts(crd=gone))["CRDOlder"].problem
-
-
-def test_versions_that_objects_may_be_stored_in() -> None:
-    stored = crd()
-    stored["status"]["storedVersions"] = ["v1alpha0", "v1alpha1"]
-    finding = found(facts(crd=stored))["CRDStoredVersions"]
-    assert (finding.severity, "in version v1alpha0, which the CRD does not serve" in finding.problem) == (
-        "error",
-        True,
-    )
-    stored["spec"]["versions"].append({"name": "v1alpha0", "served": True, "storage": False})
-    finding = found(facts(crd=stored))["CRDStoredVersions"]
-    assert (finding.severity, "any of the versions v1alpha0, v1alpha1" in finding.problem) == (
-        "warning",
-        True,
-    )
 
 
 def test_an_operator_that_is_not_there() -> None:
@@ -316,62 +251,6 @@ def test_a_file_that_is_not_there_or_can_t_be_read() -> None:
     assert found(facts(installations=(unread,)))["NotPermitted"].problem == (
         "config.yaml: not checked: needs the right to get configmaps"
     )
-
-
-def lease(
-    namespace: str, *, name: str = LEADER, scope: str = "", made: str = "10", holder: str = "pod"
-) -> Body:
-    annotations = {"whisper-operator.io/looks-after": scope} if scope else {}
-    return raw(
-        name,
-        namespace,
-        metadata={"annotations": annotations, "creationTimestamp": f"2026-03-01T{made}:00:00Z"},
-        spec={"holderIdentity": holder, "renewTime": NOW.strftime("%Y-%m-%dT%H:%M:%S.%fZ")},
-    )
-
-
-def test_two_installations_for_the_whole_cluster() -> None:
-    leases = (lease("one", scope="*", made="11"), lease("two", scope="*", made="10"))
-    finding = found(facts(installations=(), leases=leases))["InstallationsOverlap"]
-    assert finding.problem == (
-        "Two installations, in namespaces one and two, look after the whole cluster. The one in namespace two has the cluster, "
-        "and the other writes nothing there."
-    )
-    assert finding.command == "kubectl delete deployment -n one whisper-operator"
-    made_up = facts(installations=(), leases=leases, made_up=frozenset({"one"}))
-    assert "InstallationsOverlap" not in found(made_up), "a Lease that somebody made up"
-    dead = {**leases[1], "spec": {**leases[1]["spec"], "renewTime": "2026-03-01T11:00:00.0Z"}}
-    second = installation(deployment=deployment("two"), settings=Settings())
-    cut_off = found(facts(installations=(second,), leases=(leases[0], dead)))["InstallationsOverlap"]
-    assert "The one in namespace one has the cluster" in cut_off.problem, "the older gives no sign of life"
-    assert cut_off.command == "kubectl delete deployment -n two whisper-operator"
-    old = {**leases[0], "spec": {**leases[0]["spec"], "renewTime": "2026-03-01T11:00:00.0Z"}}
-    assert "InstallationsOverlap" not in found(facts(installations=(), leases=(old, leases[1]))), (
-        "of one that is gone"
-    )
-
-
-def test_installations_for_some_namespaces() -> None:
-    leases = (
-        lease("one", scope="asr,x"),
-        lease("two", scope="asr"),
-        lease("asr", name=CLAIM, holder="two"),
-        lease("all", scope="*"),
-    )
-    finding = found(facts(installations=(), leases=leases))["InstallationsOverlap"]
-    assert (
-        "in namespaces one and two, look after namespace asr. The one in namespace two has namespace asr"
-        in finding.problem
-    )
-    apart = (lease("one", scope="x"), lease("two", scope="asr"), lease("all", scope="*"))
-    assert "No two installations look after the same" in well(facts(installations=(), leases=apart))
-
-
-def test_installations_without_leases_overlap_by_their_configuration() -> None:
-    two = tuple(installation(deployment=deployment(each), settings=Settings()) for each in ("one", "two"))
-    assert "they undo each other's work" in found(facts(installations=two))["InstallationsOverlap"].problem
-    unread = found(facts(installations=two, leases=FORBIDDEN))
-    assert "Other installations: not checked" in unread["NotPermitted"].problem
 
 
 def test_the_codes_of_the_page_are_those_that_are_used() -> None:
