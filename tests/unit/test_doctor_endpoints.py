@@ -32,6 +32,7 @@ from tests.unit.diagnosing import (
     child,
     condition,
     deployed,
+    deployment,
     endpoint,
     facts,
     found,
@@ -161,6 +162,16 @@ def test_what_the_installation_does_not_allow_or_have() -> None:
         endpoint(conditions=(READY,), **CPU), objects=RUNS, installations=(installation(settings=Settings()),)
     )
     assert "make images" in found(unset)["ImageNotConfigured"].problem
+
+
+def test_a_deployment_that_somebody_has_called_so_decides_nothing_for_others() -> None:
+    called_so = installation(
+        deployment=deployment("aaa"),
+        policy=Policy({"everywhere": {"hosts": []}}),
+        lacking=("patch deployments.apps",),
+    )
+    given = facts(public(), objects=served(), installations=(called_so, installation()))
+    assert set(found(given, {HOST: Answer((ADDRESS,))})) == {"OperatorLacksRights"}
 
 
 def test_an_endpoint_that_nobody_looks_after() -> None:

@@ -172,8 +172,9 @@ async def test_an_installation_under_an_account_of_its_own_is_not_taken_for_made
         return lease
 
     async def serve(request: web.Request) -> web.Response:
-        if request.path.endswith("/leases"):
+        if request.query.get("fieldSelector") == f"metadata.name={LEADER}":
             return web.json_response({**EMPTY, "items": [rival("one", "robot"), rival("two", "nobody")]})
+        assert request.path.endswith("/leases") <= ("fieldSelector" in request.query), "anybody may make many"
         if request.method == "POST":
             user = (await request.json())["spec"]["user"]
             return web.json_response({"status": {"allowed": user == "system:serviceaccount:one:robot"}})

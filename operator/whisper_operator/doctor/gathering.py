@@ -29,7 +29,7 @@ from whisper_operator.kube.kinds import (
     WARNINGS,
 )
 from whisper_operator.kube.objects import Raw
-from whisper_operator.leader.installations import SELECTOR, account, is_rival
+from whisper_operator.leader.installations import CLAIM, LEADER, SELECTOR, account, is_rival
 
 LOG_LINES, LOG_BYTES = 400, 1 << 18
 MOST_PODS = 5
@@ -63,7 +63,7 @@ async def gather(reader: Reader, asked: Asked) -> Facts:
         nodes = start(reader.list(NODE, None, keep=_node))
         services = start(reader.list(API_SERVICE, None))
         quotas = start(reader.list(QUOTA, where))
-        leases = start(reader.list(LEASE, None, labels=SELECTOR))
+        leases = start(_leases(reader))
     found, everywhere = operators.result()
     if asked.name and endpoints.result() == () and crd.result() is not None:
         raise NoSuchEndpoint(f"there is no {ENDPOINT.name} {asked.name} in namespace {asked.namespace}")
@@ -115,6 +115,17 @@ async def _installation(reader: Reader, deployment: Raw, asked: Asked) -> Instal
     settings, policy, faults = configuration.understood(config, policy_file)
     log, lacking = await asyncio.gather(_log(reader, pods), _lacking(reader, deployment, settings, asked))
     return Installation(deployment, pods, log, config, policy_file, settings, policy, faults, lacking)
+
+
+async def _leases(reader: Reader) -> Objects | Gap:
+    """Of all installations; by their names, so that nobody can make more of them than two in a namespace."""
+    found: Objects = ()
+    for name in (LEADER, CLAIM):
+        some = await reader.list(LEASE, None, labels=SELECTOR, fields=f"metadata.name={name}")
+        if isinstance(some, Gap):
+            return some
+        found += some
+    return found
 
 
 async def _made_up(reader: Reader, leases: Objects | Gap) -> frozenset[str]:

@@ -112,6 +112,8 @@ def gaps(facts: Facts) -> Iterator[Finding]:
 def _view(facts: Facts, cache: Cache, raw: Raw) -> View:
     namespace, observed = raw["metadata"]["namespace"], cache.observed(raw)
     known = () if isinstance(facts.installations, Gap) else facts.installations
+    # One that has not all the rights comes last: it may be a Deployment that somebody has called so.
+    known = tuple(sorted(known, key=lambda each: each.lacking != ()))
     after = tuple(each for each in known if each.looks_after(namespace) is not False)
     first = next((each for each in after if each.looks_after(namespace) and each.policy is not None), None)
     endpoint = _understood(raw, first)

@@ -68,12 +68,14 @@ def _overlap(
 
 
 def _by_deployment(facts: Facts) -> dict[str, set[str]]:
-    """Of those that say so in their configuration, and run."""
+    """Of those that say so in their configuration, run, and may: anybody may call a Deployment so."""
     known = () if isinstance(facts.installations, Gap) else facts.installations
     return {
         each.namespace: set(each.settings.namespaces) or {ALL}
         for each in known
-        if each.settings is not None and (each.deployment.get("status") or {}).get("availableReplicas")
+        if each.settings is not None
+        and (each.deployment.get("status") or {}).get("availableReplicas")
+        and (isinstance(each.lacking, Gap) or not each.lacking)
     }
 
 
