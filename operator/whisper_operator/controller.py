@@ -150,7 +150,8 @@ class _Running:
                     endless.result()  # which is an exception
             return keeping.result()
         except WentBack:
-            return _went_back()
+            logger.warning("The cluster is as it was once before, as after a restore: starting anew")
+            return True
         finally:
             for task in tasks:
                 task.cancel()
@@ -195,14 +196,11 @@ class _Running:
                 self.term.policy_changed()
 
     async def _keep_true(self) -> bool:
-        """List what the watches may have missed, until all has to begin anew."""
+        """List what the watches may have missed, until all has to begin anew. Raises WentBack."""
         start, dead = time.monotonic(), list[str]()
         while True:
             await self.lister.wait(LOOK_SECONDS)
-            try:
-                await self._list()
-            except WentBack:
-                return _went_back()
+            await self._list()
             if self.watches.dead and self.watches.dead != dead:
                 logger.error("The watch of %s is dead: a restart is needed", ", ".join(self.watches.dead))
             dead = self.watches.dead
@@ -231,8 +229,3 @@ class _Running:
                 logger.warning("The API server can't be asked; trying again in %.0f s: %s", wait, error)
                 await asyncio.sleep(wait)
                 pause = min(2 * pause, LONGEST_PAUSE)
-
-
-def _went_back() -> bool:
-    logger.warning("The cluster is as it was once before, as after a restore: starting anew")
-    return True
