@@ -5,11 +5,11 @@ namespace that another installation gives up or takes. Until that is done, nobod
 """
 
 import asyncio
+import collections
 import logging
-from collections import Counter
 from collections.abc import Collection
 
-import prometheus_client
+from prometheus_client import Counter
 
 from whisper_operator.apply.applier import Applier
 from whisper_operator.config import Settings
@@ -28,7 +28,7 @@ from whisper_operator.workqueue import WorkQueue
 
 logger = logging.getLogger(__name__)
 
-RECONCILES = prometheus_client.Counter(
+RECONCILES = Counter(
     "whisper_operator_reconciles",
     "Looks at an endpoint, by what came of them: done, retry (something passing was in the way) or error (a bug).",
     ["result"],
@@ -56,7 +56,7 @@ class Term:
         self._applier, self._writer = Applier(api, cache, access), StatusWriter(api, cache)
         self._news = asyncio.Queue[set[str]]()
         """Namespaces whose endpoints are to be weighed anew."""
-        self._unweighed = Counter[str]()
+        self._unweighed = collections.Counter[str]()
         """Those, and in how many of the news each stands."""
         self._put_off = set[Key]()
         """Who came up there meanwhile."""
@@ -99,11 +99,12 @@ class Term:
     async def _take_up(self) -> None:
         while True:
             namespaces = await self._news.get()
-            await self._weigh([key for key in self._cache.endpoints() if key[0] in namespaces])
-            self._unweighed -= Counter(namespaces)
+            keys = [key for key in self._cache.endpoints() if key[0] in namespaces]
+            await self._weigh(keys)
+            self._unweighed -= collections.Counter(namespaces)
             free = namespaces - self._unweighed.keys()
-            # Who is gone by now as well: somebody has to forget it.
-            for key in dict.fromkeys([*self._cache.endpoints(), *self._put_off]):
+            # Who came or went meanwhile was put off, or waits in the queue.
+            for key in dict.fromkeys([*keys, *self._put_off]):
                 if key[0] in free:
                     self._put_off.discard(key)
                     self._queue.add(key)
