@@ -173,7 +173,7 @@ def test_what_is_to_be_made_can_hit_no_object_that_is_there() -> None:
 def test_suspending_is_obeyed_whatever_else_is_wrong(replicas: int | None) -> None:
     live = child(spec={} if replicas is None else {"replicas": replicas})
     suspended = {"metadata": {}, "spec": {"suspend": True, "accelerator": 7}}
-    assert drift.frozen(suspended, observed(live)) == drift.Plan(stop=(live,))
+    assert drift.frozen(suspended, observed(live)) == drift.Plan(scale=((live, 0),))
 
 
 @pytest.mark.parametrize("spec", [{}, {"suspend": False}, {"suspend": "true"}, None, []])

@@ -99,7 +99,6 @@ class Applier:
             waiting=[child.name for child in plan.wait], absent={child.kind for child in plan.wait}
         )
         self._look(resource, plan)
-        await self._scale(resource, [(child, 0) for child in plan.stop], tally)
         await self._scale(resource, plan.scale, tally)
         for scaler in plan.delete:
             if scaler.kind is AUTOSCALER:  # or it would undo the number of replicas that is written now
@@ -125,7 +124,6 @@ class Applier:
         found |= {
             (scaled_for(resource, child), REPLICAS)
             for child in (
-                *plan.stop,
                 *(child for child, _ in plan.scale),
                 *(child for _, child in plan.update),
             )

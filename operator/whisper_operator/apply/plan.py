@@ -54,10 +54,8 @@ class Plan:
     delete: tuple[Child, ...] = ()
     wait: tuple[Child, ...] = ()
     """Wanted children that are on their way out; they can be made again when they are gone."""
-    stop: tuple[Child, ...] = ()
-    """Deployments to scale to nothing, and to leave as they are otherwise."""
     scale: tuple[tuple[Child, int], ...] = ()
-    """Deployments to scale to that many replicas, likewise."""
+    """Deployments to scale to that many replicas, and to leave as they are otherwise."""
     annotate: tuple[tuple[Child, Mapping[str, str | None]], ...] = ()
     """Children to annotate, likewise; None takes an annotation away."""
 
@@ -88,7 +86,7 @@ def frozen(resource: Raw, observed: Observed) -> Plan:
     """Of a spec that can't be carried out: nothing, but for `suspend`, as a GPU costs money whatever else is wrong."""
     if not is_suspended(resource):
         return Plan()
-    return Plan(stop=tuple(child for child in observed.of_kind(DEPLOYMENT) if runs(child)))
+    return Plan(scale=tuple((child, 0) for child in observed.of_kind(DEPLOYMENT) if runs(child)))
 
 
 def is_suspended(resource: Raw) -> bool:

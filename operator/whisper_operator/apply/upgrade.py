@@ -96,8 +96,9 @@ def plan(change: Change, turn: Turn, progress: Progress, observed: Observed, now
     if turn.goes or live is None:
         return due
     update = tuple(write for write in due.update if write[0].kind is not DEPLOYMENT)
-    is_scaled = change.replicas is not None and change.replicas != live.spec.get("replicas", 1)
-    scale = ((live, change.replicas),) if is_scaled and change.replicas is not None else ()
+    has = live.spec.get("replicas", 1)
+    wanted = has if change.replicas is None else change.replicas
+    scale = ((live, wanted),) if wanted != has else ()
     # What an older version has not written down is what the spec says now: else its next change would not be told as one.
     known = SPEC_ANNOTATION in live.annotations
     spec = {SPEC_ANNOTATION: _deployment(change.desired).body["metadata"]["annotations"][SPEC_ANNOTATION]}
