@@ -109,9 +109,8 @@ def _parse(text: str) -> Any:
     for event in yaml.parse(text, _Loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
-            raise ValueError(
-                f"line {event.start_mark.line + 1}: more than {DEEPEST} levels stand in one another"
-            )
+            line = event.start_mark.line + 1 if event.start_mark else "?"
+            raise ValueError(f"line {line}: more than {DEEPEST} levels stand in one another")
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
