@@ -72,6 +72,25 @@ def patch(cluster: Cluster, namespace: str, *, name: str = "whisper", **spec: An
     cluster.kubectl("patch", "wep", name, "-n", namespace, "--type=merge", "-p", change)
 
 
+@contextmanager
+def without_right(cluster: Cluster, resource: str) -> Iterator[None]:
+    """The operator's ServiceAccount may do nothing with a kind."""
+
+    def allow(rules: list[dict[str, Any]]) -> None:
+        change = json.dumps({"rules": rules})
+        cluster.kubectl("patch", "clusterrole", "whisper-operator", "--type=merge", "-p", change)
+
+    before = cluster.get("clusterrole", "whisper-operator")["rules"]
+    less = [
+        {**rule, "resources": [each for each in rule["resources"] if each != resource]} for rule in before
+    ]
+    allow([rule for rule in less if rule["resources"]])
+    try:
+        yield
+    finally:
+        allow(before)
+
+
 def own_faults(operator: Operator) -> list[dict[str, Any]]:
     """What the operator said of faults of its own, in a pass or in one write: a later try may succeed, and hide them."""
     words = ("Reconciling failed", "by a fault of the operator's own")

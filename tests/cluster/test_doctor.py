@@ -21,8 +21,7 @@ from devcluster.faults import FaultProxy
 from devcluster.installation import Operator, install
 from tests.cluster.faults import configure, quota, simulated
 from tests.cluster.second_installation import SECOND, install_second
-from tests.cluster.support import endpoint, live, until, wait_for_condition
-from tests.cluster.test_faults_of_installations import change_rights, without
+from tests.cluster.support import endpoint, live, until, wait_for_condition, without_right
 
 ROOT = Path(__file__).resolve().parents[2]
 OVERLAY = "overlays/example"
@@ -172,7 +171,6 @@ def test_all_that_is_wrong_with_a_cluster_is_named(own: Cluster) -> None:
     configure(certificates="FailedCaaForbidden")(own, "crypt")
     quota(**{"requests.nvidia.com/gpu": "1"})(own, "poor")
     broken_node(own)
-    rules = own.get("clusterrole", "whisper-operator")["rules"]
     own.apply(
         endpoint("scaled", "sick", autoscaling={"max": 3}),
         endpoint("addressless", "sick", device="cpu", host="addressless.example.com", staticIPName="nosuch"),
@@ -198,18 +196,14 @@ def test_all_that_is_wrong_with_a_cluster_is_named(own: Cluster) -> None:
         "elsewhere.example.com": "203.0.113.7",
         "forbidden.example.com": addresses["crypt", "forbidden"],
     }
-    second = Operator(own, name="second", namespace=SECOND)
-    try:
-        with second:
-            until(lambda: "Another installation" in second.ask("/readyz")[1], "the second gives way")
-            invalid_policy(own)
-            older_crd(own)
-            change_rights(own, without(rules, "poddisruptionbudgets"))
+    with Operator(own, name="second", namespace=SECOND) as second:
+        until(lambda: "Another installation" in second.ask("/readyz")[1], "the second gives way")
+        invalid_policy(own)
+        older_crd(own)
+        with without_right(own, "poddisruptionbudgets"):
             status, found, _ = examine(doctor(own), "-A", records=records)
             of_one, about_one, _ = examine(doctor(own), "forbidden", "-n", "crypt", records=records)
             _, text = run(doctor(own), "-A", records=records)
-    finally:
-        change_rights(own, rules)
     policy = "PolicyInvalid ConfigMap whisper-operator/whisper-operator-policy"
     errors = {
         "CRDOlder CustomResourceDefinition whisperendpoints.whisper-operator.io": "it lacks spec.cors",

@@ -1,6 +1,5 @@
 """What is wrong with an installation, or with the cluster under it: each endpoint that it concerns says so."""
 
-import json
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ from devcluster import Cluster
 from devcluster.faults import FaultProxy
 from devcluster.installation import Operator, install
 from tests.cluster import troubleshooting
-from tests.cluster.support import condition, endpoint, patch, until, wait_for_condition
+from tests.cluster.support import condition, endpoint, patch, until, wait_for_condition, without_right
 
 GKE = (
     "managedcertificates.networking.gke.io",
@@ -65,17 +64,6 @@ def autoscaler(namespace: str) -> dict[str, Any]:
     }
 
 
-def change_rights(cluster: Cluster, rules: list[dict[str, Any]]) -> None:
-    change = json.dumps({"rules": rules})
-    cluster.kubectl("patch", "clusterrole", "whisper-operator", "--type=merge", "-p", change)
-
-
-def without(rules: list[dict[str, Any]], resource: str) -> list[dict[str, Any]]:
-    """Rules of a role that say nothing of a kind."""
-    less = [{**rule, "resources": [each for each in rule["resources"] if each != resource]} for rule in rules]
-    return [rule for rule in less if rule["resources"]]
-
-
 @pytest.mark.timeout(600)
 def test_what_is_done_to_an_endpoint_from_outside(written: list[str] | None) -> None:
     fought, failing, forbidden = troubleshooting.INSTALLATION[2:5]
@@ -108,12 +96,10 @@ def test_what_is_done_to_an_endpoint_from_outside(written: list[str] | None) -> 
             patch(cluster, "failing", replicas=3)
             wait_for_condition(cluster, "failing", "whisper")
 
-            rules = cluster.get("clusterrole", "whisper-operator")["rules"]
-            change_rights(cluster, without(rules, "networkpolicies"))
-            resource = wait_for_condition(cluster, "unread", "whisper", "Stalled", "True", "AccessDenied")
-            assert "networkpolicies.networking.k8s.io" in condition(resource, "Ready")["message"]
-            note(written, forbidden, "give it back", resource)
-            change_rights(cluster, rules)
+            with without_right(cluster, "networkpolicies"):
+                resource = wait_for_condition(cluster, "unread", "whisper", "Stalled", "True", "AccessDenied")
+                assert "networkpolicies.networking.k8s.io" in condition(resource, "Ready")["message"]
+                note(written, forbidden, "give it back", resource)
             wait_for_condition(cluster, "unread", "whisper")
 
 
