@@ -19,12 +19,15 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import jiwer
 import requests
 
 from benchmarks.server import report, shapes, speech, tokenizer_file
 from benchmarks.server.servers import Kind, Server, kinds, running
+
+OPENAI, BATCHED = "/v1/audio/transcriptions", "/batched"
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
         folder = Path(temporary)
         chosen = [kind for kind in _kinds(folder, options.shape, options.before) if options.only in kind.name]
+        chosen = [kind for kind in chosen if not (options.beams and " app" in kind.name)]
         servers = [_ready(stack, kind, folder) for kind in chosen]
         recordings = speech.short_ones(32, folder)
         for number in range(options.rounds):
             for clients in options.clients:
                 for server in servers:
-                    found = _measure(server, clients, number, recordings)
+                    found = _measure(server, clients, number, recordings, options.beams)
                     measurements.append(found)
                     print(
                         f"{found.server:<28} {clients:>2} clients: {found.speed:6.2f} x real time, "
@@ -82,6 +86,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 32])
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--long", type=float, default=30, help="minutes of the long file; 0: none")
+    parser.add_argument("--beams", type=int, default=0, help="of ours alone, by beam search of so many")
     parser.add_argument("--only", default="", help="part of the names of the servers to measure")
     parser.add_argument(
         "--before", type=Path, help="a checkout of an earlier commit, to measure its server too"
@@ -104,7 +109,7 @@ def _ready(stack: ExitStack, kind: Kind, folder: Path) -> Server:
 
 
 def _measure(
-    server: Server, clients: int, number: int, recordings: Sequence[speech.Recording]
+    server: Server, clients: int, number: int, recordings: Sequence[speech.Recording], beams: int
 ) -> Measurement:
     work = [recordings[index % len(recordings)] for index in range(max(6, min(2 * clients, 32)))]
     waiting = iter(enumerate(work))
@@ -119,7 +124,7 @@ def _measure(
             if index is None or recording is None:
                 return
             begin = time.monotonic()
-            texts[index] = _send(server, recording.path)
+            texts[index] = _send(server, recording.path, beams)
             times[index] = time.monotonic() - begin
 
     load = os.getloadavg()[0]
@@ -147,31 +152,37 @@ def _measure(
     )
 
 
-def _send(server: Server, path: Path) -> str:
+def _send(server: Server, path: Path, beams: int) -> str:
+    if beams:
+        form = {"model": "whisper-1", "response_format": "json", "beam_size": str(beams)}
+        return str(_transcription(server, path, form)["text"]).strip()
     with path.open("rb") as file:
         answer = requests.post(server.url + "/whisper", files={"file": file}, timeout=3600)
     answer.raise_for_status()
     return str(answer.json()["results"][0]["transcript"]).strip()
 
 
+def _transcription(server: Server, path: Path, form: dict[str, str], where: str = OPENAI) -> dict[str, Any]:
+    with path.open("rb") as file:
+        answer = requests.post(server.url + where, files={"file": file}, data=form, timeout=3600)
+    answer.raise_for_status()
+    return dict(answer.json())
+
+
 def _measure_long(servers: Sequence[Server], recording: speech.Recording) -> list[dict[str, object]]:
     """The long file, in int8: ours with CTranslate2, window after window and side by side; faster-whisper's batched pipeline."""
     found: list[dict[str, object]] = []
-    spans = {"vad": "true", "condition_on_previous_text": "false", "response_format": "json", "model": "base"}
+    spans = {"vad": "true", "condition_on_previous_text": "false", "response_format": "json", "model": "whisper-1"}
     for server in servers:
         if "faster-whisper" not in server.name or "int8" not in server.name:
             continue
-        ways = {"parallel": ("/v1/audio/transcriptions", {**spans, "parallel": "true"})}
-        ways["sequential"] = ("/v1/audio/transcriptions", spans)
-        if not server.name.startswith("ours"):
-            ways = {"batched": ("/batched", {})}
-        for way, (path, form) in ways.items():
+        ways: dict[str, dict[str, str]] = {"parallel": {**spans, "parallel": "true"}, "sequential": spans}
+        is_peer = " app" in server.name
+        for way, form in ({"batched": dict[str, str]()} if is_peer else ways).items():
             begin = time.monotonic()
-            with recording.path.open("rb") as file:
-                answer = requests.post(server.url + path, files={"file": file}, data=form, timeout=3600)
-            answer.raise_for_status()
+            answer = _transcription(server, recording.path, form, BATCHED if is_peer else OPENAI)
             wall = time.monotonic() - begin
-            error = float(jiwer.wer(recording.text, answer.json()["text"].strip()))
+            error = float(jiwer.wer(recording.text, answer["text"].strip()))
             speed = recording.seconds / wall
             found.append({"server": server.name, "way": way, "speed": speed, "word_error_rate": error})
             print(f"{server.name:<28} {way:<10}: {speed:6.2f} x real time, WER {error:.2%}", flush=True)
