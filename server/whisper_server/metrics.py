@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
 _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
@@ -47,6 +47,10 @@ class Metrics:
             ["client"],
             registry=self.registry,
         )
+
+    def describe(self, **what: str) -> None:
+        """Say what runs here, as labels."""
+        Info("whisper_build", "What runs here", registry=self.registry).info(what)
 
     def watch(
         self,

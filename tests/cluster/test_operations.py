@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import pytest
+from whisper_operator import __version__
 
 from devcluster import Cluster, DevclusterError
 from devcluster.faults import FaultProxy
@@ -32,6 +33,14 @@ def test_metrics_probes_and_logs_tell_what_the_operator_does(
         return all(operator.metric(count, readiness=name) == number + 1 for name, number in before.items())
 
     until(counted, "one more endpoint of each")
+    amiss = {"endpoint_namespace": namespace, "reason": "UnknownAccelerator"}
+    for kind in ("Ready", "Stalled"):
+        assert (
+            operator.metric("whisper_operator_endpoint_amiss", endpoint_name="bad", condition=kind, **amiss)
+            == 1
+        )
+    assert f'endpoint_name="good",endpoint_namespace="{namespace}"' not in operator.ask("/metrics")[1]
+    assert operator.metric("whisper_operator_build_info", version=__version__) == 1
     assert operator.metric("whisper_operator_writes_total", verb="apply", kind="Service") == applied + 2
     assert operator.metric("whisper_operator_reconciles_total", result="done") >= 3
     assert operator.metric("whisper_operator_workqueue_work_duration_seconds_count") >= 3

@@ -51,6 +51,7 @@ def test_metrics_are_collected_by_what_the_cluster_has(other: Cluster, its_opera
     wait_for_condition(other, "default", "metered")
     (port,) = other.get("podmonitor", "metered", "-n", "default")["spec"]["podMetricsEndpoints"]
     assert (port["port"], port["path"]) == ("ops", "/metrics")
+    assert port["relabelings"][0]["targetLabel"] == "whisper_endpoint"
     # What the API server fills in is nobody's drift.
     start = wait_until_quiet(other)
     other.kubectl("delete", "podmonitor", "metered", "-n", "default")

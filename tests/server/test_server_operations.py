@@ -176,6 +176,7 @@ def test_metrics_count(server: WhisperProcess) -> None:
     assert 'whisper_engine_windows{state="free"} 16.0' in text
     assert 'whisper_fallbacks_total{reason="logprob"}' in text
     assert 'whisper_requests_total{endpoint="/whisper",status="200"}' in text
+    assert 'whisper_build_info{device="cpu",engine="openai-whisper",model="demo",version="' in text
     requests.get(server.url + "/some/path/of/a/scanner", timeout=10)
     assert "scanner" not in requests.get(server.ops_url + "/metrics", timeout=10).text
 

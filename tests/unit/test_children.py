@@ -87,8 +87,20 @@ def test_metrics_are_collected_where_something_is_there_to_collect_them() -> Non
     found = made({}, MONITORED)
     port = {"port": "ops", "path": "/metrics", "interval": "15s"}
     selector = {"matchLabels": POD_LABELS}
-    assert found["PodMonitoring/whisper"]["spec"] == {"selector": selector, "endpoints": [port]}
-    assert found["PodMonitor/whisper"]["spec"] == {"selector": selector, "podMetricsEndpoints": [port]}
+    assert found["PodMonitoring/whisper"]["spec"] == {
+        "selector": selector,
+        "endpoints": [port],
+        "targetLabels": {"fromPod": [{"from": "whisper-operator.io/endpoint", "to": "whisper_endpoint"}]},
+    }
+    named = {
+        "action": "replace",
+        "sourceLabels": ["__meta_kubernetes_pod_label_whisper_operator_io_endpoint"],
+        "targetLabel": "whisper_endpoint",
+    }
+    assert found["PodMonitor/whisper"]["spec"] == {
+        "selector": selector,
+        "podMetricsEndpoints": [port | {"relabelings": [named]}],
+    }
     only = made({}, seen(optional=frozenset({POD_MONITOR})))
     assert "PodMonitor/whisper" in only
     assert "PodMonitoring/whisper" not in only

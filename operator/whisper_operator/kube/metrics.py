@@ -1,9 +1,11 @@
 """What a Prometheus is told of the operator. Counted where it happens, served by health.py; here is what the client counts."""
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, ProcessCollector
 
 REGISTRY = CollectorRegistry()
 """Ours alone: what the library adds to its global one (such as its own platform) helps nobody here."""
+
+ProcessCollector(registry=REGISTRY)
 
 WRITES = Counter(
     "whisper_operator_writes",

@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from aiohttp import web
-from prometheus_client import Gauge, generate_latest
+from prometheus_client import Gauge, Info, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from whisper_operator import __version__
 from whisper_operator.config import ConfigError
 from whisper_operator.informer.access import HOW_TO_HAVE_IT, Access
 from whisper_operator.informer.cache import Cache
@@ -18,7 +19,11 @@ from whisper_operator.kube.metrics import REGISTRY
 from whisper_operator.kube.objects import Key, Raw, condition
 from whisper_operator.leader.leadership import Leadership
 from whisper_operator.policy.rules import NO_ROOM, VIOLATION
+from whisper_operator.process import amiss
 from whisper_operator.workqueue import ACTIVE, DEPTH, FAILING, WorkQueue
+
+BUILD = Info("whisper_operator_build", "The version that runs.", registry=REGISTRY)
+BUILD.info({"version": __version__})
 
 READINESS = ("ready", "progressing", "suspended", "stalled")
 
@@ -94,6 +99,7 @@ class Health:
         FAILING.set(self.queue.failing)
         DEAD_WATCHES.set(len(self.watches.dead))
         resources = [self.cache.endpoint(key) or {} for key in self.cache.endpoints()]
+        amiss.show(resources)
         found = Counter(map(readiness, resources))
         reasons = Counter(condition(each.get("status") or {}, "Ready").get("reason") for each in resources)
         REFUSED.set(reasons[VIOLATION])

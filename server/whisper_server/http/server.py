@@ -12,7 +12,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.errors import HaltServer
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from whisper_server import config, heap, logs
+from whisper_server import __version__, config, heap, logs
 from whisper_server.config import Settings
 from whisper_server.engine.load import load
 from whisper_server.http.admission import Admission, Limits, State, bound
@@ -21,6 +21,7 @@ from whisper_server.http.auth import ApiKeys
 from whisper_server.http.connection import Watchdog
 from whisper_server.http.lifecycle import Lifecycle
 from whisper_server.http.routes import ops
+from whisper_server.http.routes.openai import model_id
 from whisper_server.http.worker import Worker
 from whisper_server.metrics import Metrics
 from whisper_server.scheduling.measures import SchedulerCollector
@@ -68,6 +69,9 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             lambda: self.state() is State.READY,
             lambda: admission.bytes,
             lambda: admission.audio_seconds,
+        )
+        metrics.describe(
+            version=__version__, model=model_id(settings), engine=settings.engine, device=settings.device
         )
         metrics.registry.register(SchedulerCollector(self._scheduler))
         self._watchdog = Watchdog()
