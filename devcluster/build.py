@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from devcluster import golang
@@ -31,6 +31,8 @@ class Tool:
     package: str
     module: str
     variables: tuple[str, ...] = ()
+    tags: tuple[str, ...] = field(default=(), repr=False)
+    """Build tags: what to leave out of a program that brings more than is needed here."""
 
 
 _KUBERNETES_VERSION = ("k8s.io/component-base/version.gitVersion={version}",)
@@ -66,7 +68,8 @@ def ensure(root: Path = HERE, modules: Modules = MODULES) -> Path:
 def key(root: Path = HERE, modules: Modules = MODULES) -> str:
     """Twelve hexadecimal digits that change whenever a pinned version does."""
     digest = hashlib.sha256(repr(modules).encode())
-    for folder in modules:
+    for folder, tools in modules.items():
+        digest.update("".join(tag for tool in tools for tag in tool.tags).encode())
         for name in ("go.mod", "go.sum"):
             path = root / folder / name
             digest.update(path.read_bytes() if path.exists() else b"")
@@ -108,10 +111,11 @@ def _build_one(go: Path, folder: Path, tool: Tool, binary: Path, progress: Progr
     flags = " ".join(["-s", "-w", *(f"-X {variable.format(version=version)}" for variable in tool.variables)])
     unfinished = binary.with_name(f".{binary.name}.{os.getpid()}")
     said: list[str] = []
-    with _run(go, folder, "list", "-deps", tool.package) as listing:
+    tags = f"-tags={','.join(tool.tags)}"
+    with _run(go, folder, "list", "-deps", tags, tool.package) as listing:
         assert listing.stdout is not None  # noqa: S101  (Popen was given a pipe)
         progress.total = sum(not line.startswith("go: ") for line in listing.stdout)
-    command = ("build", "-v", "-buildvcs=false", "-ldflags", flags, "-o", str(unfinished), tool.package)
+    command = ("build", "-v", "-buildvcs=false", tags, "-ldflags", flags, "-o", str(unfinished), tool.package)
     with _run(go, folder, *command) as build:
         assert build.stdout is not None  # noqa: S101
         for line in build.stdout:

@@ -10,10 +10,18 @@ from devcluster.build import Tool
 
 GO = Path(__file__).parent / "go"
 
-PROGRAMS: dict[str, Tool] = {}
-"""By the folder in go/, which has the program's name."""
+_PROMETHEUS = "github.com/prometheus/prometheus"
+_NO_CLOUDS = ("remove_all_sd",)
+"""Finding targets in clouds would be most of what there is to compile; a file lists them here."""
+
+PROGRAMS: dict[str, Tool] = {
+    "prometheus": Tool("prometheus", f"{_PROMETHEUS}/cmd/prometheus", _PROMETHEUS, tags=_NO_CLOUDS),
+    "promtool": Tool("promtool", f"{_PROMETHEUS}/cmd/promtool", _PROMETHEUS, tags=_NO_CLOUDS),
+}
+"""By the folder in go/, which has the program's name, or the one that FOLDERS says."""
+FOLDERS = {"promtool": "prometheus"}
 
 
 def program(name: str) -> Path:
     """The path of the program, built first if the cache lacks it: minutes for a large one."""
-    return build.ensure(GO, {name: (PROGRAMS[name],)}) / PROGRAMS[name].name
+    return build.ensure(GO, {FOLDERS.get(name, name): (PROGRAMS[name],)}) / PROGRAMS[name].name
