@@ -166,6 +166,11 @@ class Operator:
             time.sleep(0.05)
         return self
 
+    @property
+    def health_port(self) -> int:
+        """Of 127.0.0.1, where /healthz, /readyz and /metrics are."""
+        return self._health_port
+
     def ask(self, path: str) -> tuple[int, str]:
         """HTTP status and body of /healthz, /readyz or /metrics. Raises OSError while nothing answers."""
         try:
