@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 from whisper_operator.kube.metrics import REGISTRY
-from whisper_operator.process.amiss import lacking, show
+from whisper_operator.process.amiss import MOST, lacking, show
 
 
 def status(*conditions: tuple[str, str, str]) -> dict[str, Any]:
@@ -56,3 +56,19 @@ def test_who_is_well_again_or_gone_is_told_no_more() -> None:
     show([bad])
     show([])
     assert told() == []
+
+
+def test_a_namespace_full_of_bad_ones_keeps_no_other_from_being_told() -> None:
+    crowd = [
+        {"metadata": {"namespace": "crowd", "name": f"bad-{number}"}, "status": STALLED}
+        for number in range(500)
+    ]
+    well = [
+        {"metadata": {"namespace": "crowd", "name": f"well-{number}"}, "status": WELL}
+        for number in range(500)
+    ]
+    show([*well, *crowd, {"metadata": {"namespace": "asr", "name": "bad"}, "status": STALLED}])
+    lines = told()
+    assert len([line for line in lines if 'endpoint_namespace="crowd"' in line]) == 2 * MOST
+    assert len([line for line in lines if 'endpoint_namespace="asr"' in line]) == 2
+    show([])

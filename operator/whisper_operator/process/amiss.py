@@ -1,5 +1,6 @@
 """What endpoints lack, for alerts that name them: one sample a condition that is not as it should be, none while all is well."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from prometheus_client import Gauge
@@ -20,14 +21,21 @@ AMISS = Gauge(
 UNTOLD = "NotTakenUp"
 """The reason where the operator has written no status yet."""
 
+MOST = 50
+"""Endpoints of a namespace that are named: thousands would help nobody, and take long to tell. All are counted elsewhere."""
+
 
 def show(resources: Iterable[Raw]) -> None:
-    """Have the metric say what these endpoints lack, and nothing of others."""
+    """Have the metric say what these endpoints lack, MOST of a namespace, and nothing of others."""
     AMISS.clear()
+    named = Counter[str]()
     for resource in resources:
         metadata = resource.get("metadata") or {}
-        for kind, reason in lacking(resource.get("status") or {}):
-            AMISS.labels(metadata.get("namespace", ""), metadata.get("name", ""), kind, reason).set(1)
+        namespace, name = metadata.get("namespace", ""), metadata.get("name", "")
+        found = list(lacking(resource.get("status") or {})) if named[namespace] < MOST else []
+        named[namespace] += bool(found)
+        for kind, reason in found:
+            AMISS.labels(namespace, name, kind, reason).set(1)
 
 
 def lacking(status: Raw) -> Iterator[tuple[str, str]]:
