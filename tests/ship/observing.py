@@ -71,29 +71,30 @@ class Prometheus:
 
 @contextmanager
 def prometheus(folder: Path, targets: Mapping[int, Mapping[str, str]], rules: Path) -> Iterator[Prometheus]:
-    """`targets`: labels by port of 127.0.0.1."""
-    (port,) = free_ports(1)
+    """One that scrapes ports of 127.0.0.1 and evaluates these rules. `targets`: labels by port."""
     scraped = [{"targets": [f"127.0.0.1:{each}"], "labels": dict(labels)} for each, labels in targets.items()]
-    config = folder / "prometheus.yml"
-    config.write_text(
-        yaml.safe_dump(
-            {
-                "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-                "rule_files": [str(rules)],
-                "scrape_configs": [{"job_name": "whisper", "static_configs": scraped}],
-            }
-        )
-    )
-    with running(
-        folder,
-        "prometheus",
-        [
-            str(program("prometheus")),
-            f"--config.file={config}",
-            f"--storage.tsdb.path={folder / 'prometheus-data'}",
-            f"--web.listen-address=127.0.0.1:{port}",
-        ],
-    ):
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(rules)],
+        "scrape_configs": [{"job_name": "whisper", "static_configs": scraped}],
+    }
+    with prometheus_by(folder, config) as found:
+        yield found
+
+
+@contextmanager
+def prometheus_by(folder: Path, config: Mapping[str, Any]) -> Iterator[Prometheus]:
+    """One with this configuration."""
+    (port,) = free_ports(1)
+    file = folder / "prometheus.yml"
+    file.write_text(yaml.safe_dump(dict(config)))
+    command = [
+        str(program("prometheus")),
+        f"--config.file={file}",
+        f"--storage.tsdb.path={folder / 'prometheus-data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with running(folder, "prometheus", command):
         found = Prometheus(port)
         eventually(found.is_up, timeout=120, what="Prometheus answers")
         yield found

@@ -5,8 +5,10 @@ import re
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import cycle
+from threading import Event
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from deploy.monitoring.__main__ import COMPONENTS, RULES
 from devcluster import Cluster
 from devcluster.installation import Operator, install
 from devcluster.waiting import eventually
-from tests.ship.observing import RECORDINGS, ROOT, Prometheus, prometheus, status, whisper_server
+from tests.ship.observing import RECORDINGS, ROOT, Prometheus, Sample, prometheus, status, whisper_server
 
 pytestmark = pytest.mark.timeout(3600)  # Prometheus is built first
 
@@ -96,11 +98,9 @@ def scene(cluster: Cluster) -> Iterator[Scene]:
             timeout=120,
             what="everything is scraped",
         )
-        work(cluster, port)
-        eventually(
-            lambda: [each.value for each in found.query("sum(whisper_requests_total)")] == [8],
-            timeout=60,
-            what="the requests are counted",
+        cluster.apply(
+            *(endpoint(f"good-{number}", device="cpu") for number in range(GOOD)),
+            endpoint("bad", accelerator={"type": "abacus"}),
         )
         counted = 'max(whisper_operator_endpoints{readiness="%s"})'
         for readiness, number in (("ready", GOOD), ("stalled", BAD)):
@@ -111,23 +111,36 @@ def scene(cluster: Cluster) -> Iterator[Scene]:
                 timeout=120,
                 what=f"{number} are {readiness}",
             )
+        stack.enter_context(busy(cluster, port))
         yield Scene(found, first, ops)
 
 
-def work(cluster: Cluster, port: int) -> None:
-    """Endpoints for the operator, requests for the server, good ones and bad ones."""
-    cluster.apply(
-        *(endpoint(f"good-{number}", device="cpu") for number in range(GOOD)),
-        endpoint("bad", accelerator={"type": "abacus"}),
-    )
+@contextmanager
+def busy(cluster: Cluster, port: int) -> Iterator[None]:
+    """Meanwhile there are requests, good ones and bad ones, and the operator has something to write: of what does not change,
+    a rate is 0, and a share or a quantile is no number."""
+    over = Event()
     url = f"http://127.0.0.1:{port}"
-    with ThreadPoolExecutor(6) as pool:
-        answers = pool.map(
-            lambda name: status(f"{url}/whisper", RECORDINGS / name), ["hello.wav", "fox.flac"] * 3
-        )
-        assert set(answers) == {"200"}
-    assert status(f"{url}/whisper", ROOT / "README.md") == "400"
-    assert status(f"{url}/nowhere") == "404"
+    found: list[set[str]] = []
+    rollouts = cycle(("Recreate", "RollingUpdate"))  # which restarts nothing
+
+    def work() -> None:
+        with ThreadPoolExecutor(3) as pool:
+            while not over.wait(1.0):
+                wanted = [RECORDINGS / name for name in ("hello.wav", "fox.flac", "hello.wav")]
+                found.append(set(pool.map(lambda file: status(f"{url}/whisper", file), wanted)))
+                found.append({status(f"{url}/whisper", ROOT / "README.md"), status(f"{url}/nowhere")})
+                patch = f'{{"spec": {{"rollout": "{next(rollouts)}"}}}}'
+                cluster.kubectl("patch", "wep", "good-0", "-n", "default", "--type=merge", "-p", patch)
+
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work)
+        try:
+            yield
+        finally:
+            over.set()
+            working.result()
+    assert {frozenset(each) for each in found} == {frozenset({"200"}), frozenset({"400", "404"})}
 
 
 def filled_in(query: str) -> str:
@@ -138,11 +151,19 @@ def filled_in(query: str) -> str:
     return query
 
 
+def shown(scene: Scene, query: str) -> list[Sample]:
+    """What a panel's query has to say, as soon as it has: a rate takes two samples."""
+    query = filled_in(query)
+    return eventually(lambda: scene.prometheus.numbers(query), timeout=60, what=query)
+
+
 @pytest.mark.parametrize("title", PANELS)
 def test_a_panel_shows_something(scene: Scene, title: str) -> None:
     for target in PANELS[title]["targets"]:
-        found = scene.prometheus.numbers(filled_in(target["expr"]))
-        assert bool(found) == (title not in RIGHTLY_EMPTY), target["expr"]
+        if title in RIGHTLY_EMPTY:
+            assert scene.prometheus.query(filled_in(target["expr"])) == []
+            continue
+        found = shown(scene, target["expr"])
         for label in re.findall(r"{{(\w+)}}", target["legendFormat"]):
             assert all(label in each.labels for each in found) or label == "client", (
                 f"{label} in {target['expr']}"
@@ -163,7 +184,12 @@ def test_every_panel_has_a_title_of_its_own() -> None:
 @pytest.mark.parametrize("alert", EXPRESSIONS)
 def test_an_alert_can_be_evaluated_and_is_quiet_where_nothing_is_wrong(scene: Scene, alert: str) -> None:
     found = scene.prometheus.query(EXPRESSIONS[alert])
-    assert alert == AS_IT_HAPPENS or bool(found) == (alert in ALARMED), found
+    if alert != AS_IT_HAPPENS:
+
+        def is_as_it_should() -> bool:
+            return bool(scene.prometheus.query(EXPRESSIONS[alert])) == (alert in ALARMED)
+
+        eventually(is_as_it_should, what=f"not {found}")  # what changes meanwhile may be amiss for a moment
 
 
 def test_prometheus_itself_evaluates_every_rule(scene: Scene) -> None:
@@ -177,27 +203,35 @@ def test_prometheus_itself_evaluates_every_rule(scene: Scene) -> None:
     assert [rule for rule in rules if rule["health"] != "ok"] == []
 
 
+def test_the_page_has_each_metric_and_no_other(scene: Scene) -> None:
+    text = (ROOT / "docs" / "monitoring.md").read_text()
+    documented = set(re.findall(r"^\| `([a-z_]+)`", text, re.MULTILINE))
+    told = {name for name in scene.told() if not name.startswith("process_")}
+    assert told == documented - {"whisper_engine_memory_bytes"}  # which a CPU does not tell of
+
+
 def value(scene: Scene, title: str, number: int = 0, **labels: str) -> float:
     """What a panel shows there."""
-    found = scene.prometheus.query(filled_in(PANELS[title]["targets"][number]["expr"]))
+    found = shown(scene, PANELS[title]["targets"][number]["expr"])
     (sample,) = [each for each in found if labels.items() <= each.labels.items()]
     return sample.value
 
 
 def test_two_replicas_do_not_double_what_is_counted(scene: Scene) -> None:
-    assert value(scene, "Endpoints", readiness="ready") == GOOD
+    eventually(lambda: value(scene, "Endpoints", readiness="ready") == GOOD, what="all are counted once")
     assert value(scene, "Endpoints", readiness="stalled") == BAD
     assert value(scene, "Not Ready, by reason", reason="UnknownAccelerator") == BAD
-    assert scene.prometheus.query('sum(whisper_operator_endpoints{readiness="ready"})')[0].value == 2 * GOOD
+    doubled = scene.prometheus.query('sum(whisper_operator_endpoints{readiness="stalled"})')
+    assert doubled[0].value == 2 * BAD
 
 
 def test_the_figures_of_the_engine_make_sense(scene: Scene) -> None:
     assert 1 <= value(scene, "Rows a step") <= 16
-    assert value(scene, "Places for windows", state="free") == 16
+    assert scene.prometheus.query("sum by (pod) (whisper_engine_windows)")[0].value == 16
     assert value(scene, "Real-time factor") > 0
-    # Six recordings of some seconds each, and a pod that was there for a minute or two.
+    # A second ago there may have been less.
     seconds = scene.prometheus.query("whisper_audio_seconds_total")[0].value
-    assert value(scene, "Hours of audio in the last hour") * 3600 == pytest.approx(seconds, rel=0.3)
+    assert value(scene, "Hours of audio in the last hour") * 3600 == pytest.approx(seconds, rel=0.5)
     assert value(scene, "An hour of audio, by the device's work alone") == pytest.approx(
         0.35 / value(scene, "Real-time factor"), rel=0.5
     )
