@@ -172,7 +172,12 @@ def _transcription(server: Server, path: Path, form: dict[str, str], where: str 
 def _measure_long(servers: Sequence[Server], recording: speech.Recording) -> list[dict[str, object]]:
     """The long file, in int8: ours with CTranslate2, window after window and side by side; faster-whisper's batched pipeline."""
     found: list[dict[str, object]] = []
-    spans = {"vad": "true", "condition_on_previous_text": "false", "response_format": "json", "model": "whisper-1"}
+    spans = {
+        "vad": "true",
+        "condition_on_previous_text": "false",
+        "response_format": "json",
+        "model": "whisper-1",
+    }
     for server in servers:
         if "faster-whisper" not in server.name or "int8" not in server.name:
             continue
