@@ -1,7 +1,7 @@
 # `make` lists the commands. Each makes what it needs: nothing has to be set up by hand.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit cluster server e2e ship gpu environments binaries images clean
+.PHONY: help demo test lint unit cluster server e2e ship docs gpu environments binaries images clean
 
 # Tests on clusters mostly wait: three at a time do not slow each other.
 CLUSTERS ?= 3
@@ -17,7 +17,7 @@ test: unit lint cluster server e2e ## everything: style, types, and all tests
 lint: environments ## style and types
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
-	.venv/bin/mypy operator/whisper_operator devcluster benchmarks/operator deploy/monitoring tests/unit tests/cluster tests/ship tests/e2e
+	.venv/bin/mypy operator/whisper_operator devcluster scripts benchmarks/operator deploy/monitoring tests/unit tests/cluster tests/ship tests/e2e
 	.venv-server/bin/mypy server tests/server tests/clients benchmarks/server benchmarks/gpu
 
 unit: .venv-operator-ready ## tests of pure code, in seconds
@@ -36,6 +36,10 @@ e2e: environments binaries ## the demo, a browser, OpenAI's client for Node, and
 
 ship: environments .venv-release-ready binaries ## what a release is held to besides, with programs that take minutes to build
 	.venv/bin/pytest tests/ship
+
+docs: .venv-release-ready ## the documentation as a static site, in .cache/site
+	@NO_MKDOCS_2_WARNING=1 .venv-release/bin/mkdocs build --strict --quiet
+	@echo 'To read it: python3 -m http.server --directory .cache/site'
 
 gpu: .venv-server-ready ## on a machine with a CUDA card: equality, memory and speed there, in minutes
 	@PYTHONPATH=server .venv-server/bin/python -m benchmarks.gpu
