@@ -48,7 +48,7 @@ SETTINGS = {
     "networkPolicy.enabled": ("", "whether endpoints that don't say have a NetworkPolicy"),
     "networkPolicy.egress": (
         "`[]`",
-        "ways out of every endpoint's pods, as [spec.networkPolicy.egress](whisperendpoint.md#specnetworkpolicyegress)",
+        "ways out of every endpoint's pods, as [spec.networkPolicy.egress](whisperendpoint.md#networkpolicyegress)",
     ),
     "namespaces": ("all", "the only namespaces whose endpoints are looked after"),
     "maxRollouts": ("", "how many endpoints at a time get other pods for another reason than their own spec"),
@@ -86,8 +86,9 @@ def endpoint() -> str:
         *_rules("The object's name:", schema),
         "## spec",
         spec["description"],
-        *_rules("Of fields together:", spec),
-        *_fields(spec, "spec"),
+        *_fields(spec, ""),
+        "### Rules between fields",
+        *_rules("Where fields depend on one another:", spec),
         "## status",
         status["description"],
         "### Conditions",
@@ -120,8 +121,8 @@ def endpoint() -> str:
 def _fields(schema: Mapping[str, Any], path: str) -> Iterator[str]:
     """Headings and texts of all fields below one."""
     for name, field in schema.get("properties", {}).items():
-        here = f"{path}.{name}"
-        yield f"{'###' if path == 'spec' else '####'} {here}"
+        here = f"{path}.{name}" if path else name
+        yield f"{'####' if path else '###'} {here}"
         yield from _field(field, required=name in schema.get("required", ()))
         yield from _rules("Each value:", field.get("additionalProperties", {}))
         items = field.get("items", {})
