@@ -17,6 +17,7 @@ INDENTED = re.compile(
     r"^ {4,}(?:\$ )?((?:kubectl|make|whisper-operator|gcloud) .*(?:\\\n.*)*)$", re.MULTILINE
 )
 INLINE = re.compile(r"(?<!`)`((?:kubectl|make|whisper-operator)\s[^`]+)`(?!`)")
+HEREDOC = re.compile(r"<<-?\s*(['\"]?)(\w+)\1(.*?\n).*?^\s*\2$", re.MULTILINE | re.DOTALL)
 SHELL = ("sh", "bash", "shell", "console")
 
 
@@ -56,6 +57,7 @@ def commands(block: Block) -> Iterator[list[str]]:
     if block.language not in SHELL:
         return
     text = block.text.replace("\\\n", " ").rstrip(" \\")
+    text = HEREDOC.sub(r"\3", text)
     if block.language == "console":
         text = "\n".join(line[2:] for line in text.splitlines() if line.startswith("$ "))
     if text.count("'") % 2:  # a block of one line, whose quotation goes on in the next one
