@@ -38,7 +38,7 @@ ship: environments .venv-release-ready binaries ## what a release is held to bes
 	.venv/bin/pytest tests/ship
 
 docs: .venv-release-ready ## the documentation as a static site, in .cache/site
-	@NO_MKDOCS_2_WARNING=1 .venv-release/bin/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 .venv-release/bin/mkdocs build --strict
 	@echo 'To read it: python3 -m http.server --directory .cache/site'
 
 gpu: .venv-server-ready ## on a machine with a CUDA card: equality, memory and speed there, in minutes
