@@ -1,4 +1,4 @@
-"""Builds the control plane's binaries from their Go modules, once, into the cache.
+"""Downloads the control plane's binaries, or builds them from their Go modules, once, into the cache.
 
 The folder of binaries is keyed by the go.mod and go.sum files, so that a changed pin is a new build and an unchanged one
 costs nothing. Each binary, and then the folder, is renamed into place when it is whole: a build that was killed is taken up
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from devcluster import golang
+from devcluster import downloads, golang
 from devcluster.errors import DevclusterError
 from devcluster.paths import HERE, cache
 from devcluster.progress import Progress
@@ -87,14 +87,18 @@ def pinned(module: str, go_mod: str) -> str:
 
 
 def _build(root: Path, modules: Modules, ready: Path) -> None:
-    go = golang.find(max(_go_line(root / folder) for folder in modules))
     partial = ready.with_suffix(".partial")
     partial.mkdir(parents=True, exist_ok=True)
     for unfinished in partial.glob(".*"):  # of a build that was killed
         unfinished.unlink()
+    _download(root, modules, partial)
+    todo = [(folder, tool) for folder, tools in modules.items() for tool in tools]
+    if all((partial / tool.name).exists() for _, tool in todo):
+        partial.rename(ready)
+        return
+    go = golang.find(max(_go_line(root / folder) for folder in modules))
     times_file = cache() / "build-times.json"
     times: dict[str, float] = json.loads(times_file.read_text()) if times_file.exists() else {}
-    todo = [(folder, tool) for folder, tools in modules.items() for tool in tools]
     for number, (folder, tool) in enumerate(todo, start=1):
         binary = partial / tool.name
         if binary.exists():
@@ -104,6 +108,40 @@ def _build(root: Path, modules: Modules, ready: Path) -> None:
         times[tool.name] = round(progress.seconds, 1)
         _write_whole(times_file, json.dumps(times, indent=2))
     partial.rename(ready)
+
+
+def _download(root: Path, modules: Modules, partial: Path) -> None:
+    """Fetch what the projects publish; what can't be had stays missing, or fails where nothing may be compiled."""
+    mode = downloads.mode()
+    wanted = {
+        tool.name: (tool.module, pinned(tool.module, (root / folder / "go.mod").read_text()))
+        for folder, tools in modules.items()
+        for tool in tools
+        if tool.module in downloads.RELEASES and not (partial / tool.name).exists()
+    }
+    if mode == "compile" or not wanted:
+        return
+    found, missing = downloads.find(wanted)
+    for number, (name, binary) in enumerate(found.items(), start=1):
+        try:
+            with Progress(f"[{number}/{len(found)}] {name}", None, unit="MiB", done="downloaded") as progress:
+                downloads.fetch(binary, partial / name, progress)
+        except downloads.Unavailable as problem:
+            missing[name] = str(problem)
+    if not missing:
+        return
+    name, reason = next(iter(missing.items()))
+    others = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+    if mode == "download":
+        raise DevclusterError(
+            f"WHISPER_BINARIES=download, but {name} can't be downloaded{others}: {reason}. Mend the network, name a mirror in "
+            "WHISPER_BINARIES_URL, or set WHISPER_BINARIES=compile"
+        )
+    print(
+        f"devcluster: compiling {name}{others}, which can't be downloaded: {reason}",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _build_one(go: Path, folder: Path, tool: Tool, binary: Path, progress: Progress) -> None:

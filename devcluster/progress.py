@@ -1,4 +1,4 @@
-"""Shows how a long build is getting on: one line rewritten on a terminal, a line now and then elsewhere."""
+"""Shows how a long build or download is getting on: one line rewritten on a terminal, a line now and then elsewhere."""
 
 import sys
 import threading
@@ -11,11 +11,15 @@ QUIET_INTERVAL = 30.0
 
 
 class Progress:
-    """A step with a name, a count of packages, and how long it took last time (seconds; None: never built here)."""
+    """A step with a name, a count of `unit`, and how long it took last time (seconds; None: never done here)."""
 
-    def __init__(self, name: str, last_time: float | None) -> None:
+    def __init__(
+        self, name: str, last_time: float | None, *, unit: str = "packages", done: str = "built"
+    ) -> None:
         self.name = name
         self.last_time = last_time
+        self.unit = unit
+        self.outcome = done
         self.total = 0
         self.done = 0
         self.seconds = 0.0
@@ -36,7 +40,7 @@ class Progress:
         self._stopped.set()
         self._ticker.join()
         self.seconds = time.monotonic() - self._started
-        outcome = "built" if kind is None else "FAILED"
+        outcome = self.outcome if kind is None else "FAILED"
         self._write(f"{self.name}  {outcome} in {duration(self.seconds)}", last=True)
 
     def step(self) -> None:
@@ -50,7 +54,7 @@ class Progress:
     def _show(self) -> None:
         parts = [self.name]
         if self.total:
-            parts.append(f"{self.done} of at most {self.total} packages")
+            parts.append(f"{self.done} of at most {self.total} {self.unit}")
         parts.append(duration(time.monotonic() - self._started))
         parts.append(f"(last time {duration(self.last_time)})" if self.last_time else "(first time here)")
         self._write("  ".join(parts), last=False)
