@@ -29,7 +29,7 @@ cluster: .venv-operator-ready binaries ## tests on a real control plane
 server: .venv-server-ready ## tests of the server, with a real model
 	.venv-server/bin/pytest tests/server -n 2 --dist worksteal
 
-e2e: environments binaries ## the demo, a browser, OpenAI's client for Node, and the images where Docker can run
+e2e: environments .venv-release-ready binaries ## the demo, a browser, OpenAI's client for Node, and the images where Docker can run
 	@scripts/environment clients
 	.venv-server/bin/pytest tests/clients
 	.venv/bin/pytest tests/e2e

@@ -15,6 +15,13 @@ _NO_CLOUDS = ("remove_all_sd",)
 """Finding targets in clouds would be most of what there is to compile; a file lists them here."""
 
 PROGRAMS: dict[str, Tool] = {
+    "buildkitd": Tool("buildkitd", "github.com/moby/buildkit/cmd/buildkitd", "github.com/moby/buildkit"),
+    "docker-buildx": Tool("docker-buildx", "github.com/docker/buildx/cmd/buildx", "github.com/docker/buildx"),
+    "registry": Tool(
+        "registry",
+        "github.com/distribution/distribution/v3/cmd/registry",
+        "github.com/distribution/distribution/v3",
+    ),
     "prometheus": Tool("prometheus", f"{_PROMETHEUS}/cmd/prometheus", _PROMETHEUS, tags=_NO_CLOUDS),
     "promtool": Tool("promtool", f"{_PROMETHEUS}/cmd/promtool", _PROMETHEUS, tags=_NO_CLOUDS),
 }
