@@ -111,11 +111,10 @@ def find(wanted: Mapping[str, tuple[str, str]]) -> tuple[dict[str, Binary], dict
         thread.start()
     for thread in asking:
         thread.join(max(0.0, end - time.monotonic()))
-    found_now, missing_now = dict(found), dict(missing)
-    for name in wanted:
-        if name not in found_now:
-            missing_now.setdefault(name, f"no answer within {PATIENCE:.0f} s")
-    return found_now, missing_now
+    # In the order of `wanted`, and apart from what a late answer still changes.
+    there = {name: found[name] for name in wanted if name in found}
+    late = f"no answer within {PATIENCE:.0f} s"
+    return there, {name: missing.get(name, late) for name in wanted if name not in there}
 
 
 def fetch(binary: Binary, target: Path, progress: Progress) -> None:
