@@ -1,4 +1,4 @@
-"""An installation is deleted and applied again, by the README's commands: endpoints, and what was made of them, do not notice."""
+"""An installation is deleted and applied again, by the commands of docs/installations.md: endpoints and children do not notice."""
 
 from collections.abc import Iterator
 from typing import Any

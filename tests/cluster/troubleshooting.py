@@ -26,8 +26,8 @@ Where nothing is wrong, `Ready` may still add a limit to mind: with `accelerator
 that a Spot node gives its pods is lost when the node is taken back; and GKE waits 10 minutes at most for the pods of a node that
 it scales down, so that a longer `limits.requestTimeoutSeconds` may be cut short.
 
-An endpoint that is Ready with the reason `UpgradePending` waits for its turn ([Upgrades](../README.md#upgrades)). If that
-lasts:
+An endpoint that is Ready with the reason `UpgradePending` waits for its turn
+([Upgrades](upgrades.md#one-endpoint-after-the-other)). If that lasts:
 
 - Who is on the way: `kubectl get deployments -A -l app.kubernetes.io/managed-by=whisper-operator -o json | jq -r '.items[] |
   select(.metadata.annotations["whisper-operator.io/upgrading"]) | .metadata.namespace + "/" + .metadata.name'`.
