@@ -33,14 +33,14 @@ def hosts_are_free_again(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def written(request: pytest.FixtureRequest) -> Iterator[list[str] | None]:
-    """Lines for docs/troubleshooting.md, where it is to be written anew; None: it is to be checked."""
+def written(request: pytest.FixtureRequest) -> Iterator[list[troubleshooting.Entry] | None]:
+    """What goes into docs/troubleshooting.md, where it is to be written anew; None: it is to be checked."""
     if not request.config.getoption("--write-troubleshooting"):
         yield None
         return
-    lines: list[str] = []
-    yield lines
-    troubleshooting.write(lines)
+    entries: list[troubleshooting.Entry] = []
+    yield entries
+    troubleshooting.write(entries)
 
 
 @pytest.fixture(scope="session")

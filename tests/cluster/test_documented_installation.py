@@ -1,7 +1,8 @@
 """The ways from nothing to an endpoint, README.md's and docs/gke.md's, walked as they stand.
 
 kubectl is real, and so are the cluster, the operator's objects and the operator; what needs Google or a registry only notes
-that it was called. The pages' blocks in `sh` run one after the other in one shell's environment, in a copy of what they need of the checkout.
+that it was called. The pages' blocks in `sh` run one after the other in one shell's environment, in a copy of what they need
+of the checkout.
 """
 
 import os

@@ -17,6 +17,7 @@ from tests.cluster import troubleshooting
 from tests.cluster.faults import FAULTS, NAME, Fault, bring_about, pods_recover, simulated
 from tests.cluster.history import History
 from tests.cluster.support import condition, endpoint, live, now, wait_for_condition, wait_until_quiet, writes
+from tests.cluster.troubleshooting import Entry
 
 NAMES = [fault.name for fault in FAULTS]
 CRASHES_SECONDS = 25
@@ -44,7 +45,7 @@ def carried_out(cluster: Cluster, since: datetime, broken: dict[str, str]) -> li
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("fault", FAULTS, ids=NAMES)
 def test_a_fault_is_said_with_what_to_do(
-    installed: Cluster, broken: dict[str, str], written: list[str] | None, fault: Fault
+    installed: Cluster, broken: dict[str, str], written: list[Entry] | None, fault: Fault
 ) -> None:
     namespace = broken[fault.name]
     resource = wait_for_condition(installed, namespace, NAME, fault.condition, "False", fault.reason)
@@ -59,13 +60,11 @@ def test_a_fault_is_said_with_what_to_do(
     message = condition(resource, fault.condition)["message"]
     for words in fault.words:
         assert words in message
-    line = troubleshooting.line(fault.symptom, fault.cure, resource, fault.condition)
+    entry = troubleshooting.entry(fault.symptom, fault.cure, resource, fault.condition)
     if written is not None:
-        written.append(line)
+        written.append(entry)
     else:
-        assert line in troubleshooting.lines(), (
-            "docs/troubleshooting.md is out of date: see troubleshooting.py"
-        )
+        assert troubleshooting.has(entry), "docs/troubleshooting.md is out of date: see troubleshooting.py"
 
 
 @pytest.mark.timeout(600)
@@ -111,10 +110,12 @@ def test_doing_what_the_status_says_mends_it(
     assert condition(resource, fault.condition).get("status") in ("True", None)
 
 
-def test_the_table_has_no_line_too_many(written: list[str] | None) -> None:
+def test_the_page_has_no_fault_too_many(written: list[Entry] | None) -> None:
     if written is None:
-        symptoms = [each.split(" | ")[0].removeprefix("| ") for each in troubleshooting.lines()]
-        assert symptoms == [*(fault.symptom for fault in FAULTS), *troubleshooting.INSTALLATION]
+        symptoms = [*(fault.symptom for fault in FAULTS), *troubleshooting.INSTALLATION]
+        assert troubleshooting.symptoms() == sorted(symptoms)
+        assert sorted("; ".join(troubleshooting.listed().values()).split("; ")) == sorted(symptoms)
+        assert troubleshooting.PAGE.read_text().startswith(troubleshooting.HEAD)
 
 
 @pytest.mark.timeout(300)

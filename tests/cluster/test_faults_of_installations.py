@@ -9,6 +9,7 @@ from devcluster.faults import FaultProxy
 from devcluster.installation import Operator, install
 from tests.cluster import troubleshooting
 from tests.cluster.support import condition, endpoint, patch, until, wait_for_condition, without_right
+from tests.cluster.troubleshooting import Entry
 
 GKE = (
     "managedcertificates.networking.gke.io",
@@ -18,7 +19,9 @@ GKE = (
 
 
 @pytest.mark.timeout(600)
-def test_an_image_that_nobody_configured_and_kinds_that_the_cluster_lacks(written: list[str] | None) -> None:
+def test_an_image_that_nobody_configured_and_kinds_that_the_cluster_lacks(
+    written: list[Entry] | None,
+) -> None:
     with Cluster.start() as cluster:
         cluster.kubectl("delete", "crd", *GKE)
         install(cluster)
@@ -40,15 +43,13 @@ def test_an_image_that_nobody_configured_and_kinds_that_the_cluster_lacks(writte
                 note(written, symptom, cure, resource)
 
 
-def note(written: list[str] | None, symptom: str, cure: str, resource: dict[str, Any]) -> None:
-    """Write a line of the table, or see that it is there."""
-    line = troubleshooting.line(symptom, cure, resource, "Ready")
+def note(written: list[Entry] | None, symptom: str, cure: str, resource: dict[str, Any]) -> None:
+    """Have the page written with it, or see that it is there."""
+    entry = troubleshooting.entry(symptom, cure, resource, "Ready")
     if written is not None:
-        written.append(line)
+        written.append(entry)
     else:
-        assert line in troubleshooting.lines(), (
-            "docs/troubleshooting.md is out of date: see troubleshooting.py"
-        )
+        assert troubleshooting.has(entry), "docs/troubleshooting.md is out of date: see troubleshooting.py"
 
 
 def autoscaler(namespace: str) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def autoscaler(namespace: str) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(600)
-def test_what_is_done_to_an_endpoint_from_outside(written: list[str] | None) -> None:
+def test_what_is_done_to_an_endpoint_from_outside(written: list[Entry] | None) -> None:
     fought, failing, forbidden = troubleshooting.INSTALLATION[2:5]
     with Cluster.start() as cluster, FaultProxy(cluster) as proxy:
         install(cluster)
@@ -105,7 +106,7 @@ def test_what_is_done_to_an_endpoint_from_outside(written: list[str] | None) -> 
 
 @pytest.mark.timeout(300)
 def test_what_an_installation_does_not_offer(
-    installed: Cluster, namespace: str, written: list[str] | None
+    installed: Cluster, namespace: str, written: list[Entry] | None
 ) -> None:
     settings = {"accelerators": {"rtx-4090": {"nodeSelector": {"gpu": "rtx-4090"}}}}
     policy = {"everywhere": {"withoutNetworkPolicy": False, "ceilings": {"namespace": {"gpus": 2}}}}

@@ -1,4 +1,4 @@
-"""An installation is deleted and applied again, by the commands of docs/installations.md: endpoints and children do not notice."""
+"""An installation is deleted and applied again, as docs/installations.md says: endpoints, and their children, do not notice."""
 
 from collections.abc import Iterator
 from typing import Any

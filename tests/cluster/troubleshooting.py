@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md: a table of faults with the very words of the operator, written and checked by the tests.
+"""docs/troubleshooting.md: each fault under its reason, with the very words of the operator, written and checked by the tests.
 
     pytest tests/cluster/test_faults.py tests/cluster/test_faults_of_installations.py --write-troubleshooting
 
@@ -6,6 +6,7 @@ writes it; without that option the same tests fail where it is not up to date.
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +32,20 @@ An endpoint that is Ready with the reason `UpgradePending` waits for its turn
 
 - Who is on the way: `kubectl get deployments -A -l app.kubernetes.io/managed-by=whisper-operator -o json | jq -r '.items[] |
   select(.metadata.annotations["whisper-operator.io/upgrading"]) | .metadata.namespace + "/" + .metadata.name'`.
-- Who stops the others: the metric `whisper_operator_upgrades{state="failed"}` counts them, the operator's log has `The upgrade of
-  WhisperEndpoint NAME in namespace NAMESPACE fails (REASON)`, and that endpoint's `Ready` says what is wrong, be it that its
-  spec can't be carried out any more, and that no other endpoint is upgraded to the same.
-- If the new version is at fault, put `server.version` or what else was changed back: that endpoint gets its old pods again, and
-  nobody else is restarted. A version that mends it goes to it first, and to the others even if it can't be written any more. If
-  it is something of that endpoint's own, mend it, or have the others pass: `kubectl annotate wep -n NAMESPACE NAME
-  whisper-operator.io/paused=true`. Take that away again once it may be upgraded.
+- Who stops the others: `whisper-operator doctor -A` names it. The metric `whisper_operator_upgrades{state="failed"}` counts them,
+  the operator's log has `The upgrade of WhisperEndpoint NAME in namespace NAMESPACE fails (REASON)`, and that endpoint's `Ready`
+  says what is wrong.
+- If the new version is at fault, put back what was changed, such as `server.version`: that endpoint gets its old pods again, and
+  nobody else is restarted. If the fault is that endpoint's own, mend it, or let the others pass: `kubectl annotate wep -n
+  NAMESPACE NAME whisper-operator.io/paused=true`. Take the annotation away once the endpoint may be upgraded.
 
-This table is made by the tests, which bring each of these faults about on a development cluster, read the message off, and
-mend it: `pytest tests/cluster/test_faults.py tests/cluster/test_faults_of_installations.py --write-troubleshooting`.
+## Reasons
 
-| symptom | condition | reason | stalled | message | what to do |
-| --- | --- | --- | --- | --- | --- |
+What conditions of an endpoint say when something is wrong, by their reasons, in their own words; the names are made up. Tests
+make each of these faults happen on a development cluster, read the message, and mend it.
+
+| reason | when |
+| --- | --- |
 """
 
 INSTALLATION = (
@@ -59,13 +61,30 @@ INSTALLATION = (
 """Symptoms of what is wrong with an installation, or with the cluster under it; they come last."""
 
 
-def line(symptom: str, cure: str, resource: dict[str, Any], kind: str) -> str:
-    """The table's line for an endpoint in that state, without the names that are made up anew each time."""
+@dataclass(frozen=True)
+class Entry:
+    """A fault, as the page tells of it."""
+
+    symptom: str
+    kind: str
+    """Of the condition that has the reason."""
+    reason: str
+    stalled: bool
+    message: str
+    cure: str
+
+    def __str__(self) -> str:
+        stalled = "It is `Stalled` until that is done." if self.stalled else "It is not `Stalled`."
+        said = self.message.replace("<", "&lt;").replace("*", "\\*")
+        cure = self.cure[0].upper() + self.cure[1:]
+        return f"**{self.symptom}.** The condition `{self.kind}` says:\n\n> {said}\n\nWhat to do: {cure}. {stalled}\n"
+
+
+def entry(symptom: str, cure: str, resource: dict[str, Any], kind: str) -> Entry:
+    """That of an endpoint in such a state, without the names that are made up anew each time."""
     found = condition(resource, kind)
-    stalled = "yes" if condition(resource, "Stalled") else "no"
     message = _anonymous(found["message"], resource["metadata"]["namespace"])
-    cells = (symptom, kind, found["reason"], stalled, message, cure)
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return Entry(symptom, kind, found["reason"], bool(condition(resource, "Stalled")), message, cure)
 
 
 def _anonymous(message: str, namespace: str) -> str:
@@ -76,12 +95,43 @@ def _anonymous(message: str, namespace: str) -> str:
     return re.sub(r"\b0/\d+ nodes are available.*", "0/10 nodes are available: ...", replaced)
 
 
-def write(lines: list[str]) -> None:
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(HEAD + "\n".join(lines) + "\n")
+def page(entries: list[Entry]) -> str:
+    """A list of the reasons, then a section for each, whose anchor is the reason in small letters."""
+    by_reason: dict[str, list[Entry]] = {}
+    for each in entries:
+        by_reason.setdefault(each.reason, []).append(each)
+    listed = (
+        f"| [{reason}](#{reason.lower()}) | {'; '.join(each.symptom for each in found)} |\n"
+        for reason, found in by_reason.items()
+    )
+    sections = (
+        f"\n### {reason}\n\n" + "\n".join(str(each) for each in found) for reason, found in by_reason.items()
+    )
+    return HEAD + "".join([*listed, *sections])
 
 
-def lines() -> list[str]:
-    """Those of the table as it is."""
-    text = PAGE.read_text() if PAGE.exists() else ""
-    return text.removeprefix(HEAD).splitlines()
+def write(entries: list[Entry]) -> None:
+    PAGE.write_text(page(entries))
+
+
+def has(wanted: Entry) -> bool:
+    """Whether the page as it is has it, in the section of its reason."""
+    return str(wanted) in _sections().get(wanted.reason, "")
+
+
+def symptoms() -> list[str]:
+    """Those of the page as it is, sorted."""
+    return sorted(
+        each for text in _sections().values() for each in re.findall(r"^\*\*(.+)\.\*\* ", text, re.M)
+    )
+
+
+def listed() -> dict[str, str]:
+    """The list at its beginning: symptoms by reason."""
+    return dict(re.findall(r"^\| \[(\w+)\]\(#\w+\) \| (.+) \|$", PAGE.read_text(), re.M))
+
+
+def _sections() -> dict[str, str]:
+    """Text by reason."""
+    parts = re.split(r"^### (\w+)\n", PAGE.read_text(), flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
