@@ -182,6 +182,7 @@ def _play(cluster: Cluster, port: int) -> None:
   kubectl apply -f examples/complete.yaml; kubectl get events -w
   kubectl explain wep.spec
   curl -F file=@examples/audio/fox.flac http://127.0.0.1:{port}/whisper
+  http://127.0.0.1:{port}/ui in a browser is a page to try it, http://127.0.0.1:{port}/openapi.json describes the API
 """)
     signal.pause()
 

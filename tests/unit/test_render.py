@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from whisper_operator.__main__ import main
+from whisper_operator.claims import asked
 
 ROOT = Path(__file__).resolve().parents[2]
 VERSION = "whisper-operator.io/v1alpha1"
@@ -168,6 +169,28 @@ def test_two_files_with_one_host_are_told(
         "WhisperEndpoint b: HostConflict: WhisperEndpoint a in namespace default has the host one.example.com"
         in line
     )
+
+
+def test_two_files_with_one_static_address_are_told(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        spec = {"host": f"{name}.example.com", "staticIPName": "one"}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(endpoint(name, **spec)))
+    files = [str(tmp_path / "b.yaml"), str(tmp_path / "a.yaml")]
+    assert main(["render", "-f", files[0], "-f", files[1], "--config", config]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "a.yaml: document 1: WhisperEndpoint a: StaticIPConflict: WhisperEndpoint b in namespace" in line
+
+
+def test_all_examples_may_be_applied_together() -> None:
+    found: dict[tuple[str, str], str] = {}
+    for path in sorted((ROOT / "examples").glob("*.yaml")):
+        for each in yaml.safe_load_all(path.read_text()):
+            if each["kind"] != "WhisperEndpoint":
+                continue
+            for claim in {("name", each["metadata"]["name"]), *asked(each)}:
+                assert found.setdefault(claim, path.name) == path.name, f"{claim} is in two files"
 
 
 @pytest.mark.parametrize("namespace", ["", 5, ["a"], "A_b", {"a": 1}])
