@@ -106,7 +106,7 @@ def test_known_keys_are_let_in(locked: WhisperProcess) -> None:
 
 
 def test_what_costs_nothing_needs_no_key(locked: WhisperProcess) -> None:
-    for path in ("/", "/ui", "/ui/app.js", "/openapi.json"):
+    for path in ("/", "/ui", "/ui/app.js", "/docs", "/openapi.json"):
         assert call(locked, path).status_code == 200
     about = call(locked, "/").json()
     assert about["key_needed"] is True

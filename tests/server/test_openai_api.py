@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from whisper_server.http import responses
 from whisper_server.http.errors import BadField
 from whisper_server.http.form.fields import FIELDS
 from whisper_server.http.form.request import parse
+from whisper_server.http.routes import docs, openapi
 from whisper_server.transcribe.transcript import Segment
 
 from tests.server.driving import INFO, reference_model
@@ -231,6 +233,32 @@ def test_document_is_valid_and_names_every_route(server: WhisperProcess) -> None
         assert {method.upper() for method in operations} == set(allowed.split(", ")) - {"OPTIONS", "HEAD"}
     about = requests.get(server.url, timeout=10).json()
     assert {entry.split()[1] for entry in about["endpoints"]} <= set(document["paths"])
+
+
+def test_the_page_for_people_has_all_of_the_document_and_nothing_from_elsewhere(
+    server: WhisperProcess,
+) -> None:
+    document = requests.get(server.url + "/openapi.json", timeout=10).json()
+    answer = requests.get(server.url + "/docs", timeout=10)
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    text = answer.text
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            assert f"<code>{method.upper()} {path}</code> {operation['summary']}" in text
+    for name, schema in document["components"]["schemas"].items():
+        assert f'<section id="{name}">' in text
+        for field in schema["properties"]:
+            assert f"<code>{field}</code>" in text
+    assert set(re.findall(r'href="#(.*?)"', text)) <= set(re.findall(r' id="(.*?)"', text))
+    assert "://" not in text, "it fetches nothing"
+    assert "<script" not in text
+
+
+def test_words_of_the_document_are_text_on_its_page() -> None:
+    made = docs.page(openapi.document(Settings(model="<img src=x>"), needs_key=True))
+    assert "Speech to text with &lt;img src=x&gt;." in made
+    assert "Needs an API key" in made
 
 
 def test_document_has_the_fields_that_are_served(server: WhisperProcess) -> None:

@@ -10,7 +10,7 @@ from whisper_server.http import auth, cors, errors
 from whisper_server.http.address import forwarded_scheme
 from whisper_server.http.auth import ApiKeys
 from whisper_server.http.lifecycle import Call, Lifecycle, current
-from whisper_server.http.routes import openai, openapi, ui, whisper
+from whisper_server.http.routes import docs, openai, openapi, ui, whisper
 from whisper_server.http.uploads import UploadRequest
 from whisper_server.languages import NAMES
 from whisper_server.metrics import Metrics
@@ -52,6 +52,7 @@ def create_app(lifecycle: Lifecycle, metrics: Metrics, keys: ApiKeys | None) -> 
     app.register_blueprint(openai.blueprint(lifecycle))
     app.register_blueprint(ui.blueprint())
     app.register_blueprint(openapi.blueprint(settings, keys is not None))
+    app.register_blueprint(docs.blueprint(settings, keys is not None))
 
     @app.get("/")
     def about() -> WerkzeugResponse:
@@ -82,6 +83,7 @@ def create_app(lifecycle: Lifecycle, metrics: Metrics, keys: ApiKeys | None) -> 
                 "POST /v1/audio/translations": "the same, into English",
                 "GET /v1/models": "what is served",
                 "GET /openapi.json": "all of it, for programs",
+                "GET /docs": "all of it, to read",
                 "GET /ui": "a page to try it",
             },
         )

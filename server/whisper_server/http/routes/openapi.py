@@ -161,6 +161,7 @@ def document(settings: Settings, needs_key: bool) -> dict[str, Any]:
                     parameters=[{**name, "name": "name"}],
                 )
             },
+            "/docs": {"get": public("This document, to read", "text/html")},
             "/openapi.json": {"get": public("This document", "application/json")},
             "/whisper": {
                 "post": operation(

@@ -7,7 +7,7 @@ from flask import Blueprint, Response
 from werkzeug.exceptions import NotFound
 
 _KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
-_HEADERS = {
+HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
@@ -24,7 +24,7 @@ def blueprint() -> Blueprint:
     contents = {part.name: part.read_bytes() for part in folder.iterdir()}
 
     def answer(name: str) -> Response:
-        return Response(contents[name], mimetype=_KINDS[PurePosixPath(name).suffix], headers=_HEADERS)
+        return Response(contents[name], mimetype=_KINDS[PurePosixPath(name).suffix], headers=HEADERS)
 
     @routes.get("/ui")
     def page() -> Response:
