@@ -36,8 +36,8 @@ def make(checkout: Path) -> subprocess.CompletedProcess[str]:
 def test_it_says_how_long_it_takes_and_that_it_is_done_and_then_nothing(checkout: Path) -> None:
     first = make(checkout)
     assert first.returncode == 0, first.stderr
-    assert first.stderr.splitlines()[0] == "environment: making .venv (operator): usually half a minute"
-    assert first.stderr.splitlines()[-1].startswith("environment: .venv is ready, after ")
+    assert first.stderr.splitlines()[0] == "environment: making .venv: half a minute"
+    assert first.stderr.splitlines()[-1].startswith("environment: .venv is made: ")
     assert make(checkout).stderr == ""
 
 
@@ -46,6 +46,6 @@ def test_what_fails_is_told_and_tried_again(checkout: Path) -> None:
     failed = make(checkout)
     assert failed.returncode == 1
     assert "ERROR: no such package" in failed.stderr
-    assert "is ready" not in failed.stderr
+    assert "is made" not in failed.stderr
     (checkout / "broken").unlink()
-    assert "is ready" in make(checkout).stderr
+    assert "is made" in make(checkout).stderr
