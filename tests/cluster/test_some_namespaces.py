@@ -32,7 +32,9 @@ def test_endpoints_elsewhere_are_none_of_its_business() -> None:
 
             cluster.kubectl("delete", "service", "whisper", "-n", MINE)
             until(lambda: "Service/whisper" in children(cluster, MINE), "the Service back")
-            assert "status" not in live(cluster, OTHER, "whisper")
+            assert live(cluster, OTHER, "whisper")["status"] == {
+                "observedGeneration": -1
+            }  # the CRD's default
             assert children(cluster, OTHER) == {}
 
             cluster.kubectl("delete", "whisperendpoint", "whisper", "-n", MINE)

@@ -19,6 +19,7 @@ ACCEPTED: dict[str, dict[str, str]] = {
     "0.1.0": {
         "spec: rule: replicas and autoscaling exclude": "lets more through: a default must not contradict autoscaling",
         "spec.replicas: default None became 1": "the scale subresource needs a number; see the rule about autoscaling",
+        "status: default None became": "says that nothing was observed, where nothing was: the operator writes it anew",
         "spec.resources: rule: resources.requests.cpu": "lets more through: what is no quantity is told of where it stands",
         "spec.resources: rule: resources.requests.memory": "lets more through, as for cpu",
         "spec.resources: rule: resources.requests.ephemeral-storage": "no pod could be made of it",
