@@ -1,8 +1,8 @@
 """Downloads the control plane's binaries, or builds them from their Go modules, once, into the cache.
 
-The folder of binaries is keyed by the go.mod and go.sum files, so that a changed pin is a new build and an unchanged one
-costs nothing. Each binary, and then the folder, is renamed into place when it is whole: a build that was killed is taken up
-where it stopped. Two builds at once take turns by a file lock.
+The folder of binaries is keyed by the go.mod and go.sum files and by our own programs, so that a changed pin is a new build and
+an unchanged one costs nothing. Each binary, and then the folder, is renamed into place when it is whole: a build that was killed
+is taken up where it stopped. Two builds at once take turns by a file lock.
 """
 
 import fcntl
@@ -69,12 +69,12 @@ def ensure(root: Path = HERE, modules: Modules = MODULES) -> Path:
 
 
 def key(root: Path = HERE, modules: Modules = MODULES) -> str:
-    """Twelve hexadecimal digits that change whenever a pinned version does."""
+    """Twelve hexadecimal digits that change whenever a pinned version does, or a program of our own."""
     digest = hashlib.sha256(repr(modules).encode())
     for folder, tools in modules.items():
         digest.update("".join(tag for tool in tools for tag in tool.tags).encode())
-        for name in ("go.mod", "go.sum"):
-            path = root / folder / name
+        pins = (root / folder / name for name in ("go.mod", "go.sum"))
+        for path in (*pins, *sorted((root / folder).glob("*.go"))):
             digest.update(path.read_bytes() if path.exists() else b"")
     return digest.hexdigest()[:12]
 

@@ -8,6 +8,7 @@ from devcluster import Cluster
 from devcluster.fixtures import cluster, namespace
 from devcluster.installation import Operator, install
 from tests.cluster import troubleshooting
+from tests.cluster.health import Recorder
 from tests.cluster.support import EXAMPLES, stopped, wait_for_condition
 
 __all__ = ["cluster", "namespace"]
@@ -18,6 +19,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--write-troubleshooting",
         action="store_true",
         help="write docs/troubleshooting.md from what the tests see",
+    )
+    parser.addoption(
+        "--write-health",
+        action="store_true",
+        help="write the test data of deploy/argocd's health check from what the tests see",
     )
 
 
@@ -41,6 +47,14 @@ def written(request: pytest.FixtureRequest) -> Iterator[list[troubleshooting.Ent
     entries: list[troubleshooting.Entry] = []
     yield entries
     troubleshooting.write(entries)
+
+
+@pytest.fixture(scope="session")
+def recorder(request: pytest.FixtureRequest) -> Iterator[Recorder]:
+    """For the test data of deploy/argocd's health check: to be written anew, or to be checked."""
+    recorder = Recorder(write=request.config.getoption("--write-health"))
+    yield recorder
+    recorder.close()
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from devcluster import AuditEvent, Cluster
 from devcluster.installation import Operator
 from tests.cluster import troubleshooting
 from tests.cluster.faults import FAULTS, NAME, Fault, bring_about, pods_recover, simulated
+from tests.cluster.health import Recorder
 from tests.cluster.history import History
 from tests.cluster.support import condition, endpoint, live, now, wait_for_condition, wait_until_quiet, writes
 from tests.cluster.troubleshooting import Entry
@@ -45,7 +46,11 @@ def carried_out(cluster: Cluster, since: datetime, broken: dict[str, str]) -> li
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("fault", FAULTS, ids=NAMES)
 def test_a_fault_is_said_with_what_to_do(
-    installed: Cluster, broken: dict[str, str], written: list[Entry] | None, fault: Fault
+    installed: Cluster,
+    broken: dict[str, str],
+    written: list[Entry] | None,
+    recorder: Recorder,
+    fault: Fault,
 ) -> None:
     namespace = broken[fault.name]
     resource = wait_for_condition(installed, namespace, NAME, fault.condition, "False", fault.reason)
@@ -60,6 +65,8 @@ def test_a_fault_is_said_with_what_to_do(
     message = condition(resource, fault.condition)["message"]
     for words in fault.words:
         assert words in message
+    health = "Degraded" if fault.stalled else "Healthy" if fault.serves else "Progressing"
+    recorder.note(fault.name, resource, health)
     entry = troubleshooting.entry(fault.symptom, fault.cure, resource, fault.condition)
     if written is not None:
         written.append(entry)

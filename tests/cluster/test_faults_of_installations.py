@@ -1,5 +1,6 @@
 """What is wrong with an installation, or with the cluster under it: each endpoint that it concerns says so."""
 
+import re
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from devcluster import Cluster
 from devcluster.faults import FaultProxy
 from devcluster.installation import Operator, install
 from tests.cluster import troubleshooting
+from tests.cluster.health import Recorder
 from tests.cluster.support import condition, endpoint, patch, until, wait_for_condition, without_right
 from tests.cluster.troubleshooting import Entry
 
@@ -20,7 +22,7 @@ GKE = (
 
 @pytest.mark.timeout(600)
 def test_an_image_that_nobody_configured_and_kinds_that_the_cluster_lacks(
-    written: list[Entry] | None,
+    written: list[Entry] | None, recorder: Recorder
 ) -> None:
     with Cluster.start() as cluster:
         cluster.kubectl("delete", "crd", *GKE)
@@ -40,11 +42,16 @@ def test_an_image_that_nobody_configured_and_kinds_that_the_cluster_lacks(
             ):
                 resource = wait_for_condition(cluster, "default", name, "Stalled", "True", reason)
                 assert words in condition(resource, "Ready")["message"]
-                note(written, symptom, cure, resource)
+                note(written, recorder, symptom, cure, resource)
 
 
-def note(written: list[Entry] | None, symptom: str, cure: str, resource: dict[str, Any]) -> None:
-    """Have the page written with it, or see that it is there."""
+def note(
+    written: list[Entry] | None, recorder: Recorder, symptom: str, cure: str, resource: dict[str, Any]
+) -> None:
+    """Have the page written with it, or see that it is there; and the same of the test data of deploy/argocd's health check."""
+    reason = str(condition(resource, "Ready")["reason"])
+    health = "Degraded" if condition(resource, "Stalled") else "Progressing"
+    recorder.note("installation-" + re.sub(r"(?<!^)(?=[A-Z])", "-", reason).lower(), resource, health)
     entry = troubleshooting.entry(symptom, cure, resource, "Ready")
     if written is not None:
         written.append(entry)
@@ -66,7 +73,7 @@ def autoscaler(namespace: str) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(600)
-def test_what_is_done_to_an_endpoint_from_outside(written: list[Entry] | None) -> None:
+def test_what_is_done_to_an_endpoint_from_outside(written: list[Entry] | None, recorder: Recorder) -> None:
     fought, failing, forbidden = troubleshooting.INSTALLATION[2:5]
     with Cluster.start() as cluster, FaultProxy(cluster) as proxy:
         install(cluster)
@@ -81,7 +88,7 @@ def test_what_is_done_to_an_endpoint_from_outside(written: list[Entry] | None) -
             resource = wait_for_condition(cluster, "fought", "whisper", "Stalled", "True", "FieldContested")
             assert "spec.replicas of Deployment whisper" in condition(resource, "Ready")["message"]
             cure = "delete the autoscaler, or set spec.autoscaling instead"
-            note(written, fought, cure, resource)
+            note(written, recorder, fought, cure, resource)
             cluster.kubectl("delete", "hpa", "own", "-n", "fought")
             patch(cluster, "fought", replicas=3)  # which waits for no fight to end
             until(lambda: replicas(cluster, "fought") == 3, "three replicas")
@@ -92,7 +99,7 @@ def test_what_is_done_to_an_endpoint_from_outside(written: list[Entry] | None) -
             assert condition(resource, "Stalled") == {}
             assert "Service whisper: " in condition(resource, "Ready")["message"]
             assert "apiserver is shutting down" in condition(resource, "Ready")["message"]
-            note(written, failing, "see what answers so; the operator goes on by itself", resource)
+            note(written, recorder, failing, "see what answers so; the operator goes on by itself", resource)
             proxy.behave()
             patch(cluster, "failing", replicas=3)
             wait_for_condition(cluster, "failing", "whisper")
@@ -100,13 +107,13 @@ def test_what_is_done_to_an_endpoint_from_outside(written: list[Entry] | None) -
             with without_right(cluster, "networkpolicies"):
                 resource = wait_for_condition(cluster, "unread", "whisper", "Stalled", "True", "AccessDenied")
                 assert "networkpolicies.networking.k8s.io" in condition(resource, "Ready")["message"]
-                note(written, forbidden, "give it back", resource)
+                note(written, recorder, forbidden, "give it back", resource)
             wait_for_condition(cluster, "unread", "whisper")
 
 
 @pytest.mark.timeout(300)
 def test_what_an_installation_does_not_offer(
-    installed: Cluster, namespace: str, written: list[Entry] | None
+    installed: Cluster, namespace: str, written: list[Entry] | None, recorder: Recorder
 ) -> None:
     settings = {"accelerators": {"rtx-4090": {"nodeSelector": {"gpu": "rtx-4090"}}}}
     policy = {"everywhere": {"withoutNetworkPolicy": False, "ceilings": {"namespace": {"gpus": 2}}}}
@@ -131,7 +138,7 @@ def test_what_an_installation_does_not_offer(
             kind, status = ("Ready", "False") if name == "room" else ("Stalled", "True")
             resource = wait_for_condition(installed, namespace, name, kind, status, reason)
             assert "ask the platform team" in condition(resource, "Ready")["message"]
-            note(written, symptom, cure, resource)
+            note(written, recorder, symptom, cure, resource)
 
 
 def replicas(cluster: Cluster, namespace: str) -> int:

@@ -15,6 +15,8 @@ _NO_CLOUDS = ("remove_all_sd",)
 """Finding targets in clouds would be most of what there is to compile; a file lists them here."""
 
 PROGRAMS: dict[str, Tool] = {
+    "argocd-health": Tool("argocd-health", ".", "github.com/yuin/gopher-lua"),
+    "kstatus": Tool("kstatus", ".", "github.com/fluxcd/cli-utils"),
     "buildkitd": Tool("buildkitd", "github.com/moby/buildkit/cmd/buildkitd", "github.com/moby/buildkit"),
     "docker-buildx": Tool("docker-buildx", "github.com/docker/buildx/cmd/buildx", "github.com/docker/buildx"),
     "registry": Tool(
