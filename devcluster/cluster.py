@@ -103,6 +103,11 @@ class Cluster:
         """The API server's address, https://127.0.0.1:PORT."""
         return str(self._config()["clusters"][0]["cluster"]["server"])
 
+    @property
+    def pod_port(self) -> int:
+        """Where `kubectl port-forward` to port 8000 of any simulated pod leads: who listens there stands for all of them."""
+        return control_plane.pod_port(self.folder)
+
     def kubectl(self, *arguments: str, input: str | None = None) -> str:
         """What `kubectl ARGUMENTS` prints, as administrator. Raises DevclusterError with what it complained of."""
         done = subprocess.run(

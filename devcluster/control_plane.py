@@ -24,6 +24,9 @@ PORTS = (
     "kwokControllerPort",
 )
 
+SERVED = 8000
+"""The port of pods that leads to one of this machine, on which a real server can stand for all of them."""
+
 
 def start(folder: Path, binaries: Path) -> None:
     """Start a control plane whose state lives in `folder`; returns when its API server answers. Its log: kwokctl.log."""
@@ -57,6 +60,13 @@ def start(folder: Path, binaries: Path) -> None:
         )
 
 
+def pod_port(folder: Path) -> int:
+    """The port of this machine that `kubectl port-forward` leads to, from port 8000 of any simulated pod."""
+    documents = yaml.safe_load_all((folder / "kwokctl.yaml").read_text())
+    (forward,) = [each for each in documents if each["kind"] == "ClusterPortForward"]
+    return int(forward["spec"]["forwards"][0]["target"]["port"])
+
+
 def logs(folder: Path) -> Path:
     """The folder with the components' logs and the audit log."""
     return _state(folder) / "logs"
@@ -79,7 +89,8 @@ def _state(folder: Path) -> Path:
 
 
 def _configuration(binaries: Path) -> str:
-    """kwokctl.yaml with what differs from machine to machine, followed by the stages that pods and nodes go through."""
+    """kwokctl.yaml with what differs from machine to machine, where pods' ports lead, and the stages that pods and nodes go
+    through."""
     config = yaml.safe_load((HERE / "kwokctl.yaml").read_text())
     config["options"] |= {
         "kubeVersion": build.pinned("k8s.io/kubernetes", (HERE / "kubernetes" / "go.mod").read_text()),
@@ -95,4 +106,15 @@ def _configuration(binaries: Path) -> str:
         "etcdutlBinary": str(binaries / "etcd"),
         **dict(zip(PORTS, free_ports(len(PORTS)), strict=True)),
     }
-    return str(yaml.safe_dump_all([config, *stages.all_stages()], sort_keys=False))
+    return str(yaml.safe_dump_all([config, _port_forward(), *stages.all_stages()], sort_keys=False))
+
+
+def _port_forward() -> dict[str, Any]:
+    (port,) = free_ports(1)
+    target = {"address": "127.0.0.1", "port": port}
+    return {
+        "apiVersion": "kwok.x-k8s.io/v1alpha1",
+        "kind": "ClusterPortForward",
+        "metadata": {"name": "pods"},
+        "spec": {"forwards": [{"ports": [SERVED], "target": target}]},
+    }

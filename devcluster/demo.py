@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+
+from whisper_operator.plugin import tree
 
 from devcluster import processes
 from devcluster.cluster import Cluster
@@ -24,7 +25,8 @@ ROOT = HERE.parent
 EXAMPLE = Path("examples/minimal.yaml")
 RECORDING = Path("examples/audio/hello.wav")
 NAME = "whisper"
-CHILDREN = "backendconfigs,networkpolicies,services,deployments,replicasets,pods,podmonitorings,managedcertificates,ingresses"
+ABSENT = ("podmonitors", "computeaddresses")
+"""Kinds that the development cluster does not have."""
 PATIENCE = 180.0
 """Seconds until the demo gives up."""
 
@@ -73,61 +75,40 @@ def _endpoint(cluster: Cluster) -> None:
     while not shown.get("condition Ready", "").startswith("True"):
         if time.monotonic() - start > PATIENCE:
             raise _Failed(f"{NAME} is not Ready after {PATIENCE:.0f} s")
-        for what, state in _state(cluster).items():
-            if shown.get(what) != state:
-                shown[what] = state
-                print(f"  {time.monotonic() - start:5.1f} s  {what:<42} {state}")
+        for what, state in tree.news(_state(cluster), shown).items():
+            shown[what] = state
+            print(f"  {time.monotonic() - start:5.1f} s  {tree.written(what, state)}")
         time.sleep(0.1)
     print()
     print(cluster.kubectl("get", "whisperendpoints", "-o", "wide").rstrip())
 
 
 def _state(cluster: Cluster) -> dict[str, str]:
-    """What there is of the endpoint now, a line each, children as a tree by their owners."""
-    selector = f"whisper-operator.io/endpoint={NAME}"
-    items = cluster.get(CHILDREN, "-l", selector)["items"]
-    depth = {"ReplicaSet": 1, "Pod": 2}
-    lines = {
-        f"{'  ' * depth.get(item['kind'], 0)}{item['kind']} {item['metadata']['name']}": _word(item)
-        for item in items
-    }
-    resource = cluster.get("whisperendpoint", NAME)
-    for condition in resource.get("status", {}).get("conditions", []):
-        lines[f"condition {condition['type']}"] = f"{condition['status']} ({condition['reason']})"
-    return lines
-
-
-def _word(item: dict[str, Any]) -> str:
-    """An object's state in a word or two."""
-    status = item.get("status", {})
-    match item["kind"]:
-        case "Deployment" | "ReplicaSet":
-            return f"{status.get('readyReplicas', 0)} of {item['spec']['replicas']} ready"
-        case "Pod":
-            return str(status.get("phase", ""))
-        case "ManagedCertificate":
-            return str(status.get("certificateStatus") or "created")
-        case "Ingress":
-            addresses = status.get("loadBalancer", {}).get("ingress", [])
-            return str(addresses[0]["ip"]) if addresses else "no address yet"
-    return "created"
+    """What there is of the endpoint now, as `kubectl whisper status` prints it."""
+    kinds = ",".join(kind for kind in tree.KINDS if kind not in ABSENT)
+    objects = cluster.get(kinds, "-l", f"{tree.SELECTOR}={NAME}")["items"]
+    return tree.lines(cluster.get("whisperendpoint", NAME), objects)
 
 
 class _Server:
-    """The server on this machine, since nodes and pods of the cluster are simulated; with the demo model, on the CPU."""
+    """The server on this machine, since nodes and pods of the cluster are simulated; with the demo model, on the CPU.
+
+    It stands for them: `kubectl port-forward` leads to it.
+    """
 
     def __init__(self, cluster: Cluster) -> None:
         self._folder = cluster.folder
+        self._port = cluster.pod_port
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> int:
         _say("The server, with a tiny model that knows some fifty English words")
-        port, ops = free_ports(2)
+        (ops,) = free_ports(1)
         settings = {
             "WHISPER_MODEL": "demo",
             "WHISPER_DEVICE": "cpu",
             "WHISPER_BIND": "127.0.0.1",
-            "WHISPER_PORT": str(port),
+            "WHISPER_PORT": str(self._port),
             "WHISPER_OPS_PORT": str(ops),
         }
         log_path = self._folder / "server.log"
@@ -145,7 +126,7 @@ class _Server:
                 raise _Failed(f"the server did not start:\n{log_path.read_text()[-3000:]}")
             time.sleep(0.1)
         print(f"  ready after {time.monotonic() - start:.1f} s; metrics at http://127.0.0.1:{ops}/metrics")
-        return port
+        return self._port
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
@@ -174,7 +155,9 @@ def _transcription(port: int) -> None:
 def _play(cluster: Cluster, port: int) -> None:
     """Leave everything running until Ctrl-C."""
     _say("Now you, in another terminal; Ctrl-C here ends it all")
-    print(f"""  export KUBECONFIG={cluster.kubeconfig} PATH={cluster.binaries}:$PATH
+    print(f"""  export KUBECONFIG={cluster.kubeconfig} PATH={cluster.binaries}:{ROOT / ".venv" / "bin"}:$PATH
+  kubectl whisper status {NAME} -w
+  kubectl whisper transcribe examples/audio/fox.flac --endpoint {NAME}
   kubectl get wep,deploy,svc,ingress,managedcertificates -o wide
   kubectl describe wep {NAME}
   kubectl delete service {NAME}; kubectl get service {NAME} -w           # it comes back

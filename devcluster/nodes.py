@@ -82,6 +82,10 @@ def _node(pool: Pool, number: int, index: int) -> dict[str, Any]:
             "addresses": [
                 {"type": "InternalIP", "address": f"10.164.0.{2 + index}"},
                 {"type": "Hostname", "address": name},
+                {
+                    "type": "InternalDNS",
+                    "address": "localhost",
+                },  # by which the API server finds its kubelet, kwok
             ],
         },
     }

@@ -52,6 +52,7 @@ def _node_stages() -> list[Object]:
     )
     identity = """\
 phase: Running
+daemonEndpoints: {kubeletEndpoint: {Port: {{ NodePort }}}}
 addresses:
 {{ YAML .status.addresses 1 }}
 allocatable:

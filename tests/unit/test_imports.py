@@ -30,6 +30,7 @@ ORDER = (
     {"apply.applier", "status.writer"},
     {"reconcile"},
     {"offline", "process"},
+    {"plugin"},
     {"policy.live"},
     {"doctor.finding", "doctor.rights"},
     {"doctor.facts"},
