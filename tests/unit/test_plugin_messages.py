@@ -189,7 +189,7 @@ def test_no_url(tell: Any, audio: str) -> None:
 
 def test_a_port_that_may_not_be_forwarded(tell: Any, audio: str) -> None:
     answer = refused(
-        'Error from server (Forbidden): pods "whisper-1" is forbidden: User "ann" cannot create resource "pods/portforward"\n'
+        'error: error upgrading connection: pods "whisper-1" is forbidden: User "ann" cannot create resource "pods/portforward"\n'
     )
     told = tell({GET: got(endpoint()), "port-forward": answer}, "transcribe", audio, *SEND)
     assert told.status == 1

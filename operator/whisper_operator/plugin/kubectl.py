@@ -108,7 +108,7 @@ class Kubectl:
 def refusal(words: str) -> Refused:
     """What kubectl's complaint means."""
     said = complaint(words)
-    if "(Forbidden)" in said:
+    if "(Forbidden)" in said or " is forbidden: " in said:
         return Refused(FORBIDDEN, said)
     if "(NotFound)" in said and "could not find the requested resource" not in said:
         return Refused(NOT_FOUND, said)

@@ -65,6 +65,7 @@ def transcribe(
         if response.status != 200:
             raise _refusal(response, key)
         seconds = float(response.headers.get("X-Audio-Seconds") or 0)
+        tell(Told(1.0, 0.0, seconds))
         sock.settimeout(SILENCE_SECONDS)
         return _transcript(events(response), seconds, tell)
     except ssl.SSLError as error:
