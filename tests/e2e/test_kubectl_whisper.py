@@ -352,7 +352,7 @@ def test_half_an_hour_with_a_bar_on_a_terminal(server: Path, ann: User, tmp_path
     assert process.returncode == 0, shown
     assert text.startswith("hello")
     lines = shown.decode().split("\r\x1b[K")
-    assert any("half an hour.wav  0:" in each and " of 30:00" in each for each in lines), lines
+    assert any(" of 30:00  " in each for each in lines), lines
     assert lines[-1] == ""  # the bar is gone at the end
 
 
@@ -378,5 +378,7 @@ def test_an_interrupted_command_ends_at_once_and_leaves_nothing(
     time.sleep(2)
     process.send_signal(sign)
     said = process.communicate(timeout=20)[0].decode()
-    assert (process.returncode, said) == (status, "")
+    assert process.returncode == status
+    assert "Traceback" not in said
+    assert "kubectl-whisper:" not in said  # it may have waited, though, for the last one's place
     assert [each.name for each in tmp_path.iterdir()] == ["long.wav"]

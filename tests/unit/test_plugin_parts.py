@@ -126,10 +126,10 @@ def test_patience_ends() -> None:
 
 
 def test_progress() -> None:
-    assert line(["a.mp3"], [Told()], [False]) == "[------------------------]   0%  a.mp3  connecting"
-    assert line(["a.mp3"], [Told(0.5)], [False]) == "[#-----------------------]   5%  a.mp3  sent 50%"
+    assert line(["a.mp3"], [Told()], [False]) == "[------------------------]   0%  connecting  a.mp3"
+    assert line(["a.mp3"], [Told(0.5)], [False]) == "[#-----------------------]   5%  sent 50%  a.mp3"
     heard = Told(1.0, 200, 400)
-    assert line(["\x1ba"], [heard], [False]) == "[#############-----------]  55%  �a  3:20 of 6:40"
+    assert line(["\x1ba"], [heard], [False]) == "[#############-----------]  55%  3:20 of 6:40  �a"
     assert line(["a", "b"], [heard, Told()], [False, True]).endswith("78%  1 of 2 files done")
 
 

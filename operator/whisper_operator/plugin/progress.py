@@ -60,11 +60,11 @@ class Progress:
 
 
 def line(names: Sequence[str], told: Sequence[Told], done: Sequence[bool]) -> str:
-    """Such as `[#####---]  41%  meeting.mp3  3:20 of 8:12`."""
+    """Such as `[#####---]  41%  3:20 of 8:12  meeting.mp3`."""
     parts = [1.0 if ended else _part(each) for each, ended in zip(told, done, strict=True)]
     whole = sum(parts) / len(parts)
     filled = int(whole * WIDTH)
-    one = f"{printable(names[0])}  {_stage(told[0])}"
+    one = f"{_stage(told[0])}  {printable(names[0])}"
     what = one if len(names) == 1 else f"{sum(done)} of {len(names)} files done"
     return f"[{'#' * filled}{'-' * (WIDTH - filled)}] {whole:4.0%}  {what}"
 
