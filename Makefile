@@ -17,7 +17,7 @@ test: unit lint cluster server e2e ## everything: style, types, and all tests
 lint: environments ## style and types
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
-	.venv/bin/mypy operator/whisper_operator devcluster scripts benchmarks/operator deploy/monitoring tests/unit tests/cluster tests/ship tests/e2e
+	.venv/bin/mypy operator/whisper_operator devcluster release scripts benchmarks/operator deploy/monitoring tests/unit tests/cluster tests/ship tests/e2e
 	.venv-server/bin/mypy server tests/server tests/clients benchmarks/server benchmarks/gpu
 
 unit: .venv-operator-ready ## tests of pure code, in seconds

@@ -120,7 +120,7 @@ def _parse(top: Fields) -> Settings:
         egress=egress(network, "egress"),
         namespaces=_namespaces(top, "namespaces", base.namespaces),
         max_rollouts=top.number("maxRollouts", base.max_rollouts, least=1),
-        settle_seconds=top.number("settleSeconds", base.settle_seconds),
+        settle_seconds=top.number("settleSeconds", base.settle_seconds, least=0),
         paused=top.flag("paused"),
         workers=top.number("workers", base.workers, least=1),
         health_port=top.number("healthPort", base.health_port, least=1, most=65535),

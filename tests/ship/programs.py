@@ -17,6 +17,12 @@ _NO_CLOUDS = ("remove_all_sd",)
 PROGRAMS: dict[str, Tool] = {
     "argocd-health": Tool("argocd-health", ".", "github.com/yuin/gopher-lua"),
     "kstatus": Tool("kstatus", ".", "github.com/fluxcd/cli-utils"),
+    "helm": Tool(
+        "helm",
+        "helm.sh/helm/v4/cmd/helm",
+        "helm.sh/helm/v4",
+        ("helm.sh/helm/v4/internal/version.version={version}",),
+    ),
     "buildkitd": Tool("buildkitd", "github.com/moby/buildkit/cmd/buildkitd", "github.com/moby/buildkit"),
     "docker-buildx": Tool("docker-buildx", "github.com/docker/buildx/cmd/buildx", "github.com/docker/buildx"),
     "registry": Tool(
