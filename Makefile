@@ -2,6 +2,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint unit cluster server e2e ship docs gpu environments binaries images clean
+.PHONY: help demo test lint unit cluster server e2e ship gpu environments binaries images chart release clean
 
 # Tests on clusters mostly wait: three at a time do not slow each other.
 CLUSTERS ?= 3
@@ -63,6 +64,12 @@ binaries: .venv-operator-ready
 images: ## build the images: REPO=... VERSION=... MODEL=... PUSH=1
 	@scripts/images
 
+chart: .venv-operator-ready ## write the generated half of the Helm chart anew
+	.venv/bin/python -m release.chart
+
+release: environments .venv-release-ready binaries ## what a release has beside its images, into dist/: REPO=...
+	@.venv/bin/python -m release "$(REPO)"
+
 clean: ## remove all that these commands made in the checkout
 	@if [ -d .venv ]; then .venv/bin/python -m devcluster down >/dev/null 2>&1 || true; fi
-	rm -rf tests/clients/node/node_modules .venv .venv-release .venv-server .cache .mypy_cache .ruff_cache .pytest_cache
+	rm -rf dist tests/clients/node/node_modules .venv .venv-release .venv-server .cache .mypy_cache .ruff_cache .pytest_cache
