@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
 CHART = DEPLOY / "helm" / "whisper-operator"
 
-OLDEST_KUBERNETES = "1.31"
+OLDEST_KUBERNETES = "1.32"
 NAMESPACE = "{{ .Release.Namespace }}"
 CLUSTER_WIDE = ("ClusterRole", "ClusterRoleBinding")
 

@@ -170,8 +170,8 @@ def test_the_version_stands_once_and_all_else_follows() -> None:
     newest = re.search(r"(?m)^## ([0-9.]+)", (ROOT / "CHANGELOG.md").read_text())
     assert newest is not None
     assert newest[1] == __version__
-    for document in ("README.md", "examples/model-volume.yaml"):
+    for document in ("README.md", "examples/model-volume.yaml", "docs/install-helm.md"):
         named = re.findall(
-            r"(?:VERSION=|whisper:|version=)([0-9]+\.[0-9]+\.[0-9]+)", (ROOT / document).read_text()
+            r"(?:VERSION=|whisper:|version=|operator-)([0-9]+\.[0-9]+\.[0-9]+)", (ROOT / document).read_text()
         )
         assert set(named) <= {__version__}, document
