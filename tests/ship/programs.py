@@ -32,6 +32,7 @@ PROGRAMS: dict[str, Tool] = {
     ),
     "prometheus": Tool("prometheus", f"{_PROMETHEUS}/cmd/prometheus", _PROMETHEUS, tags=_NO_CLOUDS),
     "promtool": Tool("promtool", f"{_PROMETHEUS}/cmd/promtool", _PROMETHEUS, tags=_NO_CLOUDS),
+    "oldest": Tool("oldest", "whisper-operator.io/ship/oldest", "k8s.io/apiextensions-apiserver"),
 }
 """By the folder in go/, which has the program's name, or the one that FOLDERS says."""
 FOLDERS = {"promtool": "prometheus"}
