@@ -1,8 +1,7 @@
 # `make` lists the commands. Each makes what it needs: nothing has to be set up by hand.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit cluster server e2e ship docs gpu environments binaries images clean
-.PHONY: help demo test lint unit cluster server e2e ship gpu environments binaries images chart release clean
+.PHONY: help demo test lint unit cluster server e2e ship docs gpu environments binaries images chart release clean
 
 # Tests on clusters mostly wait: three at a time do not slow each other.
 CLUSTERS ?= 3
