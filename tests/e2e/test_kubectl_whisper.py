@@ -20,6 +20,7 @@ from devcluster import Cluster, processes
 from devcluster.installation import Operator, install
 from devcluster.ports import free_ports
 from devcluster.waiting import eventually
+from tests.unit.commands import blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 AUDIO = ROOT / "examples" / "audio"
@@ -328,6 +329,24 @@ def test_keys(server: Path, ann: User, tmp_path: Path) -> None:
     told = ann.run("transcribe", HELLO, "--endpoint", "keyed", "--client", "bob")
     assert "it is bob in Secret default/whisper-keys" in told.stderr
     assert KEY not in server.read_text() + told.stderr
+
+
+def test_the_page_has_commands_that_work(server: Path, ann: User, tmp_path: Path) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    found = [block.text for block in blocks(ROOT / "docs" / "kubectl-plugin.md") if block.language == "sh"]
+    assert len(found) == 3
+    for text in found:
+        done = subprocess.run(
+            # One server stands for all endpoints here, and asks for a key.
+            ["sh", "-ec", text.replace("--endpoint whisper", "--endpoint keyed")],
+            env=ann.environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.glob("*.vtt")} == {"hello.vtt", "fox.vtt"}
 
 
 def test_half_an_hour_with_a_bar_on_a_terminal(server: Path, ann: User, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from whisper_operator.__main__ import main
 from tests.unit.commands import PAGES, ROOT, Block, beside, blocks, commands, objects
 
 PROGRAMS = {
-    *("kubectl", "helm", "kustomize", "gcloud", "docker", "make", "git", "python3", "pip", "npm", "node"),
+    *("kubectl", "helm", "kustomize", "gcloud", "docker", "make", "git", "python3", "pip", "pipx", "npm", "node"),
     *("argocd", "flux", "promtool", "cosign", "sha256sum"),
     *("curl", "jq", "openssl", "base64", "cat", "cd", "cp", "echo", "export", "for", "while", "done", "mkdir", "sed", "tar"),
     *("whisper-operator", "whisper-server", "scripts/environment", "scripts/docker-engine", "scripts/images", "read"),
@@ -39,6 +39,7 @@ EXERCISED = {
     "kubectl rollout": "",
     "kubectl scale": "test_crd_upgrade.py",
     "kubectl wait": "test_guides.py",
+    "kubectl whisper": "test_kubectl_whisper.py",
     "make chart": "",
     "make clean": "",
     "make cluster": "",
