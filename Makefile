@@ -21,7 +21,7 @@ lint: environments ## style and types
 	.venv-server/bin/mypy server tests/server tests/clients benchmarks/server benchmarks/gpu
 
 unit: .venv-operator-ready ## tests of pure code, in seconds
-	.venv/bin/pytest tests/unit
+	.venv/bin/pytest tests/unit -n 2
 
 cluster: .venv-operator-ready binaries ## tests on a real control plane
 	.venv/bin/pytest tests/cluster -n $(CLUSTERS) --dist loadfile
@@ -29,13 +29,14 @@ cluster: .venv-operator-ready binaries ## tests on a real control plane
 server: .venv-server-ready ## tests of the server, with a real model
 	.venv-server/bin/pytest tests/server -n 2 --dist worksteal
 
-e2e: environments .venv-release-ready binaries ## the demo, a browser, OpenAI's client for Node, and the images where Docker can run
+e2e: environments binaries ## the demo, a browser, OpenAI's client for Node, and the images where Docker can run
 	@scripts/environment clients
 	.venv-server/bin/pytest tests/clients
-	.venv/bin/pytest tests/e2e
+	.venv/bin/pytest tests/e2e -m "not release"
 
 ship: environments .venv-release-ready binaries ## what a release is held to besides, with programs that take minutes to build
 	.venv/bin/pytest tests/ship
+	.venv/bin/pytest tests/e2e -m release
 
 docs: .venv-release-ready ## the documentation as a static site, in .cache/site
 	@NO_MKDOCS_2_WARNING=1 .venv-release/bin/mkdocs build --strict

@@ -205,6 +205,7 @@ def test_size_and_user(images: Images, name: str, most: int) -> None:
     assert image["Size"] < most
 
 
+@pytest.mark.release
 @pytest.mark.parametrize("name", ["operator", "server"])
 def test_an_image_has_what_its_bill_of_materials_says(images: Images, name: str) -> None:
     bill = json.loads(run(ROOT / "scripts" / "sbom", name))
@@ -248,6 +249,7 @@ def test_an_image_says_where_it_comes_from(images: Images) -> None:
         assert found["source"] == "https://git.example.com/whisper-operator"
 
 
+@pytest.mark.release
 def test_another_build_has_the_same_layers(images: Images, handed_in: dict[str, str]) -> None:
     settings = {"REPO": REPOSITORY, "VERSION": "1.2.3-again", "NO_CACHE": "1"}
     again = run(ROOT / "scripts" / "images", "operator", env=settings | handed_in).strip()
