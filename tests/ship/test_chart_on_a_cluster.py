@@ -256,7 +256,7 @@ def test_for_some_namespaces_only(bare: Cluster, charts: dict[str, Path]) -> Non
         cluster.apply(endpoint("public", "asr", host="whisper.example.com"))
         wait_for_condition(cluster, "asr", "whisper")
         wait_for_condition(cluster, "asr", "public", status="False", reason="PolicyViolation")
-        assert "status" not in live(cluster, "elsewhere", "whisper")
+        assert live(cluster, "elsewhere", "whisper")["status"] == {"observedGeneration": -1}
         assert operator.complaints() == []
     assert [event for event in cluster.audit(user=USER) if event.code == 403] == []
     assert {event.namespace for event in writes(cluster)} == {"asr"}
