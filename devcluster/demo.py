@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from whisper_operator.kube.kinds import COMPUTE_ADDRESS, ENDPOINT_LABEL, POD_MONITOR
 from whisper_operator.plugin import tree
 
 from devcluster import processes
@@ -25,7 +26,7 @@ ROOT = HERE.parent
 EXAMPLE = Path("examples/minimal.yaml")
 RECORDING = Path("examples/audio/hello.wav")
 NAME = "whisper"
-ABSENT = ("podmonitors", "computeaddresses")
+ABSENT = (POD_MONITOR.qualified, COMPUTE_ADDRESS.qualified)
 """Kinds that the development cluster does not have."""
 PATIENCE = 180.0
 """Seconds until the demo gives up."""
@@ -86,7 +87,7 @@ def _endpoint(cluster: Cluster) -> None:
 def _state(cluster: Cluster) -> dict[str, str]:
     """What there is of the endpoint now, as `kubectl whisper status` prints it."""
     kinds = ",".join(kind for kind in tree.KINDS if kind not in ABSENT)
-    objects = cluster.get(kinds, "-l", f"{tree.SELECTOR}={NAME}")["items"]
+    objects = cluster.get(kinds, "-l", f"{ENDPOINT_LABEL}={NAME}")["items"]
     return tree.lines(cluster.get("whisperendpoint", NAME), objects)
 
 

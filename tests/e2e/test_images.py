@@ -28,6 +28,9 @@ import yaml
 
 from devcluster import Cluster
 from devcluster.installation import IMAGES, NAMESPACE, USER, install
+from tests.e2e.docker_engine import engine
+
+__all__ = ["engine"]
 
 ROOT = Path(__file__).parents[2]
 REPOSITORY = "whisper-operator-test"
@@ -41,7 +44,7 @@ MIB = 2**20
 T = TypeVar("T")
 
 # torch is 5 GB to download and unpack.
-pytestmark = pytest.mark.timeout(3000)
+pytestmark = [pytest.mark.timeout(3000), pytest.mark.usefixtures("engine")]
 
 # Runs a container as Pod Security "restricted" has it, on a read-only root file system.
 RESTRICTED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--tmpfs=/tmp")
@@ -72,22 +75,6 @@ def inspect(thing: str) -> dict[str, Any]:
     """Docker's own description of an image or a container."""
     description: dict[str, Any] = json.loads(run("docker", "inspect", thing))[0]
     return description
-
-
-@pytest.fixture(scope="module", autouse=True)
-def engine() -> Iterator[None]:
-    """A Docker engine; one that was started for these tests is stopped after them."""
-    script = ROOT / "scripts" / "docker-engine"
-    was_running = subprocess.run([script, "status"], capture_output=True, check=False).returncode == 0
-    started = subprocess.run([script, "up"], stderr=subprocess.PIPE, text=True, check=False)
-    if started.returncode != 0:
-        reason = f"no Docker engine: {started.stderr.strip()[-1000:]}"
-        if os.environ.get("WHISPER_REQUIRE_DOCKER") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    yield
-    if not was_running:
-        run(script, "down")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """What a release pushes: the operator's image built by a BuildKit of one's own, and read back from a registry.
 
-Needs root, for BuildKit, and a Docker engine, for the base image; skipped elsewhere, unless WHISPER_REQUIRE_DOCKER=1.
+Needs root, for BuildKit, and a Docker engine, for the base image; skipped elsewhere.
 """
 
 import json
@@ -18,14 +18,20 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.docker_engine import engine
 from tests.ship.programs import program
+
+__all__ = ["engine"]
 
 ROOT = Path(__file__).parents[2]
 MIB = 2**20
 EPOCH = 1_600_000_000
 """Stands for the date of a commit: 2020-09-13T12:26:40Z."""
 
-pytestmark = pytest.mark.timeout(3000)
+pytestmark = [
+    pytest.mark.timeout(3000),
+    pytest.mark.skipif(os.getuid() != 0, reason="BuildKit needs root"),
+]
 
 
 @dataclass(frozen=True)
@@ -92,22 +98,6 @@ def answers(port: int) -> bool:
     """Whether somebody listens there."""
     with closing(socket.socket()) as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[None]:
-    """A Docker engine; one that was started for these tests is stopped after them."""
-    script = ROOT / "scripts" / "docker-engine"
-    was_running = subprocess.run([script, "status"], capture_output=True, check=False).returncode == 0
-    started = subprocess.run([script, "up"], capture_output=True, text=True, check=False)
-    if started.returncode != 0 or os.getuid() != 0:
-        reason = f"needs root and a Docker engine: {started.stderr.strip()[-1000:]}"
-        if os.environ.get("WHISPER_REQUIRE_DOCKER") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    yield
-    if not was_running:
-        quiet(script, "down")
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,6 @@ EXERCISED = {
     "make chart": "",
     "make clean": "",
     "make cluster": "",
-    "make cluster-oldest": "",
     "make demo": "test_demo.py",
     "make docs": "",
     "make e2e": "",

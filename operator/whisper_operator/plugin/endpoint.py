@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
+from whisper_operator.kube.kinds import ENDPOINT
 from whisper_operator.kube.objects import condition
 from whisper_operator.observed.foreign_words import printable
 from whisper_operator.plugin.failure import NOT_BEGUN, Failure
 from whisper_operator.plugin.kubectl import FORBIDDEN, NO_SUCH_KIND, NOT_FOUND, Kubectl, Refused
 
-KIND = "whisperendpoints.whisper-operator.io"
+KIND = ENDPOINT.qualified
 SHOWN = 10
 """Names of others that are told."""
 

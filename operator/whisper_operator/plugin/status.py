@@ -4,8 +4,8 @@ import shutil
 import textwrap
 import time
 from argparse import Namespace
-from typing import Any
 
+from whisper_operator.kube.kinds import ENDPOINT_LABEL
 from whisper_operator.observed.foreign_words import printable
 from whisper_operator.plugin import endpoint, tree, verdict
 from whisper_operator.plugin.endpoint import Endpoint
@@ -43,9 +43,8 @@ def run(options: Namespace, kubectl: Kubectl) -> int:
 
 def served_kinds(kubectl: Kubectl) -> list[str]:
     """Those of a tree's that this cluster has."""
-    names = kubectl.lines("api-resources", "--namespaced", "--verbs=list", "-o", "name")
-    served = {name.split(".")[0]: name for name in reversed(names)}
-    return [served[kind] for kind in tree.KINDS if kind in served]
+    served = kubectl.lines("api-resources", "--namespaced", "--verbs=list", "-o", "name")
+    return [kind for kind in tree.KINDS if kind in served]
 
 
 def _find(options: Namespace, kubectl: Kubectl) -> list[Endpoint]:
@@ -55,7 +54,7 @@ def _find(options: Namespace, kubectl: Kubectl) -> list[Endpoint]:
 
 
 def _lines(kubectl: Kubectl, one: Endpoint, kinds: list[str]) -> dict[str, str]:
-    selector = f"{tree.SELECTOR}={one.name}"
+    selector = f"{ENDPOINT_LABEL}={one.name}"
     objects, missing = kubectl.get_some(
         ",".join(kinds), "-n", one.namespace, "-l", selector, tolerate=(FORBIDDEN, NO_SUCH_KIND)
     )
@@ -75,23 +74,16 @@ def _print_verdict(one: Endpoint) -> None:
 
 
 def _watch(options: Namespace, kubectl: Kubectl) -> None:
-    """What changes, until Ctrl-C."""
-    start, shown, kinds = time.monotonic(), dict[str, str](), served_kinds(kubectl)
+    """What changes, until Ctrl-C: of several endpoints only how they are, as a look at all that they have is a call for each."""
+    start, shown, kinds = time.monotonic(), dict[str, str](), served_kinds(kubectl) if options.name else []
     while True:
         now: dict[str, str] = {}
-        endpoints = _find(options, kubectl)
-        for each in endpoints:
-            lines = _lines(kubectl, each, kinds) | {"": verdict.of(each).head}
-            now |= {_titled(each, what, options): state for what, state in lines.items()}
+        for each in _find(options, kubectl):
+            title = each.title if options.all_namespaces else each.name
+            now[f"WhisperEndpoint {title}"] = verdict.of(each).head
+            if options.name:
+                now |= _lines(kubectl, each, kinds)
         for what, state in tree.news(now, shown).items():
             print(f"{time.monotonic() - start:7.1f} s  {tree.written(what, state)}", flush=True)
             shown[what] = state
         time.sleep(LOOK_SECONDS)
-
-
-def _titled(one: Endpoint, what: str, options: Any) -> str:
-    """A line's name, with the endpoint where there are several."""
-    title = one.title if options.all_namespaces else one.name
-    if not what:
-        return f"WhisperEndpoint {title}"
-    return what if options.name else f"{title}: {what}"

@@ -3,25 +3,26 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from whisper_operator.kube import kinds
 from whisper_operator.kube.objects import Raw
 from whisper_operator.observed.foreign_words import printable
 
-KINDS = (
-    *(
-        "backendconfigs",
-        "frontendconfigs",
-        "networkpolicies",
-        "services",
-        "deployments",
-        "replicasets",
-        "pods",
-    ),
-    *("horizontalpodautoscalers", "poddisruptionbudgets", "podmonitorings", "podmonitors"),
-    *("computeaddresses", "managedcertificates", "ingresses"),
+KINDS = tuple(
+    kind.qualified
+    for kind in (
+        *(kinds.BACKEND_CONFIG, kinds.FRONTEND_CONFIG, kinds.NETWORK_POLICY, kinds.SERVICE),
+        *(kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.POD, kinds.AUTOSCALER, kinds.DISRUPTION_BUDGET),
+        *(
+            kinds.POD_MONITORING,
+            kinds.POD_MONITOR,
+            kinds.COMPUTE_ADDRESS,
+            kinds.MANAGED_CERTIFICATE,
+            kinds.INGRESS,
+        ),
+    )
 )
 """Of a tree's objects, in their order; a cluster may lack some."""
 
-SELECTOR = "whisper-operator.io/endpoint"
 WIDTH = 42
 
 
