@@ -6,10 +6,8 @@ of the checkout.
 """
 
 import os
-import re
 import shutil
 import subprocess
-import textwrap
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +17,7 @@ import yaml
 
 from devcluster import Cluster
 from devcluster.installation import Operator
+from tests.unit.commands import texts
 
 ROOT = Path(__file__).resolve().parents[2]
 ELSEWHERE = ("gcloud", "make", "curl")
@@ -36,12 +35,6 @@ esac
 def own() -> Iterator[Cluster]:
     with Cluster.start() as cluster:
         yield cluster
-
-
-def blocks(page: str) -> list[str]:
-    """The page's commands."""
-    found = re.findall(r"^( *)```sh\n(.*?)^ *```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
-    return [textwrap.dedent(commands) for _, commands in found]
 
 
 class Shell:
@@ -85,7 +78,7 @@ class Shell:
 def test_the_page_ends_in_an_endpoint(own: Cluster, tmp_path: Path, page: str) -> None:
     shell, said = Shell(own, tmp_path), ""
     with ExitStack() as stack:
-        for commands in blocks(page):
+        for commands in texts(page, "sh"):
             said += shell.run(commands)
             if "kubectl apply -k" in commands:
                 stack.enter_context(Operator(own)).wait_until_working()
@@ -108,6 +101,6 @@ def test_the_page_ends_in_an_endpoint(own: Cluster, tmp_path: Path, page: str) -
 
 @pytest.mark.parametrize("page", ["README.md", "docs/gke.md"])
 def test_endpoints_on_the_page_are_accepted(installed: Cluster, namespace: str, page: str) -> None:
-    for text in re.findall(r"^```yaml\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL):
+    for text in texts(page, "yaml"):
         if "kind: WhisperEndpoint" in text:
             installed.kubectl("apply", "--dry-run=server", "-n", namespace, "-f", "-", input=text)

@@ -27,6 +27,7 @@ from tests.cluster.support import (
     wait_until_quiet,
     writes,
 )
+from tests.unit.commands import texts
 
 NAME = "whisper"
 HOLD = "example.com/hold"
@@ -256,8 +257,7 @@ def test_the_commands_of_the_pages_do_what_they_say(installed: Cluster, namespac
 def test_what_the_pages_show_of_kinds_that_are_here_can_be_applied(
     installed: Cluster, namespace: str, page: str
 ) -> None:
-    found = (DOCS / page).read_text().split("```yaml\n")[1:]
-    bodies = [body for part in found for body in yaml.safe_load_all(part.split("\n```")[0])]
+    bodies = [body for text in texts(f"docs/{page}", "yaml") for body in yaml.safe_load_all(text)]
     here = [
         body
         for body in bodies

@@ -21,7 +21,6 @@ from tests.cluster.support import own_faults, until, wait_for_condition
 from tests.unit.commands import PAGES, blocks, objects
 
 GUIDES = Path(__file__).resolve().parents[2] / "docs" / "guides"
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 class Follower:
@@ -46,12 +45,12 @@ class Follower:
 
     def steps(self, guide: str) -> Iterator[str]:
         """Run block after block; what each printed."""
-        for language, text in BLOCK.findall((GUIDES / guide).read_text()):
-            name = re.match(r"# (\S+\.yaml)\n", text)
-            if language == "yaml" and name:
-                (self._folder / name[1]).write_text(text)
-            elif language == "sh":
-                yield self.run(text)
+        for block in blocks(GUIDES / guide):
+            name = re.match(r"# (\S+\.yaml)\n", block.text)
+            if block.language == "yaml" and name:
+                (self._folder / name[1]).write_text(block.text)
+            elif block.language == "sh":
+                yield self.run(block.text)
 
     def run(self, script: str) -> str:
         done = subprocess.run(

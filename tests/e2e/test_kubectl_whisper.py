@@ -20,7 +20,7 @@ from devcluster import Cluster, processes
 from devcluster.installation import Operator, install
 from devcluster.ports import free_ports
 from devcluster.waiting import eventually
-from tests.unit.commands import blocks
+from tests.unit.commands import texts
 
 ROOT = Path(__file__).resolve().parents[2]
 AUDIO = ROOT / "examples" / "audio"
@@ -335,7 +335,7 @@ def test_keys(server: Path, ann: User, tmp_path: Path) -> None:
 
 def test_the_page_has_commands_that_work(server: Path, ann: User, tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    found = [block.text for block in blocks(ROOT / "docs" / "kubectl-plugin.md") if block.language == "sh"]
+    found = texts("docs/kubectl-plugin.md", "sh")
     assert len(found) == 3
     for text in found:
         done = subprocess.run(

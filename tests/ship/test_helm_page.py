@@ -18,12 +18,9 @@ from release.chart import CHART, OLDEST_KUBERNETES, ROOT
 from tests.cluster.support import children, live
 from tests.ship.charts import IMAGES, NAMESPACE, HelmError, config, helm, render
 from tests.ship.programs import program
+from tests.unit.commands import texts
 
-PAGE = (ROOT / "docs" / "install-helm.md").read_text()
-
-
-def blocks(kind: str) -> list[str]:
-    return re.findall(rf"(?ms)^```{kind}\n(.*?)^```$", PAGE)
+PAGE = "docs/install-helm.md"
 
 
 @pytest.fixture
@@ -55,7 +52,7 @@ def test_every_command_of_the_page_does_what_it_says(bare: Cluster, tmp_path: Pa
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         return done.stdout
 
-    install, make_endpoint, *others = blocks("sh")
+    install, make_endpoint, *others = texts(PAGE, "sh")
     run(install)
     settings = bare.get("configmap", "whisper-operator", "-n", NAMESPACE)["data"]["config.yaml"]
     with Operator(bare, yaml.safe_load(settings)) as operator:
@@ -79,7 +76,7 @@ def test_every_command_of_the_page_does_what_it_says(bare: Cluster, tmp_path: Pa
 
 
 def test_the_values_that_it_shows_are_taken() -> None:
-    (text,) = blocks("yaml")
+    (text,) = texts(PAGE, "yaml")
     objects = render(yaml.safe_load(text))
     assert parse(config(objects)).max_rollouts == 2
     assert config(objects, "whisper-operator-policy")["preset"] == "multi-tenant"

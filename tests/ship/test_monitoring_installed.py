@@ -1,6 +1,5 @@
 """docs/monitoring.md as it stands: what it has one apply can be applied, what it has one run runs."""
 
-import re
 import shlex
 import shutil
 import subprocess
@@ -17,10 +16,10 @@ from devcluster import Cluster
 from devcluster.installation import Operator, install, wait_for_kinds
 from devcluster.waiting import eventually
 from tests.ship.observing import ROOT, prometheus_by
+from tests.unit.commands import texts
 
-PAGE = (ROOT / "docs" / "monitoring.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-YAML = [yaml.safe_load(text) for kind, text in BLOCKS if kind == "yaml"]
+PAGE = "docs/monitoring.md"
+YAML = [yaml.safe_load(text) for text in texts(PAGE, "yaml")]
 OVERLAYS = {
     "google": next(each for each in YAML if "../../components/managed-rules" in each.get("components", ())),
     "operator": next(
@@ -31,8 +30,7 @@ OVERLAYS = {
 
 COMMANDS = [
     line
-    for kind, text in BLOCKS
-    if kind == "sh"
+    for text in texts(PAGE, "sh")
     for line in text.splitlines()
     # Simulated pods have no kubelet that could be asked.
     if not line.startswith(("kubectl logs", "kubectl get --raw"))

@@ -42,6 +42,11 @@ def blocks(page: Path) -> Iterator[Block]:
         yield Block(str(page.relative_to(ROOT)), line, match[2], body)
 
 
+def texts(page: str, language: str) -> list[str]:
+    """Of a page's blocks in a language, by the page's path in the repository."""
+    return [each.text for each in blocks(ROOT / page) if each.language == language]
+
+
 def beside(page: Path) -> Iterator[Block]:
     """Commands that stand in a block without a fence, or in the middle of a sentence, each as a block."""
     text = FENCE.sub(lambda match: "\n" * match[0].count("\n"), page.read_text())

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.unit.commands import texts
+
 ROOT = Path(__file__).resolve().parents[2]
 ARGOCD = ROOT / "deploy" / "argocd"
 CHECK = ARGOCD / "resource_customizations" / "whisper-operator.io" / "WhisperEndpoint" / "health.lua"
@@ -23,9 +25,7 @@ def read(path: Path) -> Any:
 
 def blocks(page: str) -> list[dict[str, Any]]:
     """The documents in a page's YAML blocks."""
-    text = (ROOT / "docs" / page).read_text()
-    found = [part.split("\n```")[0] for part in text.split("```yaml\n")[1:]]
-    return [body for block in found for body in yaml.safe_load_all(block)]
+    return [body for text in texts(f"docs/{page}", "yaml") for body in yaml.safe_load_all(text)]
 
 
 APPS = {path.stem: read(path) for path in sorted(ARGOCD.glob("apps/*.yaml"))}

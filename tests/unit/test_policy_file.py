@@ -14,6 +14,7 @@ from whisper_operator.policy.ledger import Ledger
 from whisper_operator.policy.reading import PolicyError, load
 from whisper_operator.policy.rules import Policy
 
+from tests.unit.commands import texts
 from tests.unit.making import SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -170,8 +171,7 @@ def test_a_large_policy_is_read_in_seconds() -> None:
 
 
 def test_the_example_of_the_page_gives_what_it_says() -> None:
-    text = (ROOT / "docs" / "policies.md").read_text()
-    block = text.split("```yaml\n")[1].split("```")[0]
+    block = texts("docs/policies.md", "yaml")[0]
     under = load(block, SETTINGS, crd_schema.complaints)
     ledger = Ledger()
     for number in range(4):
