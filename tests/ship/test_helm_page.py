@@ -20,7 +20,8 @@ from tests.ship.charts import IMAGES, NAMESPACE, HelmError, config, helm, render
 from tests.ship.programs import program
 from tests.unit.commands import texts
 
-PAGE = "docs/install-helm.md"
+NAME = "docs/install-helm.md"
+PAGE = (ROOT / NAME).read_text()
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_every_command_of_the_page_does_what_it_says(bare: Cluster, tmp_path: Pa
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         return done.stdout
 
-    install, make_endpoint, *others = texts(PAGE, "sh")
+    install, make_endpoint, *others = texts(NAME, "sh")
     run(install)
     settings = bare.get("configmap", "whisper-operator", "-n", NAMESPACE)["data"]["config.yaml"]
     with Operator(bare, yaml.safe_load(settings)) as operator:
@@ -76,7 +77,7 @@ def test_every_command_of_the_page_does_what_it_says(bare: Cluster, tmp_path: Pa
 
 
 def test_the_values_that_it_shows_are_taken() -> None:
-    (text,) = texts(PAGE, "yaml")
+    (text,) = texts(NAME, "yaml")
     objects = render(yaml.safe_load(text))
     assert parse(config(objects)).max_rollouts == 2
     assert config(objects, "whisper-operator-policy")["preset"] == "multi-tenant"
